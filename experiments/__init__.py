@@ -1,0 +1,1 @@
+"""One trial: data, training, loss-independent metrics, logging and the record."""

@@ -1,0 +1,125 @@
+"""The typed configuration of a trial: every key, its type and its default.
+
+Keys in `loss` and `model` other than those named here belong to the loss or model of that name
+and are checked by its constructor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MISSING: Any = "???"  # OmegaConf's mark for a value that a config file must give
+
+
+@dataclass
+class DataConfig:
+    """What every data source has."""
+
+    name: str = MISSING
+    size: int = 64  # side of the square images, pixels
+    channels: int = 3
+    val_fraction: float = 0.15
+    test_fraction: float = 0.15
+    split_seed: int = 0
+    flip: bool = False  # random horizontal flip of training images
+    jitter: float = 0.0  # strength of random brightness, contrast and saturation changes
+    cache_dir: str = MISSING
+
+
+@dataclass
+class CatsConfig(DataConfig):
+    """The embedded, generated cat faces."""
+
+    name: str = "cats"
+    count: int = 2000
+    generator_seed: int = 0
+
+
+@dataclass
+class ImagesConfig(DataConfig):
+    """The user's own images."""
+
+    name: str = "images"
+    root: str | None = None
+    fit: str = "crop"
+    max_bad_fraction: float = 0.05
+
+
+@dataclass
+class KLConfig:
+    """How the KL term enters the loss, besides `beta`."""
+
+    warmup_epochs: float = 0.0
+    free_bits: float = 0.0  # nats per latent unit
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW and the learning-rate schedule."""
+
+    weight_decay: float = 0.01
+    schedule: str = "plateau"
+    plateau_factor: float = 0.5
+    plateau_patience: int = 10  # epochs
+    warmup_steps: int = 50
+    gradient_clip: float | None = 10.0
+    ema_decay: float | None = None
+
+
+@dataclass
+class TrainerConfig:
+    """How training runs, apart from what is learned."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    memory_format: str = "auto"
+    threads: int | None = None
+    early_stopping_patience: int | None = 25  # epochs
+    validate_every: int | None = None  # epochs; None: about every 50 steps
+    profiler: str | None = None
+    progress: bool = True
+
+
+@dataclass
+class EvaluationConfig:
+    """What the final evaluation adds to the metrics of the validation split."""
+
+    test: bool | None = None  # None: in a single run, not in a sweep
+    samples: int = 512  # drawn from the prior for the sample metrics
+    feature_extractor: str | None = None
+
+
+@dataclass
+class LoggerConfig:
+    """Where metrics and pictures go, besides the record."""
+
+    name: str = MISSING
+    project: str = "vaesweep"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    log_images_every: int = 10  # epochs
+    log_model: bool = False
+
+
+@dataclass
+class Config:
+    """One trial."""
+
+    name: str = "vae"
+    seed: int = 0
+    objective: Any = "psnr"  # a metric's name, or several for a Pareto search
+    lr: float = 1e-3
+    latent_dim: int = 32
+    beta: float = 1.0
+    batch_size: int = 64
+    max_epochs: int = 100
+    data: DataConfig = MISSING
+    model: Any = MISSING
+    loss: Any = MISSING
+    kl: KLConfig = field(default_factory=KLConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    logger: LoggerConfig = MISSING

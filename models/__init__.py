@@ -1,0 +1,48 @@
+"""Encoder/decoder networks and the LightningModule that trains them.
+
+A network is known by its name; configs and records never name code. Adding one is a class with
+the methods of `models.network.Network`, a line in `NETWORKS` and a file in `conf/model/`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.network import Network
+
+NETWORKS = {
+    "conv": "models.conv:ConvNetwork",
+    "resnet": "models.resnet:ResNetNetwork",
+    "classic": "models.classic:ClassicNetwork",
+}
+
+
+def create(
+    name: str, *, image_shape: tuple[int, int, int], latent_dim: int, **options: Any
+) -> Network:
+    """Build the network `name` for images of `image_shape` (C, H, W) and `latent_dim` units.
+
+    Raises:
+        ValueError: the name or an option is unknown, or the network cannot take such images.
+    """
+    if name not in NETWORKS:
+        raise ValueError(
+            f"`model.name` must be one of {', '.join(sorted(NETWORKS))}, but got {name!r}"
+        )
+    module, _, attribute = NETWORKS[name].partition(":")
+    network_class = getattr(importlib.import_module(module), attribute)
+    known = [p for p in inspect.signature(network_class).parameters if p not in _COMMON]
+    for option in options:
+        if option not in known:
+            choices = ", ".join(known) or "none"
+            raise ValueError(
+                f"`model={name}` knows the options {choices}, but got `model.{option}`"
+            )
+    network: Network = network_class(image_shape=image_shape, latent_dim=latent_dim, **options)
+    return network
+
+
+_COMMON = ("image_shape", "latent_dim")

@@ -1,0 +1,97 @@
+"""What every network of a VAE has in common: the posterior, the decoder and their shapes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+# exp(log_variance / 2) stays within [e-10, e5]: wide enough for any useful posterior, and an
+# untrained or diverging encoder cannot overflow the KL term.
+_LOG_VARIANCE_RANGE = (-20.0, 10.0)
+
+
+class Network(nn.Module, ABC):
+    """Encoder to a diagonal Gaussian posterior, decoder to images in [0, 1].
+
+    Attributes:
+        image_shape: (C, H, W) of the images that it takes and makes.
+        latent_dim: number of latent units.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int) -> None:
+        super().__init__()
+        if latent_dim < 1:
+            raise ValueError(f"`latent_dim` must be 1 or more, but got {latent_dim}")
+        if image_shape[0] not in (1, 3):
+            raise ValueError(f"images must have 1 or 3 channels, but got {image_shape[0]}")
+        self.image_shape = image_shape
+        self.latent_dim = latent_dim
+
+    @abstractmethod
+    def posterior_parameters(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to (B, 2 * latent_dim): the mean, then the log-variance."""
+
+    @abstractmethod
+    def decode_logits(self, z: Tensor) -> Tensor:
+        """Map latents (B, latent_dim) to the logits (B, C, H, W) of the images."""
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z|x), both float32 (B, latent_dim), for x in [0, 1].
+
+        Raises:
+            ValueError: x is not (B, C, H, W) of the network's `image_shape`.
+        """
+        if x.ndim != 4 or tuple(x.shape[1:]) != self.image_shape:
+            expected = ", ".join(str(n) for n in self.image_shape)
+            raise ValueError(f"images must be (B, {expected}), but got {tuple(x.shape)}")
+        mean, log_variance = self.posterior_parameters(x).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(*_LOG_VARIANCE_RANGE)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1], float32, for latents (B, latent_dim).
+
+        Raises:
+            ValueError: z is not (B, latent_dim).
+        """
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(f"latents must be (B, {self.latent_dim}), but got {tuple(z.shape)}")
+        return torch.sigmoid(self.decode_logits(z).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct x (B, C, H, W) through the mean of its posterior, without noise."""
+        return self.decode(self.encode(x)[0])
+
+
+def sample_posterior(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Draw z ~ N(mean, exp(log_variance)) by reparameterisation (Kingma and Welling, 2014)."""
+    return mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
+
+
+def power_of_two_side(image_shape: tuple[int, int, int], *, smallest: int, largest: int) -> int:
+    """The side of square images whose side is a power of two within the bounds.
+
+    Raises:
+        ValueError: the images are not such.
+    """
+    _, height, width = image_shape
+    if height != width or height & (height - 1) or not smallest <= height <= largest:
+        sides = [2**k for k in range(smallest.bit_length() - 1, largest.bit_length())]
+        choices = ", ".join(str(side) for side in sides)
+        raise ValueError(
+            f"this model takes square images of side {choices} (`data.size`), "
+            f"but got {height}x{width}"
+        )
+    return height
+
+
+def positive_int(name: str, value: object) -> int:
+    """The value, if it is an integer above 0.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`model.{name}` must be an integer above 0, but got {value!r}")
+    return value

@@ -1,0 +1,188 @@
+"""The LightningModule: one training step of a VAE under an injected loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from models.network import Network, sample_posterior
+
+SCHEMA_VERSION = 1
+"""Of what `VAE` adds to a checkpoint; raised when older readers can no longer read it."""
+
+_FINITE_CHECK_EVERY = 16  # steps between looks at the loss on a device that runs ahead of Python
+
+
+class DivergedError(Exception):
+    """The training loss is NaN or infinite.
+
+    Attributes:
+        step: the optimizer step, counted from 0, whose loss was the first.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"the loss became NaN or infinite at step {step}; a lower `lr`, a longer "
+            "`optimizer.warmup_steps` or `trainer.precision=32-true` often helps"
+        )
+        self.step = step
+
+
+class Reconstruction(NamedTuple):
+    """What `VAE.validation_step` hands to the callbacks that score it."""
+
+    x: Tensor
+    """(B, C, H, W) in [0, 1]."""
+    x_hat: Tensor
+    """(B, C, H, W) in [0, 1], decoded from the posterior's mean."""
+    mean: Tensor
+    """(B, L) of the posterior."""
+    log_variance: Tensor
+    """(B, L) of the posterior."""
+    terms: dict[str, Tensor]
+    """The loss and its parts, each a scalar."""
+
+
+class VAE(pl.LightningModule):
+    """Train a `Network` under a loss that is called as `loss(x_hat, x, mean, log_variance)`.
+
+    Batches are uint8 images (B, C, H, W) and are scaled to [0, 1] on the device. The mean of
+    each part of the loss, the learning rate and the gradient norm are logged as `train/...`
+    every `log_every` steps.
+
+    Args:
+        network: encoder and decoder.
+        loss: maps `(x_hat, x, mean, log_variance, kl_weight=...)` to a dict of scalars with
+            the key "loss"; all are logged.
+        make_optimizer: maps the network's parameters to an optimizer.
+        make_schedules: maps the optimizer to Lightning's scheduler configurations.
+        gradient_clip: largest norm of the gradient; None does not clip.
+        kl_warmup_steps: steps over which the KL's weight rises linearly from 0 to 1.
+        augment: applied to float batches in training only.
+        channels_last: memory format of batches and weights.
+        log_every: steps between two rows of training metrics.
+        description: plain values saved in every checkpoint, enough to rebuild the network.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: nn.Module,
+        *,
+        make_optimizer: Callable[[Any], torch.optim.Optimizer],
+        make_schedules: Callable[[torch.optim.Optimizer], list[dict[str, Any]]],
+        gradient_clip: float | None = None,
+        kl_warmup_steps: int = 0,
+        augment: nn.Module | None = None,
+        channels_last: bool = False,
+        log_every: int = 50,
+        description: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self._memory_format)  # type: ignore[call-overload]
+        self.loss = loss.requires_grad_(False)
+        self._make_optimizer = make_optimizer
+        self._make_schedules = make_schedules
+        self._gradient_clip = gradient_clip
+        self._kl_warmup_steps = kl_warmup_steps
+        self._augment = augment
+        self._log_every = log_every
+        self._description = description or {}
+        self._sums: dict[str, Tensor] = {}
+        self._steps_summed = 0
+        self._unchecked: list[tuple[int, Tensor]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct float images (B, C, H, W) in [0, 1] without noise."""
+        x_hat: Tensor = self.network(x)
+        return x_hat
+
+    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
+        x = batch.to(dtype=torch.float32, memory_format=self._memory_format).div_(255)
+        if self.training and self._augment is not None:
+            x = self._augment(x)
+        return x
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        mean, log_variance = self.network.encode(batch)
+        x_hat = self.network.decode(sample_posterior(mean, log_variance))
+        terms = self.loss(x_hat, batch, mean, log_variance, kl_weight=self.kl_weight())
+        self._watch(terms["loss"].detach())
+        self._accumulate({name: term.detach() for name, term in terms.items()})
+        loss: Tensor = terms["loss"]
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> Reconstruction:
+        mean, log_variance = self.network.encode(batch)
+        x_hat = self.network.decode(mean)
+        terms = self.loss(x_hat, batch, mean, log_variance)
+        return Reconstruction(batch, x_hat, mean, log_variance, terms)
+
+    def kl_weight(self) -> float:
+        """The KL's share of `beta` at this step: 1, or less while it warms up."""
+        if self._kl_warmup_steps == 0:
+            return 1.0
+        return min(1.0, (self.global_step + 1) / self._kl_warmup_steps)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._make_optimizer(self.network.parameters())
+        return [optimizer], self._make_schedules(optimizer)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        largest = self._gradient_clip if self._gradient_clip is not None else float("inf")
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), largest)
+        self._accumulate({"grad_norm": norm.detach()})
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._steps_summed += 1
+        if self.global_step % self._log_every == 0:
+            self._log_means()
+
+    def on_train_epoch_end(self) -> None:
+        self._check_finite()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["vaesweep"] = {"schema": SCHEMA_VERSION, **self._description}
+        checkpoint["random_state"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            checkpoint["cuda_random_state"] = torch.cuda.get_rng_state(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        torch.set_rng_state(checkpoint["random_state"])
+        if self.device.type == "cuda" and "cuda_random_state" in checkpoint:
+            torch.cuda.set_rng_state(checkpoint["cuda_random_state"], self.device)
+
+    def _watch(self, loss: Tensor) -> None:
+        """Note the step's loss; look at once on the CPU, in batches where looking would wait."""
+        self._unchecked.append((self.global_step, loss))
+        if loss.device.type == "cpu" or len(self._unchecked) == _FINITE_CHECK_EVERY:
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        unchecked, self._unchecked = self._unchecked, []
+        if not unchecked:
+            return
+        finite = torch.isfinite(torch.stack([loss for _, loss in unchecked])).tolist()
+        for (step, _), is_finite in zip(unchecked, finite, strict=True):
+            if not is_finite:
+                raise DivergedError(step)
+
+    def _accumulate(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def _log_means(self) -> None:
+        means = {f"train/{name}": s / self._steps_summed for name, s in self._sums.items()}
+        means["lr"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log_dict(means, on_step=True, on_epoch=False)
+        self._sums, self._steps_summed = {}, 0
