@@ -75,8 +75,7 @@ def _load(target: str) -> Any:
     module, _, attribute = target.rpartition(".")
     if not module:
         raise ValueError(
-            "`loss.target` must be a dotted path such as my_losses.focal, "
-            f"but got {target!r}"
+            f"`loss.target` must be a dotted path such as my_losses.focal, but got {target!r}"
         )
     package = module.partition(".")[0]
     if package not in [name.strip() for name in os.environ.get(TRUST_VARIABLE, "").split(",")]:

@@ -70,7 +70,9 @@ def preflight(distance: Distance, image_shape: tuple[int, int, int]) -> None:
     d = distance(x_hat, x)
     if not torch.isfinite(d).all():
         raise ValueError(f"{name} must be finite on images in [0, 1], but got {d.tolist()}")
-    gradient = torch.autograd.grad(d.sum(), x_hat, allow_unused=True)[0] if d.requires_grad else None
+    gradient = (
+        torch.autograd.grad(d.sum(), x_hat, allow_unused=True)[0] if d.requires_grad else None
+    )
     if gradient is None:
         raise ValueError(
             f"{name} must be differentiable in x_hat, but it gives x_hat no gradient; "
@@ -91,7 +93,11 @@ def above_zero(name: str, value: object) -> float:
     Raises:
         ValueError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value < float("inf")
+    ):
         raise ValueError(f"`loss.{name}` must be a number above 0, but got {value!r}")
     return float(value)
 

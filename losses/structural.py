@@ -45,9 +45,7 @@ class SSIM(Distance):
         ValueError: an option is out of range, or (when called) an image is smaller than a window.
     """
 
-    def __init__(
-        self, window_size: int = 11, sigma: float = 1.5, backend: str = "fast"
-    ) -> None:
+    def __init__(self, window_size: int = 11, sigma: float = 1.5, backend: str = "fast") -> None:
         super().__init__()
         self.window_size = self.smallest_side = odd_window(window_size)
         self.sigma = above_zero("sigma", sigma)
@@ -198,5 +196,7 @@ def scale_weights(side: int, window_size: int) -> list[float]:
 
 def _checked(backend: str) -> str:
     if backend not in BACKENDS:
-        raise ValueError(f"`loss.backend` must be one of {', '.join(BACKENDS)}, but got {backend!r}")
+        raise ValueError(
+            f"`loss.backend` must be one of {', '.join(BACKENDS)}, but got {backend!r}"
+        )
     return backend

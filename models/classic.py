@@ -29,8 +29,7 @@ class ClassicNetwork(Network):
         channels, height, width = image_shape
         if (height, width) != (128, 128):
             raise ValueError(
-                "`model=classic` takes 128x128 images (`data.size=128`), "
-                f"but got {height}x{width}"
+                f"`model=classic` takes 128x128 images (`data.size=128`), but got {height}x{width}"
             )
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, 32, 4, stride=2),

@@ -55,8 +55,12 @@ def test_optimal_sigma_gradient_ignores_the_unit_of_the_distance() -> None:
 
 
 def test_loss_is_reconstruction_plus_weighted_kl() -> None:
-    x, x_hat, mean, log_variance = (torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8),
-                                    torch.randn(2, 4), torch.randn(2, 4))
+    x, x_hat, mean, log_variance = (
+        torch.rand(2, 3, 8, 8),
+        torch.rand(2, 3, 8, 8),
+        torch.randn(2, 4),
+        torch.randn(2, 4),
+    )
     elbo = ELBO(losses.create("mse"), scale="sum", beta=3.0)
     terms = elbo(x_hat, x, mean, log_variance, kl_weight=0.5)
     kl = kl_per_unit(mean, log_variance).sum(1).mean()
