@@ -70,7 +70,8 @@ class Batches:
         if not self._shuffle:
             yield from self._images.split(self._batch_size)
             return
-        generator = torch.Generator().manual_seed(hash((self._seed, self._epoch)) % 2**63)
+        (state,) = np.random.SeedSequence([self._seed, self._epoch]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state) % 2**63)
         self._epoch += 1
         order = torch.randperm(len(self._images), generator=generator).to(self._images.device)
         for batch in order[: len(self) * self._batch_size].split(self._batch_size):
