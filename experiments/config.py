@@ -1,0 +1,159 @@
+"""The one place in `experiments` that knows Hydra: from a composed config to plain values.
+
+`register` gives Hydra the types of every key; `plain` checks the values and returns nested dicts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from experiments import schema
+from experiments.errors import UserError
+from experiments.metrics import OBJECTIVES
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
+SCHEDULES = ("plateau", "cosine", "constant")
+PROFILERS = ("simple", "advanced", "pytorch")
+LOGGERS = ("wandb", "csv", "none")
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+
+def register() -> None:
+    """Tell Hydra the typed schema of the config and of the data groups."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    store.store(name="schema", node=schema.Config)
+    store.store(group="data", name="cats_schema", node=schema.CatsConfig)
+    store.store(group="data", name="images_schema", node=schema.ImagesConfig)
+    store.store(group="logger", name="logger_schema", node=schema.LoggerConfig)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A composed Hydra config as nested dicts of plain values, interpolations resolved, checked.
+
+    Raises:
+        UserError: a value is missing or out of range.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(str(error)) from error
+    assert isinstance(values, dict)
+    values = {str(key): value for key, value in values.items() if key != "experiments"}
+    validate(values)
+    return values
+
+
+def validate(config: Mapping[str, Any]) -> None:
+    """Check every value that is not its loss's, model's or data source's own business.
+
+    Raises:
+        UserError: a value breaks its rule.
+    """
+    for path, (rule, holds) in _RULES.items():
+        value = _select(config, path)
+        if not holds(value):
+            raise UserError(f"`{path}` must be {rule}, but got {value!r}")
+    for objective in objectives(config):
+        if objective not in OBJECTIVES:
+            raise UserError(
+                f"`objective` must be one of {', '.join(OBJECTIVES)} (or a list of them), "
+                f"but got {objective!r}"
+            )
+    for group in ("loss", "model"):
+        if not isinstance(_select(config, f"{group}.name"), str):
+            raise UserError(f"`{group}` must be a group's file such as `{group}=...`")
+
+
+def objectives(config: Mapping[str, Any]) -> list[str]:
+    """The metrics to select by, the first of which chooses the checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    value = config["objective"]
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names:
+        raise UserError(f"`objective` must be a metric or a list of metrics, but got {value!r}")
+    return names
+
+
+def _select(config: Mapping[str, Any], path: str) -> Any:
+    value: Any = config
+    for key in path.split("."):
+        try:
+            value = value[key]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"`{path}` is missing from the config") from error
+    return value
+
+
+def _number(rule: str, holds: Callable[[Any], bool]) -> Rule:
+    def is_number_that_holds(value: Any) -> bool:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value) and holds(value)
+
+    return rule, is_number_that_holds
+
+
+def _integer(least: int) -> Rule:
+    def holds(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+    return f"an integer of {least} or more", holds
+
+
+def _optional(rule: Rule) -> Rule:
+    return f"{rule[0]}, or null", lambda value: value is None or rule[1](value)
+
+
+def _one_of(choices: tuple[str, ...]) -> Rule:
+    return f"one of {', '.join(choices)}", lambda value: value in choices
+
+
+def _is_name(value: Any) -> bool:
+    forbidden = set('/\\:*?"<>|\0\n')
+    return isinstance(value, str) and 0 < len(value) <= 100 and not set(value) & forbidden and (
+        not value.startswith(".")
+    )
+
+
+_NOT_NEGATIVE = _number("0 or more", lambda v: v >= 0)
+_POSITIVE = _number("above 0", lambda v: v > 0)
+
+_RULES: dict[str, Rule] = {
+    "name": ("a file name without slashes, at most 100 characters", _is_name),
+    "seed": _number("an integer in [0, 2^32)", lambda v: isinstance(v, int) and 0 <= v < 2**32),
+    "lr": _POSITIVE,
+    "latent_dim": _integer(1),
+    "beta": _NOT_NEGATIVE,
+    "batch_size": _integer(2),
+    "max_epochs": _integer(1),
+    "kl.warmup_epochs": _NOT_NEGATIVE,
+    "kl.free_bits": _NOT_NEGATIVE,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.schedule": _one_of(SCHEDULES),
+    "optimizer.plateau_factor": _number("between 0 and 1", lambda v: 0 < v < 1),
+    "optimizer.plateau_patience": _integer(0),
+    "optimizer.warmup_steps": _integer(0),
+    "optimizer.gradient_clip": _optional(_POSITIVE),
+    "optimizer.ema_decay": _optional(_number("between 0 and 1", lambda v: 0 < v < 1)),
+    "trainer.precision": _one_of(PRECISIONS),
+    "trainer.memory_format": _one_of(MEMORY_FORMATS),
+    "trainer.threads": _optional(_integer(1)),
+    "trainer.early_stopping_patience": _optional(_integer(1)),
+    "trainer.validate_every": _optional(_integer(1)),
+    "trainer.profiler": _optional(_one_of(PROFILERS)),
+    "evaluation.samples": _integer(64),
+    "data.jitter": _number("in [0, 1]", lambda v: 0 <= v <= 1),
+    "logger.name": _one_of(LOGGERS),
+    "logger.log_images_every": _integer(1),
+}
