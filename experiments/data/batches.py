@@ -51,7 +51,9 @@ class Batches:
         self._shuffle = shuffle
         self._seed = seed
         self._epoch = 0
-        self.sampler = self
+        self.batch_sampler = None  # Lightning asks for both where there is one
+        if shuffle:
+            self.sampler = self
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self._images), self._batch_size)

@@ -1,0 +1,190 @@
+"""What happens around training: scores, history, pictures and progress."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
+
+from experiments import tracking
+from experiments.evaluation import SplitScores, draw_samples, reconstruct
+from experiments.metrics import METRICS
+from experiments.pictures import grid, reconstruction_grid
+from experiments.record import Record
+from models.vae import VAE, Reconstruction
+
+log = logging.getLogger(__name__)
+
+
+class Scores(Callback):
+    """Measures the loss-independent metrics at every validation and logs them as `val/...`.
+
+    The last epoch is always validated, whatever the interval.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._scores = SplitScores()
+        self._terms: list[tuple[int, dict[str, Tensor]]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+    def on_validation_epoch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> None:
+        self._scores, self._terms = SplitScores(), []
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(outputs, Reconstruction)
+        self._scores.update(outputs.x, outputs.x_hat, outputs.mean, outputs.log_variance)
+        self._terms.append((len(outputs.x), outputs.terms))
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        count = sum(n for n, _ in self._terms)
+        terms = {
+            name: float(sum(n * values[name] for n, values in self._terms)) / count
+            for name in self._terms[0][1]
+        }
+        metrics = {**terms, **self._scores.compute()}
+        # Lightning keeps what is logged as float32, which holds every metric well enough.
+        pl_module.log_dict({f"val/{name}": value for name, value in metrics.items()})
+        self._record.add_history(
+            {
+                "epoch": trainer.current_epoch,
+                "step": trainer.global_step,
+                **{f"val/{name}": value for name, value in metrics.items()},
+                **{
+                    name: float(value)
+                    for name, value in trainer.callback_metrics.items()
+                    if name.startswith("train/") or name == "lr"
+                },
+            }
+        )
+
+
+class Pictures(Callback):
+    """Logs the same validation images with their reconstructions, and samples, as they improve."""
+
+    def __init__(self, images: Tensor, logger: WandbLogger, every: int, device: str) -> None:
+        self._images = images
+        self._logger = logger
+        self._every = every
+        self._device = device
+        self._next = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch < self._next:
+            return
+        self._next = trainer.current_epoch + self._every
+        assert isinstance(pl_module, VAE)
+        x_hat = reconstruct(pl_module.network, self._images, self._device)
+        samples = draw_samples(pl_module.network, 64, seed=0, device=self._device)
+        pictures = {
+            "reconstructions": reconstruction_grid(self._images.numpy(), x_hat.numpy()),
+            "samples": grid(samples.numpy(), columns=8),
+        }
+        for key, picture in pictures.items():
+            tracking.log_picture(self._logger, key, picture, trainer.global_step)
+
+
+class Progress(Callback):
+    """A bar for the whole training with the metrics that matter and the time left.
+
+    Without a terminal, a line at most every ten seconds and at the end.
+    """
+
+    def __init__(self, objective: str, *, quiet: bool = False) -> None:
+        from rich.console import Console
+
+        self._objective = objective
+        self._console = Console(stderr=True)
+        self._live = self._console.is_terminal and not quiet
+        self._quiet = quiet
+        self._last_line = 0.0
+        self._started = 0.0
+        self._loss = math.nan
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = self._last_line = time.monotonic()
+        if not self._live:
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=self._console,
+            refresh_per_second=4,
+        )
+        self._task = self._bar.add_task(
+            "",
+            total=trainer.estimated_stepping_batches,
+            completed=trainer.global_step,
+            epoch=trainer.current_epoch + 1,
+            epochs=trainer.max_epochs,
+            metrics="",
+        )
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, idx: int
+    ) -> None:
+        if self._live:
+            self._bar.update(
+                self._task, completed=trainer.global_step, epoch=trainer.current_epoch + 1
+            )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        values = trainer.callback_metrics
+        names = dict.fromkeys(["val/loss", f"val/{self._objective}", "val/kl"])
+        text = "  ".join(
+            f"{name.removeprefix('val/')} {float(values[name]):.4g}{_unit(name)}" for name in names
+        )
+        if self._live:
+            self._bar.update(self._task, metrics=text)
+        elif not self._quiet and time.monotonic() - self._last_line > 10:
+            self._last_line = time.monotonic()
+            log.info("epoch %d/%d  %s  %s", trainer.current_epoch + 1, trainer.max_epochs, text,
+                     self._time_left(trainer))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._live and hasattr(self, "_bar"):
+            self._bar.stop()
+
+    def _time_left(self, trainer: pl.Trainer) -> str:
+        done = trainer.global_step / trainer.estimated_stepping_batches
+        seconds = (time.monotonic() - self._started) * (1 / max(done, 1e-9) - 1)
+        return f"{seconds:.0f} s left at most"
+
+
+def _unit(name: str) -> str:
+    metric = METRICS.get(name.removeprefix("val/"))
+    return f" {metric.unit}" if metric and metric.unit else ""

@@ -1,0 +1,101 @@
+"""The device of a trial and the numerical settings that suit it."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from experiments.errors import UserError
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a trial runs on and how.
+
+    Attributes:
+        device: "cpu", "cuda:0", "mps", ...
+        name: of the processor or GPU, for people.
+        precision: Lightning's, for example "bf16-mixed".
+        channels_last: memory format of convolutions.
+        threads: of PyTorch on the CPU.
+    """
+
+    device: str
+    name: str
+    precision: str
+    channels_last: bool
+    threads: int
+
+    @property
+    def accelerator(self) -> str:
+        """Lightning's name of the kind of device."""
+        return {"cuda": "gpu"}.get(self.device.partition(":")[0], self.device)
+
+    @property
+    def devices(self) -> list[int] | int:
+        """Lightning's choice among devices of the kind."""
+        index = self.device.partition(":")[2]
+        return [int(index)] if index else 1
+
+
+def choose_hardware(
+    *, device: str, precision: str, memory_format: str, threads: int | None
+) -> Hardware:
+    """Resolve `auto` for the machine at hand and set the number of threads.
+
+    `auto` precision is bfloat16 autocast where the device multiplies it in hardware, else
+    float32; `auto` memory format is channels_last wherever there is bfloat16.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = _resolve(device)
+    if precision == "auto":
+        precision = "bf16-mixed" if _multiplies_bfloat16(device) else "32-true"
+    channels_last = memory_format == "channels_last" or (
+        memory_format == "auto" and precision != "32-true"
+    )
+    return Hardware(device, _name(device), precision, channels_last, torch.get_num_threads())
+
+
+def _resolve(device: str) -> str:
+    choices = ["cpu"]
+    if torch.cuda.is_available():
+        choices += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        choices.append("mps")
+    if device == "auto":
+        return choices[1] if len(choices) > 1 else "cpu"
+    resolved = "cuda:0" if device in ("cuda", "gpu") else device
+    if resolved not in choices:
+        raise UserError(
+            f"`trainer.device` must be one of auto, {', '.join(choices)} on this machine, "
+            f"but got {device!r}"
+        )
+    return resolved
+
+
+def _multiplies_bfloat16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu":
+        # Emulated bfloat16 is slower than float32.
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+def _name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

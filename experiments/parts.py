@@ -1,0 +1,238 @@
+"""From a trial's plain config to the parts it is made of, each mistake found before training."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import losses
+import models
+from experiments.config import objectives
+from experiments.data import ImageSet, Splits, load_cats, load_images, split
+from experiments.errors import UserError
+from experiments.metrics import METRICS
+
+if TYPE_CHECKING:
+    from experiments.data.batches import Batches
+    from experiments.device import Hardware
+    from losses.elbo import ELBO
+    from models.vae import VAE
+
+_STEPS_BETWEEN_VALIDATIONS = 50
+_EVALUATION_BATCH = 256
+_RECORD_BYTES = 16 * 2**20  # pictures, history and logs
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When things happen, in epochs, steps and validations.
+
+    Attributes:
+        steps_per_epoch: optimizer steps.
+        validate_every: epochs between validations.
+        log_every: steps between rows of training metrics.
+    """
+
+    steps_per_epoch: int
+    validate_every: int
+    log_every: int
+
+    def validations(self, epochs: int) -> int:
+        """As many validations as cover the epochs."""
+        return max(1, math.ceil(epochs / self.validate_every))
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images of a trial and its batches."""
+
+    images: ImageSet
+    splits: Splits
+    train: Batches
+    val: Batches
+    test: Batches
+
+
+def load(config: Mapping[str, Any]) -> ImageSet:
+    """The images that `config["data"]` names.
+
+    Raises:
+        UserError: they cannot be had, or the settings are out of range.
+    """
+    data = config["data"]
+    shape = {"size": data["size"], "channels": data["channels"]}
+    cache_dir = Path(data["cache_dir"])
+    if data["name"] == "cats":
+        return load_cats(
+            count=data["count"], seed=data["generator_seed"], cache_dir=cache_dir, **shape
+        )
+    return load_images(
+        root=data["root"],
+        fit=data["fit"],
+        max_bad_fraction=data["max_bad_fraction"],
+        progress=config["trainer"]["progress"],
+        cache_dir=cache_dir,
+        **shape,
+    )
+
+
+def batched(config: Mapping[str, Any], images: ImageSet, device: str) -> Data:
+    """Split the images and batch them.
+
+    Raises:
+        UserError: there are too few images.
+    """
+    from experiments.data.batches import Batches
+
+    data = config["data"]
+    splits = split(
+        images.digests,
+        val_fraction=data["val_fraction"],
+        test_fraction=data["test_fraction"],
+        seed=data["split_seed"],
+    )
+    train = Batches(
+        images.images,
+        splits.train,
+        batch_size=config["batch_size"],
+        shuffle=True,
+        seed=config["seed"],
+        device=device,
+    )
+    val, test = (
+        Batches(
+            images.images, chosen, batch_size=_EVALUATION_BATCH, shuffle=False, device=device
+        )
+        for chosen in (splits.val, splits.test)
+    )
+    return Data(images, splits, train, val, test)
+
+
+def schedule(config: Mapping[str, Any], steps_per_epoch: int) -> Schedule:
+    """Validate about every 50 steps, but not more than once an epoch, unless told otherwise."""
+    every = config["trainer"]["validate_every"]
+    if every is None:
+        every = math.ceil(_STEPS_BETWEEN_VALIDATIONS / steps_per_epoch)
+    every = min(every, config["max_epochs"])
+    steps = every * steps_per_epoch
+    log_every = steps if steps <= 2 * _STEPS_BETWEEN_VALIDATIONS else _STEPS_BETWEEN_VALIDATIONS
+    return Schedule(steps_per_epoch, every, log_every)
+
+
+def build_loss(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> ELBO:
+    """The loss, tried once on random images.
+
+    Raises:
+        UserError: an option is wrong, or the distance breaks its contract.
+    """
+    from losses.distance import preflight
+    from losses.elbo import ELBO
+
+    options = dict(config["loss"])
+    name, scale = options.pop("name"), options.pop("scale", "optimal_sigma")
+    with _for_people():
+        distance = losses.create(name, **options)
+        preflight(distance, image_shape)
+        return ELBO(
+            distance, scale=scale, beta=config["beta"], free_bits=config["kl"]["free_bits"]
+        )
+
+
+def build_vae(
+    config: Mapping[str, Any],
+    loss: ELBO,
+    image_shape: tuple[int, int, int],
+    hardware: Hardware,
+    when: Schedule,
+) -> VAE:
+    """The LightningModule; draws the network's weights.
+
+    Raises:
+        UserError: the network cannot take the images, or an option is wrong.
+    """
+    from functools import partial
+
+    from models import optimizers
+    from models.vae import VAE
+
+    options = dict(config["model"])
+    name = options.pop("name")
+    with _for_people():
+        network = models.create(
+            name, image_shape=image_shape, latent_dim=config["latent_dim"], **options
+        )
+    optimizer = config["optimizer"]
+    make_schedules = partial(
+        optimizers.schedules,
+        schedule=optimizer["schedule"],
+        total_steps=config["max_epochs"] * when.steps_per_epoch,
+        warmup_steps=optimizer["warmup_steps"],
+        plateau={
+            "monitor": f"val/{objectives(config)[0]}",
+            "mode": mode(objectives(config)[0]),
+            "factor": optimizer["plateau_factor"],
+            "patience": when.validations(optimizer["plateau_patience"]),
+            "frequency": when.validate_every,
+        },
+    )
+    return VAE(
+        network,
+        loss,
+        make_optimizer=partial(
+            optimizers.adamw, lr=config["lr"], weight_decay=optimizer["weight_decay"]
+        ),
+        make_schedules=make_schedules,
+        gradient_clip=optimizer["gradient_clip"],
+        kl_warmup_steps=round(config["kl"]["warmup_epochs"] * when.steps_per_epoch),
+        augment=_augment(config),
+        channels_last=hardware.channels_last,
+        log_every=when.log_every,
+        description={
+            "model": dict(config["model"]),
+            "image_shape": list(image_shape),
+            "latent_dim": config["latent_dim"],
+        },
+    )
+
+
+def mode(metric: str) -> str:
+    """Lightning's word for the direction of a metric."""
+    return "max" if METRICS[metric].direction == "maximize" else "min"
+
+
+def check_space(directory: Path, network_bytes: int) -> None:
+    """Refuse a disk that could not take the record.
+
+    Raises:
+        UserError: there is too little space left.
+    """
+    needed = _RECORD_BYTES + 4 * network_bytes
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise UserError(
+            f"the output directory needs {needed // 2**20} MiB for this trial, but {directory} "
+            f"has {free // 2**20} MiB left; make room or set hydra.run.dir elsewhere"
+        )
+
+
+def _augment(config: Mapping[str, Any]) -> Any:
+    flip, jitter = config["data"]["flip"], config["data"]["jitter"]
+    if not flip and not jitter:
+        return None
+    from experiments.data.augment import Augment
+
+    return Augment(flip=flip, jitter=jitter)
+
+
+@contextmanager
+def _for_people() -> Iterator[None]:
+    """`losses` and `models` state the user's mistakes as ValueErrors."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error

@@ -1,0 +1,193 @@
+"""What a trial leaves on disk: everything else can be rebuilt from it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+
+SCHEMA_VERSION = 1
+"""Of result.json; raised when older readers can no longer read it."""
+
+RESULT = "result.json"
+STATUSES = ("running", "completed", "pruned", "interrupted", "failed")
+_PACKAGES = (
+    "torch", "pytorch-lightning", "hydra-core", "optuna", "wandb", "monai", "kornia",
+    "torchmetrics", "numpy", "pillow",
+)  # fmt: skip
+
+
+class Record:
+    """The directory of a trial.
+
+    Written from the start of training on, so that a trial that is killed leaves a record with
+    the status "running". Every file is replaced whole.
+
+    Attributes:
+        directory: of the trial, absolute.
+        result: the content of result.json.
+    """
+
+    def __init__(self, directory: str | Path, config: Mapping[str, Any]) -> None:
+        self.directory = Path(directory).absolute()
+        self._config = config
+        self._started = time.monotonic()
+        self._history: list[dict[str, float]] = []
+        self.result: dict[str, Any] = {
+            "schema": SCHEMA_VERSION,
+            "status": "running",
+            "reason": None,
+            "name": config["name"],
+            "seed": config["seed"],
+            "parameters": _flat(config),
+            "metrics": {},
+            "timings": {},
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": sys.argv,
+            "code": code_revision(),
+            "python": platform.python_version(),
+            "packages": package_versions(),
+        }
+
+    def path(self, name: str) -> Path:
+        """Of a file of the record."""
+        return self.directory / name
+
+    def begin(self) -> None:
+        """Write the config and the first result.json."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # JSON is YAML, so the config can be read by either.
+        write_json(self.path("config.json"), self._config)
+        self.save()
+
+    def seconds(self) -> float:
+        """Since the record was made."""
+        return round(time.monotonic() - self._started, 3)
+
+    def update(self, **values: Any) -> None:
+        """Change entries of result.json and write it."""
+        self.result.update(values)
+        self.save()
+
+    def save(self) -> None:
+        """Write result.json with the time that has passed."""
+        self.result["timings"]["total_seconds"] = self.seconds()
+        write_json(self.path(RESULT), self.result)
+
+    def add_history(self, row: Mapping[str, float]) -> None:
+        """Append a row of metrics to history.jsonl."""
+        with self.path("history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(row)) + "\n")
+
+    def end(self, status: str, reason: str | None = None) -> None:
+        """Write how the trial ended."""
+        assert status in STATUSES
+        self.update(status=status, reason=reason)
+
+
+def read_config(directory: str | Path) -> dict[str, Any]:
+    """The config in the record of a trial.
+
+    Raises:
+        UserError: there is no such record, or it is broken.
+    """
+    return _read(Path(directory), "config.json")
+
+
+def read_result(directory: str | Path) -> dict[str, Any]:
+    """The content of result.json.
+
+    Raises:
+        UserError: there is none, it is broken, or a newer version wrote it.
+    """
+    result = _read(Path(directory), RESULT)
+    if result.get("schema") != SCHEMA_VERSION:
+        raise UserError(
+            f"a record must have schema {SCHEMA_VERSION}, but {Path(directory) / RESULT} has "
+            f"{result.get('schema')!r}; use the version of vaesweep that wrote it"
+        )
+    return result
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a file by JSON, whole or not at all; NaN and infinity become null."""
+    temporary = path.with_name(path.name + ".part")
+    text = json.dumps(_finite(content), indent=2, allow_nan=False)
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages that a result may depend on."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+@cache
+def code_revision() -> dict[str, Any]:
+    """Commit of the working tree that this code runs from, and whether it was changed since."""
+    root = Path(__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def _read(directory: Path, name: str) -> dict[str, Any]:
+    path = directory / name
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"a record is a trial's directory with {name}, but {path} gives: {error}"
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a JSON object, but holds {type(content).__name__}")
+    return content
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"loss": {"name": "mse"}} to {"loss.name": "mse"}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content

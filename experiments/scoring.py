@@ -1,0 +1,87 @@
+"""The final evaluation of a trial: metrics of the best weights, and pictures of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.errors import TrialError, UserError
+from experiments.evaluation import draw_samples, evaluate, reconstruct
+from experiments.metrics.reconstruction import mean_image_psnr
+from experiments.metrics.samples import feature_distances, sliced_wasserstein
+from experiments.pictures import grid, reconstruction_grid, save_png
+
+if TYPE_CHECKING:
+    from experiments.parts import Data
+    from models.network import Network
+
+_SAMPLE_SEED = 0
+
+
+def score(
+    network: Network,
+    data: Data,
+    checkpoint: Path,
+    *,
+    directory: Path,
+    device: str,
+    probes: Tensor,
+    grid_size: int,
+    test: bool,
+    samples: int,
+    feature_extractor: str | None,
+) -> dict[str, dict[str, float]]:
+    """Score the weights of `checkpoint` and write pictures and per-image scores.
+
+    Writes `reconstructions.png`, `samples.png` and `validation.npz` (every reconstruction metric
+    of each validation image, and `kl_per_unit` and `variance_per_unit`).
+
+    Returns:
+        Metrics of the splits: `val`, and `test` if asked for.
+
+    Raises:
+        TrialError: a metric is NaN or infinite.
+    """
+    load_weights(network, checkpoint)
+    network.eval().to(device)
+    drawn = draw_samples(network, max(samples, grid_size), seed=_SAMPLE_SEED, device=device)
+    save_png(grid(drawn[:grid_size].numpy(), columns=8), directory / "samples.png")
+    shown = reconstruct(network, probes, device)
+    save_png(
+        reconstruction_grid(probes.numpy(), shown.numpy()), directory / "reconstructions.png"
+    )
+
+    metrics = {}
+    splits = {"val": data.val, "test": data.test} if test else {"val": data.val}
+    for name, batches in splits.items():
+        found = evaluate(network, batches, device)
+        real = torch.cat([batch.cpu() for batch in batches])
+        metrics[name] = found.metrics | {
+            "sliced_wasserstein": sliced_wasserstein(drawn.float() / 255, real.float() / 255),
+            "mean_image_psnr": mean_image_psnr(data.train, batches),
+        }
+        if feature_extractor is not None:
+            try:
+                metrics[name] |= feature_distances(real, drawn, feature_extractor)
+            except ValueError as error:
+                raise UserError(str(error)) from error
+        if name == "val":
+            units = {f"{key}_per_unit": values for key, values in found.per_unit.items()}
+            np.savez(directory / "validation.npz", **found.per_image, **units)
+    broken = [name for name, value in metrics["val"].items() if not np.isfinite(value)]
+    if broken:
+        raise TrialError(f"the trained model gives {', '.join(broken)} that is NaN or infinite")
+    return metrics
+
+
+def load_weights(network: Network, checkpoint: Path) -> None:
+    """Load the network's weights from a checkpoint of `models.vae.VAE`, without running code."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "network."
+    network.load_state_dict(
+        {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+    )
