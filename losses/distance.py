@@ -1,79 +1,113 @@
-"""The contract that every distance keeps, checked here once."""
+"""The contract of a distance, checked at one seam, and the preflight of an unknown one."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 
-class Distance(nn.Module):
-    """Base of the distances: a subclass defines `distance` and, if it has a window, `min_size`.
+class Distance(nn.Module, ABC):
+    """Mean distance per pixel of each reconstruction from its image.
 
-    Calling it takes `x_hat` and `x`, both `(B, C, H, W)` floats in [0, 1] of any floating dtype,
-    and returns `(B,)` in float32: the mean distance per pixel and channel of each image, at least
-    0, and 0 for identical images. It computes in float32, also under autocast, because differences
-    of squares (the variances of SSIM) and small errors do not survive half precision.
-
-    Raises ValueError for inputs of other shapes or dtypes, or too small for the window.
+    Called with `x_hat` and `x`, both (B, C, H, W) with values in [0, 1]; returns (B,), float32,
+    at least 0 and 0 for identical images, each image independent of the rest of the batch.
+    "Per pixel" means per value: the mean runs over C, H and W. The data range is always 1.0.
     """
 
-    name: ClassVar[str] = "distance"
+    smallest_side = 1
+    """Images with a shorter side than this are refused, in pixels."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # options are those that a distance names, and no others
         super().__init__()
 
-    @property
-    def min_size(self) -> int:
-        """The smallest height and width, in pixels, of the images that it takes."""
-        return 1
-
+    @abstractmethod
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        """The distance itself: float32 `(B, C, H, W)`, twice, to `(B,)`."""
-        raise NotImplementedError(f"{type(self).__name__} must define `distance(x_hat, x)`")
-
-    def check(self, image_shape: tuple[int, int, int]) -> None:
-        """Raise ValueError if images of shape `(C, H, W)` cannot be compared."""
-        height, width = image_shape[1:]
-        if min(height, width) < self.min_size:
-            raise ValueError(
-                f"the loss `{self.name}` needs images of {self.min_size}x{self.min_size} pixels or "
-                f"more, but got {height}x{width}; use larger images, a smaller window if the loss "
-                "has one, or another loss"
-            )
+        """(B,) for float32 images (B, C, H, W) whose shape has been checked."""
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        _check_inputs(self.name, x_hat, x)
+        """Check the images, then measure them in float32 whatever the autocast.
+
+        Raises:
+            ValueError: the images are not both (B, C, H, W) or too small for the window.
+        """
+        if x.ndim != 4 or x_hat.shape != x.shape:
+            raise ValueError(
+                "a distance wants two batches of images of one shape (B, C, H, W), "
+                f"but got x_hat {tuple(x_hat.shape)} and x {tuple(x.shape)}"
+            )
         self.check((x.shape[1], x.shape[2], x.shape[3]))
-        with torch.autocast(device_type=x.device.type, enabled=False):
-            values = self.distance(x_hat.float(), x.float())
-        _check_output(self.name, values, len(x))
-        return values.float()
+        with torch.autocast(x.device.type, enabled=False):
+            return self.distance(x_hat.float(), x.float())
+
+    def check(self, image_shape: tuple[int, int, int]) -> None:
+        """Refuse images (C, H, W) that are too small.
+
+        Raises:
+            ValueError: a side is below `smallest_side`.
+        """
+        _, height, width = image_shape
+        if min(height, width) < self.smallest_side:
+            raise ValueError(
+                f"{type(self).__name__} needs images of {self.smallest_side} pixels or more a "
+                f"side, but got {height}x{width}"
+            )
 
 
-def per_image_mean(values: Tensor) -> Tensor:
-    """The mean over all but the first dimension: `(B, ...)` to `(B,)`."""
-    return values.flatten(1).mean(1)
+def preflight(distance: Distance, image_shape: tuple[int, int, int]) -> None:
+    """Measure three random images of `image_shape` (C, H, W) once, before any training.
 
-
-def _check_inputs(name: str, x_hat: Tensor, x: Tensor) -> None:
-    if x.ndim != 4 or x_hat.shape != x.shape or x.numel() == 0:
+    Raises:
+        ValueError: the distance does not return (B,), is not finite, gives no gradient to
+            `x_hat`, or fails with an error of its own.
+    """
+    distance.check(image_shape)
+    name = type(distance).__name__
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(3, *image_shape, generator=generator)
+    x_hat = torch.rand(3, *image_shape, generator=generator).requires_grad_()
+    d = distance(x_hat, x)
+    if not torch.isfinite(d).all():
+        raise ValueError(f"{name} must be finite on images in [0, 1], but got {d.tolist()}")
+    gradient = (
+        torch.autograd.grad(d.sum(), x_hat, allow_unused=True)[0] if d.requires_grad else None
+    )
+    if gradient is None:
         raise ValueError(
-            f"the loss `{name}` takes x_hat and x of the same shape (B, C, H, W), but got x_hat "
-            f"{tuple(x_hat.shape)} and x {tuple(x.shape)}"
+            f"{name} must be differentiable in x_hat, but it gives x_hat no gradient; "
+            "look for .detach(), .item(), NumPy or torch.no_grad() in it"
         )
-    if not (x_hat.is_floating_point() and x.is_floating_point()):
-        raise ValueError(
-            f"the loss `{name}` takes floats in [0, 1], but got x_hat of {x_hat.dtype} and x of "
-            f"{x.dtype}; divide 8-bit images by 255"
-        )
+    if not torch.isfinite(gradient).all():
+        raise ValueError(f"{name} must have a finite gradient, but it is NaN or infinite")
 
 
-def _check_output(name: str, values: Any, batch_size: int) -> None:
-    got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-    if got != (batch_size,):
-        raise ValueError(
-            f"the loss `{name}` must return one value per image, shape (B,) = ({batch_size},), "
-            f"but got {got}"
-        )
+def per_image(values: Tensor) -> Tensor:
+    """Mean over all but the first dimension: (B, ...) to (B,)."""
+    return values.flatten(1).mean(dim=1)
+
+
+def above_zero(name: str, value: object) -> float:
+    """The value as a float, if it is a number above 0.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value < float("inf")
+    ):
+        raise ValueError(f"`loss.{name}` must be a number above 0, but got {value!r}")
+    return float(value)
+
+
+def odd_window(value: object) -> int:
+    """The value, if it is an odd integer of 3 or more.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 3 or value % 2 == 0:
+        raise ValueError(f"`loss.window_size` must be an odd integer from 3, but got {value!r}")
+    return value

@@ -4,51 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 import losses
-from losses import _options
-from losses.distance import Distance
+from losses.distance import Distance, above_zero
 
 
 class Mix(Distance):
-    """The sum of `weights[i] * terms[i]`, each term a distance by its name at default options.
+    """`sum(weight * distance)` over named distances, each with its default options.
 
-    The defaults are the mix of Zhao et al., "Loss functions for image restoration with neural
-    networks", 2017 (0.84 of MS-SSIM, 0.16 of L1), with the MS-SSIM of Wang et al. Weights need not
-    sum to 1. Terms differ in range (each says its own), so equal weights are not equal influence.
+    The default is L1 with MS-SSIM at 0.84, the proportion of Zhao et al. 2017.
+
+    Args:
+        terms: names of distances.
+        weights: as many numbers above 0.
+
+    Raises:
+        ValueError: a name is unknown, or the lists do not match.
     """
 
-    name = "mix"
-
     def __init__(
-        self, terms: Sequence[str] = ("l1", "ms_ssim"), weights: Sequence[float] = (0.16, 0.84)
+        self,
+        terms: Sequence[str] = ("l1", "ms_ssim"),
+        weights: Sequence[float] = (0.16, 0.84),
     ) -> None:
         super().__init__()
-        term_names = _options.strings("terms", terms)
-        self.weights = _options.positives("weights", weights)
-        if len(term_names) != len(self.weights):
+        if not terms or len(terms) != len(weights):
             raise ValueError(
-                f"`weights` must have one number for each of the {len(term_names)} `terms`, "
-                f"but got {len(self.weights)}: {list(self.weights)}"
+                "`loss.terms` and `loss.weights` must be lists of one length, at least 1, "
+                f"but got {list(terms)} and {list(weights)}"
             )
-        choices = [name for name in losses.names() if name not in ("mix", "custom")]
-        self.terms = nn.ModuleList(
-            losses.create(_options.choice(f"terms[{index}]", name, choices))
-            for index, name in enumerate(term_names)
-        )
-
-    @property
-    def min_size(self) -> int:
-        return max(term.min_size for term in self._distances())
+        for term in terms:
+            if term in ("mix", "custom"):
+                raise ValueError(f"`loss.terms` takes named distances, but got {term!r}")
+        self.weights = [above_zero("weights", weight) for weight in weights]
+        self.terms = nn.ModuleList(losses.create(term) for term in terms)
+        self.smallest_side = max(_distance(term).smallest_side for term in self.terms)
 
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        values = [
-            weight * term(x_hat, x)
-            for weight, term in zip(self.weights, self._distances(), strict=True)
-        ]
-        return torch.stack(values).sum(0)
+        weighted = zip(self.weights, self.terms, strict=True)
+        return sum(
+            (weight * _distance(term).distance(x_hat, x) for weight, term in weighted),
+            start=x.new_zeros(len(x)),
+        )
 
-    def _distances(self) -> list[Distance]:
-        return [term for term in self.terms if isinstance(term, Distance)]
+
+def _distance(module: nn.Module) -> Distance:
+    assert isinstance(module, Distance)
+    return module

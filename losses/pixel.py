@@ -1,48 +1,45 @@
-"""Distances that compare pixel with pixel."""
+"""Distances of each pixel on its own."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from losses import _options
-from losses.distance import Distance, per_image_mean
+from losses.distance import Distance, above_zero, per_image
 
 
 class MSE(Distance):
-    """Mean squared error, in [0, 1]: the negative log-likelihood of a Gaussian, up to scale."""
-
-    name = "mse"
+    """Mean squared error, in [0, 1]: `mean((x_hat - x)^2)`."""
 
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        return per_image_mean((x_hat - x).square())
+        return per_image((x_hat - x).square())
 
 
 class L1(Distance):
-    """Mean absolute error, in [0, 1]: the negative log-likelihood of a Laplacian, up to scale."""
-
-    name = "l1"
+    """Mean absolute error, in [0, 1]: `mean(|x_hat - x|)`."""
 
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        return per_image_mean((x_hat - x).abs())
+        return per_image((x_hat - x).abs())
 
 
 class Charbonnier(Distance):
-    """L1 made smooth at 0: the mean of `sqrt(e^2 + epsilon^2) - epsilon`, in [0, 1).
+    """Charbonnier distance: `mean(sqrt((x_hat - x)^2 + epsilon^2) - epsilon)`.
 
-    Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for computed
-    imaging", 1994, with the `epsilon` of 1e-3 of LapSRN (Lai et al., 2017). `epsilon` is subtracted
-    so that identical images have distance 0. Not Kornia's: `kornia_charbonnier` fixes epsilon = 1.
+    L1 with its corner rounded off (Charbonnier et al. 1994, "Two deterministic half-quadratic
+    regularization algorithms for computed imaging"), as in super-resolution (Lai et al. 2017).
+    `kornia_charbonnier` is the same with epsilon 1.
+
+    Args:
+        epsilon: residuals well below it are squared, well above it counted as they are.
+
+    Raises:
+        ValueError: epsilon is not above 0.
     """
-
-    name = "charbonnier"
 
     def __init__(self, epsilon: float = 1e-3) -> None:
         super().__init__()
-        self.epsilon = _options.positive("epsilon", epsilon)
+        self.epsilon = above_zero("epsilon", epsilon)
 
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
         squared = (x_hat - x).square()
-        # The same number as sqrt(..) - epsilon, which would cancel for small errors.
-        root = torch.sqrt(squared + self.epsilon**2)
-        return per_image_mean(squared / (root + self.epsilon))
+        # s / (sqrt(s + e^2) + e) is sqrt(s + e^2) - e without its cancellation.
+        return per_image(squared / ((squared + self.epsilon**2).sqrt() + self.epsilon))
