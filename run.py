@@ -18,9 +18,7 @@ configs.register()
 WHITELIST = ["logging.*", "hydra.*", "hydra_plugins.*"]
 
 
-@hydra.main(
-    config_path="conf", config_name="config", version_base="1.4", execution_whitelist=WHITELIST
-)
+@hydra.main(config_path="conf", config_name="config", execution_whitelist=WHITELIST)
 def train(config: DictConfig) -> float | tuple[float, ...]:
     """Run one trial and return its objective (several for a Pareto search)."""
     from hydra.core.hydra_config import HydraConfig

@@ -20,7 +20,7 @@ from experiments.parts import Data, Schedule, mode
 if TYPE_CHECKING:
     from models.vae import VAE
 
-CHECKPOINT = "best.ckpt"
+CHECKPOINT = "checkpoints/best.ckpt"
 
 
 def fit(
@@ -34,7 +34,7 @@ def fit(
     loggers: Sequence[Any],
     callbacks: Sequence[Callback],
 ) -> pl.Trainer:
-    """Train, keeping the weights with the best objective in `directory`/best.ckpt."""
+    """Train, keeping the weights with the best objective in `directory`/checkpoints/best.ckpt."""
     trainer = pl.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
@@ -90,7 +90,7 @@ def _steering(config: Mapping[str, Any], directory: Path, when: Schedule) -> lis
     callbacks.append(
         ModelCheckpoint(
             **monitored,
-            dirpath=directory,
+            dirpath=(directory / CHECKPOINT).parent,
             filename=Path(CHECKPOINT).stem,
             enable_version_counter=False,
             save_weights_only=True,

@@ -36,6 +36,11 @@ DISTANCES = {
 }
 
 
+def names() -> list[str]:
+    """Every name that `create` knows."""
+    return list(DISTANCES)
+
+
 def create(name: str, **options: Any) -> Distance:
     """Build the distance `name` with its options (the keys of `conf/loss/<name>.yaml`).
 

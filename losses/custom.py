@@ -67,8 +67,15 @@ class Custom(Distance):
         if not callable(built):
             raise ValueError(f"`loss.target={self.target}` must be callable, but is not")
         if isinstance(built, nn.Module):
-            built.eval()
+            built.requires_grad_(False).eval()
         return built
+
+    def train(self, mode: bool = True) -> Custom:
+        """A user's module measures and is not trained: it stays in evaluation mode."""
+        super().train(mode)
+        if isinstance(self._function, nn.Module):
+            self._function.eval()
+        return self
 
 
 def _load(target: str) -> Any:
@@ -77,17 +84,27 @@ def _load(target: str) -> Any:
         raise ValueError(
             f"`loss.target` must be a dotted path such as my_losses.focal, but got {target!r}"
         )
-    package = module.partition(".")[0]
-    if package not in [name.strip() for name in os.environ.get(TRUST_VARIABLE, "").split(",")]:
-        raise ValueError(
-            f"`loss.target={target}` runs code of the package {package!r}, which needs your word; "
-            f"if you trust it: {TRUST_VARIABLE}={package} python run.py loss=custom "
-            f"loss.target={target}"
-        )
+    _check_trust(module, target)
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # user code runs at import and may fail with anything
         raise ValueError(f"`loss.target={target}` cannot be imported: {_said(error)}") from error
+    if inspect.isclass(found) or inspect.isroutine(found):
+        # Only imported there, it is another package's: my_losses.Popen would run any command.
+        _check_trust(found.__module__ or "builtins", target)
+    return found
+
+
+def _check_trust(module: str, target: str) -> None:
+    package = module.partition(".")[0]
+    named = (name.strip() for name in os.environ.get(TRUST_VARIABLE, "").split(","))
+    trusted = [name for name in named if name]
+    if package not in trusted:
+        raise ValueError(
+            f"`loss.target={target}` runs code of the package {package!r}, which needs your word; "
+            f"if you trust it: {TRUST_VARIABLE}={','.join([*trusted, package])} python run.py "
+            f"loss=custom loss.target={target}"
+        )
 
 
 def _said(error: Exception) -> str:

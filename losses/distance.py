@@ -37,6 +37,11 @@ class Distance(nn.Module, ABC):
                 "a distance wants two batches of images of one shape (B, C, H, W), "
                 f"but got x_hat {tuple(x_hat.shape)} and x {tuple(x.shape)}"
             )
+        if not (x_hat.is_floating_point() and x.is_floating_point()):
+            raise ValueError(
+                "a distance wants floats in [0, 1], "
+                f"but got x_hat of {x_hat.dtype} and x of {x.dtype}; divide 8-bit images by 255"
+            )
         self.check((x.shape[1], x.shape[2], x.shape[3]))
         with torch.autocast(x.device.type, enabled=False):
             return self.distance(x_hat.float(), x.float())
@@ -59,17 +64,22 @@ def preflight(distance: Distance, image_shape: tuple[int, int, int]) -> None:
     """Measure three random images of `image_shape` (C, H, W) once, before any training.
 
     Raises:
-        ValueError: the distance does not return (B,), is not finite, gives no gradient to
-            `x_hat`, or fails with an error of its own.
+        ValueError: the distance does not return (B,), is not finite, is negative, is not 0 for
+            identical images, gives no gradient to `x_hat`, or fails with an error of its own.
     """
     distance.check(image_shape)
     name = type(distance).__name__
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(3, *image_shape, generator=generator)
-    x_hat = torch.rand(3, *image_shape, generator=generator).requires_grad_()
+    noise = torch.rand(3, *image_shape, generator=generator)
+    x_hat = ((x + noise) / 2).requires_grad_()  # alike: an index may be clamped where nothing is
     d = distance(x_hat, x)
     if not torch.isfinite(d).all():
         raise ValueError(f"{name} must be finite on images in [0, 1], but got {d.tolist()}")
+    if (d < 0).any():
+        raise ValueError(
+            f"{name} must be 0 or more, but got {d.tolist()}; return a distance, not a similarity"
+        )
     gradient = (
         torch.autograd.grad(d.sum(), x_hat, allow_unused=True)[0] if d.requires_grad else None
     )
@@ -80,6 +90,11 @@ def preflight(distance: Distance, image_shape: tuple[int, int, int]) -> None:
         )
     if not torch.isfinite(gradient).all():
         raise ValueError(f"{name} must have a finite gradient, but it is NaN or infinite")
+    with torch.no_grad():
+        identical = distance(x.clone(), x)
+    # 1% admits the offset of a smoothed root such as sqrt(r^2 + 1e-6).
+    if not (identical.abs() <= 0.01 * d.detach().mean()).all():
+        raise ValueError(f"{name} must be 0 for identical images, but got {identical.tolist()}")
 
 
 def per_image(values: Tensor) -> Tensor:
@@ -111,3 +126,15 @@ def odd_window(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 3 or value % 2 == 0:
         raise ValueError(f"`loss.window_size` must be an odd integer from 3, but got {value!r}")
     return value
+
+
+def window_sigma(value: object) -> float:
+    """The value as a float, if it can be the width of a Gaussian window, in pixels.
+
+    Raises:
+        ValueError: it is not from 0.1 to 1000; a narrower Gaussian underflows to NaN.
+    """
+    sigma = above_zero("sigma", value)
+    if not 0.1 <= sigma <= 1000:
+        raise ValueError(f"`loss.sigma` must be above 0: from 0.1 to 1000, but got {value!r}")
+    return sigma

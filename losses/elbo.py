@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from losses import SCALES
 from losses.distance import Distance
 
-LEAST_DISTANCE = 1e-6
-"""Floor under the mean distance in `optimal_sigma`: a tenth of the squared error that rounding to
-8 bits makes (1/255^2/12 is 1.3e-6), so that no loss is without a lower bound."""
+LEAST_DISTANCE = 1e-7
+"""Floor under the mean distance in `optimal_sigma`, without which the loss would have no lower
+bound. Rounding to 8 bits alone makes a squared error of 1/255^2/12 = 1.3e-6."""
 
 
 def reconstruction_term(
@@ -108,7 +108,7 @@ class ELBO(nn.Module):
         """
         distance = self.distance(x_hat, x)
         reconstruction = reconstruction_term(distance, scale=self.scale, values=x[0].numel())
-        kl_per_unit = kl_divergence(mean, log_variance).mean(dim=0)
+        kl_per_unit = kl_divergence(mean.float(), log_variance.float()).mean(dim=0)
         charged = kl_per_unit.clamp_min(self.free_bits) if self.free_bits else kl_per_unit
         loss = reconstruction + self.beta * kl_weight * charged.sum()
         return {

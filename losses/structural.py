@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from losses.distance import Distance, above_zero, odd_window, per_image
-from losses.window import gaussian_filter, moments, similarity
+from losses.distance import Distance, above_zero, odd_window, per_image, window_sigma
+from losses.window import gaussian_filter, local_similarity, moments, similarity
 
 BACKENDS = ("fast", "library")
 WANG_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -48,7 +48,7 @@ class SSIM(Distance):
     def __init__(self, window_size: int = 11, sigma: float = 1.5, backend: str = "fast") -> None:
         super().__init__()
         self.window_size = self.smallest_side = odd_window(window_size)
-        self.sigma = above_zero("sigma", sigma)
+        self.sigma = window_sigma(sigma)
         self._library = None
         if _checked(backend) == "library":
             from monai.losses.ssim_loss import SSIMLoss
@@ -59,10 +59,10 @@ class SSIM(Distance):
 
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
         if self._library is not None:
-            return self._library(x_hat, x).flatten()  # type: ignore[no-any-return]
-        filtered = gaussian_filter(moments(x_hat, x), self.window_size, self.sigma, "valid")
-        luminance, contrast = similarity(filtered, _C1, _C2)
-        return 1 - per_image(luminance * contrast)
+            # Rounding takes 1 - SSIM of nearly identical images below 0.
+            return self._library(x_hat, x).flatten().clamp_min(0)  # type: ignore[no-any-return]
+        luminance, contrast = local_similarity(x_hat, x, self.window_size, self.sigma, "valid")
+        return (1 - per_image(luminance * contrast)).clamp_min(0)
 
 
 class KorniaSSIM(Distance):
@@ -92,8 +92,7 @@ class KorniaSSIM(Distance):
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
         if self._library is not None:
             return per_image(self._library(x_hat, x, self.window_size, eps=0.0, reduction="none"))
-        filtered = gaussian_filter(moments(x_hat, x), self.window_size, 1.5, "reflect")
-        luminance, contrast = similarity(filtered, _C1, _C2)
+        luminance, contrast = local_similarity(x_hat, x, self.window_size, 1.5, "reflect")
         return per_image(((1 - luminance * contrast) / 2).clamp(0, 1))
 
 
@@ -117,20 +116,19 @@ class MultiScaleSSIM(Distance):
     def __init__(self, window_size: int = 11, sigma: float = 1.5) -> None:
         super().__init__()
         self.window_size = self.smallest_side = odd_window(window_size)
-        self.sigma = above_zero("sigma", sigma)
+        self.sigma = window_sigma(sigma)
 
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
         weights = scale_weights(min(x.shape[-2:]), self.window_size)
         index = torch.ones(len(x), device=x.device)
         for scale, weight in enumerate(weights):
-            filtered = gaussian_filter(moments(x_hat, x), self.window_size, self.sigma, "valid")
-            luminance, contrast = similarity(filtered, _C1, _C2)
+            luminance, contrast = local_similarity(x_hat, x, self.window_size, self.sigma, "valid")
             if scale == len(weights) - 1:
                 contrast = luminance * contrast
             else:
                 x_hat, x = F.avg_pool2d(x_hat, 2), F.avg_pool2d(x, 2)
             index = index * per_image(contrast).clamp_min(_LEAST_TERM) ** weight
-        return 1 - index
+        return (1 - index).clamp_min(0)
 
 
 class KorniaMultiScaleSSIM(Distance):
@@ -172,7 +170,7 @@ class KorniaMultiScaleSSIM(Distance):
 
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
         if self._library is not None:
-            return per_image(self._library(x_hat, x))
+            return per_image(self._library(x_hat, x)).clamp_min(0)
         unfiltered = moments(x_hat, x)
         index: Tensor | float = 1.0
         for sigma in self.SIGMAS:
@@ -182,7 +180,7 @@ class KorniaMultiScaleSSIM(Distance):
         index = index * luminance  # of the widest window
         l1 = gaussian_filter((x_hat - x).abs(), self.WINDOW, self.SIGMAS[-1], "zero")
         mixed = self.alpha * (1 - index) + (1 - self.alpha) * l1
-        return self.compensation * per_image(mixed)
+        return self.compensation * per_image(mixed).clamp_min(0)
 
 
 def scale_weights(side: int, window_size: int) -> list[float]:

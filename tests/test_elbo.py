@@ -88,3 +88,12 @@ def test_free_bits_charge_each_unit_at_least_their_amount() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="but got"):
         ELBO(losses.create("mse"), **options)  # type: ignore[arg-type]
+
+
+def test_kl_of_a_half_precision_posterior_is_computed_in_float32() -> None:
+    x = torch.rand(64, 3, 8, 8)
+    mean, log_variance = torch.randn(64, 32).bfloat16(), (0.1 * torch.randn(64, 32)).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = ELBO(losses.create("mse"), scale="sum")(x, x, mean, log_variance)
+    expected = kl_per_unit(mean.double(), log_variance.double()).sum(1).mean()
+    torch.testing.assert_close(terms["kl"].double(), expected, rtol=1e-5, atol=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import losses
 from losses.distance import Distance, preflight
+from losses.window import gaussian_matrix
 
 CONFIGS = Path(__file__).parents[1] / "conf" / "loss"
 SHAPES = [(3, 64, 64), (1, 32, 32), (3, 48, 80)]
@@ -22,6 +25,7 @@ SHAPES = [(3, 64, 64), (1, 32, 32), (3, 48, 80)]
 def _my_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("my_losses")
     module.squared = lambda x_hat, x: (x_hat - x).square().flatten(1).mean(1)  # type: ignore[attr-defined]
+    module.squared.__module__ = "my_losses"
     monkeypatch.setitem(sys.modules, "my_losses", module)
     monkeypatch.setenv("VAESWEEP_TRUST", "my_losses")
 
@@ -157,6 +161,7 @@ def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
     [
         ("ssim", {"window_size": 10}, "odd integer"),
         ("ssim", {"sigma": 0}, "above 0"),
+        ("ssim", {"sigma": 1e-200}, "from 0.1"),
         ("ssim", {"backend": "jax"}, "one of fast, library"),
         ("kornia_ms_ssim", {"alpha": 2}, r"in \[0, 1\]"),
         ("charbonnier", {"epsilon": -1}, "above 0"),
@@ -182,7 +187,10 @@ def test_mix_is_the_weighted_sum_of_its_terms() -> None:
 def test_a_custom_target_without_trust_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAESWEEP_TRUST", "somebody_else, my_losses_2")
     monkeypatch.delitem(sys.modules, "my_losses")
-    with pytest.raises(ValueError, match="VAESWEEP_TRUST=my_losses python run.py loss=custom"):
+    with pytest.raises(
+        ValueError,
+        match=r"VAESWEEP_TRUST=somebody_else,my_losses_2,my_losses python run\.py loss=custom",
+    ):
         losses.create("custom", target="my_losses.squared")
 
 
@@ -209,11 +217,14 @@ def test_a_custom_target_that_is_not_there_is_refused(target: str, message: str)
         (lambda x_hat, x: x.flatten(1).mean(1).requires_grad_(), "no gradient"),
         (lambda x_hat, x: (x_hat - x).log().flatten(1).mean(1), "must be finite"),
         (lambda x_hat, x: (x_hat - x).missing(), "failed: AttributeError"),
+        (lambda x_hat, x: -(x_hat - x).square().flatten(1).mean(1), "not a similarity"),
+        (lambda x_hat, x: 1 - (x_hat - x).square().flatten(1).mean(1), "0 for identical"),
     ],
 )
 def test_preflight_refuses_a_custom_loss_that_breaks_the_contract(
     function: object, message: str
 ) -> None:
+    function.__module__ = "my_losses"
     sys.modules["my_losses"].broken = function  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=message):
         preflight(losses.create("custom", target="my_losses.broken"), (3, 32, 32))
@@ -228,7 +239,69 @@ def test_a_custom_class_is_built_with_its_options() -> None:
         def forward(self, x_hat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
             return self.factor * (x_hat - x).square().flatten(1).mean(1)
 
+    Scaled.__module__ = "my_losses"
     sys.modules["my_losses"].Scaled = Scaled  # type: ignore[attr-defined]
     custom = losses.create("custom", target="my_losses.Scaled", options={"factor": 3.0})
     x_hat, x = images(2, 3, 32, 32), images(2, 3, 32, 32, seed=1)
     torch.testing.assert_close(custom(x_hat, x), 3 * make("mse")(x_hat, x))
+
+
+def test_a_callable_that_a_trusted_module_only_imports_is_refused() -> None:
+    sys.modules["my_losses"].Popen = subprocess.Popen  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="VAESWEEP_TRUST=my_losses,subprocess"):
+        losses.create("custom", target="my_losses.Popen", options={"args": ["false"]})
+
+
+def test_a_custom_module_is_not_trained() -> None:
+    class Learned(torch.nn.Linear):
+        pass
+
+    Learned.__module__ = "my_losses"
+    sys.modules["my_losses"].Learned = Learned  # type: ignore[attr-defined]
+    options = {"in_features": 2, "out_features": 2}
+    custom = losses.create("custom", target="my_losses.Learned", options=options).train()
+    assert not any(parameter.requires_grad for parameter in custom.parameters())
+    assert not any(module.training for module in custom.children())
+
+
+def test_trains_after_a_validation_in_inference_mode(distance: Distance) -> None:
+    gaussian_matrix.cache_clear()
+    x_hat, x = images(2, 3, 40, 40), images(2, 3, 40, 40, seed=1)
+    with torch.inference_mode():
+        distance(x_hat, x)
+    distance(x_hat.requires_grad_(), x).sum().backward()
+    assert x_hat.grad is not None
+
+
+def test_is_never_negative_near_identity(distance: Distance) -> None:
+    for seed in range(20):
+        x = images(4, 3, 32, 32, seed=seed)
+        assert (distance(x + 1e-5 * images(4, 3, 32, 32, seed=seed + 1), x) >= 0).all()
+
+
+def test_8_bit_images_are_refused(distance: Distance) -> None:
+    x = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"floats in \[0, 1\].*uint8"):
+        distance(x, x)
+
+
+@pytest.mark.parametrize("name", ["ssim", "kornia_ssim", "ms_ssim", "kornia_ms_ssim"])
+def test_products_keep_float32_forward_and_backward(name: str) -> None:
+    seen = []
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if function in (torch.ops.aten.mm.default, torch.ops.aten.bmm.default):
+                seen.append(torch.backends.cuda.matmul.fp32_precision)
+            return function(*args, **(kwargs or {}))
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with Record():
+            make(name)(images(2, 3, 32, 32).requires_grad_(), images(2, 3, 32, 32)).sum().backward()
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert len(seen) >= 4
+    assert set(seen) == {"ieee"}

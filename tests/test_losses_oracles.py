@@ -118,3 +118,15 @@ def test_pixel_distances_have_their_closed_form(name: str, options: dict, closed
     x[:, :, :8] = 0.75  # half of the pixels are right
     found = losses.create(name, **options)(x_hat, x).item()
     assert found == pytest.approx(closed_form(0.25) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("level", "offset"), [(0.9, 0.05), (0.95, 0.01), (0.3, 0.05)])
+@pytest.mark.parametrize(("name", "factor"), [("ssim", 1.0), ("kornia_ssim", 0.5)])
+def test_ssim_of_flat_images_is_their_luminance(
+    level: float, offset: float, name: str, factor: float
+) -> None:
+    a = torch.full((1, 3, 64, 64), level)
+    b = torch.full((1, 3, 64, 64), level + offset)
+    p, q = a[0, 0, 0, 0].double().item(), b[0, 0, 0, 0].double().item()
+    expected = factor * (p - q) ** 2 / (p**2 + q**2 + 1e-4)
+    assert losses.create(name)(b, a).item() == pytest.approx(expected, rel=2e-2)

@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from losses.distance import per_image
 from losses.structural import scale_weights
-from losses.window import gaussian_filter, moments, similarity
+from losses.window import local_similarity
 
 HIGHEST_PSNR = 100.0
 """dB, of a perfect reconstruction, whose PSNR has no bound."""
 
-_WINDOW, _SIGMA, _C1, _C2 = 11, 1.5, 0.01**2, 0.03**2
+_WINDOW, _SIGMA = 11, 1.5
 
 
 class ReconstructionMetrics:
@@ -74,8 +74,7 @@ def _structural(x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
     border = _WINDOW // 2
     index = torch.ones(len(x), device=x.device)
     for scale, weight in enumerate(weights):
-        filtered = gaussian_filter(moments(x_hat, x), _WINDOW, _SIGMA, "reflect")
-        luminance, contrast = similarity(filtered, _C1, _C2)
+        luminance, contrast = local_similarity(x_hat, x, _WINDOW, _SIGMA, "reflect")
         whole = per_image(luminance * contrast)
         if scale == 0:
             ssim = whole

@@ -1,0 +1,56 @@
+# `make` lists what can be made. Everything needs only Python 3.11 to 3.13 with its venv module.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+ARGS ?= experiments=quick
+# One thread a test process: two processes with two threads each would fight for two cores.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: help install run test test-fast lint format lock bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED)  ## .venv with everything that is pinned
+
+run: $(INSTALLED)  ## train one VAE; other settings: make run ARGS="loss=ssim lr=3e-4"
+	$(BIN)/python run.py $(ARGS)
+
+test: lint  ## linter, type checker and the whole suite with its coverage
+	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist worksteal --cov --cov-report=term
+
+test-fast: $(INSTALLED)  ## the part of the suite that takes under two minutes
+	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+
+lint: $(INSTALLED)  ## linter, formatter's check and type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## rewrite the code as the formatter wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## time training and start-up against bare PyTorch
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/startup.py
+
+# torch's own requirements differ between its CPU and CUDA builds, so pip finds those itself.
+lock:  ## pin the newest versions that pyproject.toml admits (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --prerelease if-necessary-or-explicit --no-header --no-annotate --upgrade --quiet \
+	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
+
+clean:  ## remove what can be made again, but no results
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage* .cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "vaesweep needs Python 3.11 to 3.13; choose one with: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.lock
+	@touch $@
