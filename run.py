@@ -18,7 +18,9 @@ configs.register()
 WHITELIST = ["logging.*", "hydra.*", "hydra_plugins.*"]
 
 
-@hydra.main(config_path="conf", config_name="config", execution_whitelist=WHITELIST)
+@hydra.main(  # type: ignore[untyped-decorator]
+    config_path="conf", config_name="config", execution_whitelist=WHITELIST
+)
 def train(config: DictConfig) -> float | tuple[float, ...]:
     """Run one trial and return its objective (several for a Pareto search)."""
     from hydra.core.hydra_config import HydraConfig

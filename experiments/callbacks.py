@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
@@ -38,9 +37,7 @@ class Scores(Callback):
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
-    def on_validation_epoch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> None:
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._scores, self._terms = SplitScores(), []
 
     def on_validation_batch_end(
@@ -164,8 +161,13 @@ class Progress(Callback):
             self._bar.update(self._task, metrics=text)
         elif not self._quiet and time.monotonic() - self._last_line > 10:
             self._last_line = time.monotonic()
-            log.info("epoch %d/%d  %s  %s", trainer.current_epoch + 1, trainer.max_epochs, text,
-                     self._time_left(trainer))
+            log.info(
+                "epoch %d/%d  %s  %s",
+                trainer.current_epoch + 1,
+                trainer.max_epochs,
+                text,
+                self._time_left(trainer),
+            )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()

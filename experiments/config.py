@@ -47,9 +47,9 @@ def plain(config: Any) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(str(error)) from error
     assert isinstance(values, dict)
-    values = {str(key): value for key, value in values.items() if key != "experiments"}
-    validate(values)
-    return values
+    trial = {str(key): value for key, value in values.items() if key != "experiments"}
+    validate(trial)
+    return trial
 
 
 def validate(config: Mapping[str, Any]) -> None:
@@ -121,8 +121,11 @@ def _one_of(choices: tuple[str, ...]) -> Rule:
 
 def _is_name(value: Any) -> bool:
     forbidden = set('/\\:*?"<>|\0\n')
-    return isinstance(value, str) and 0 < len(value) <= 100 and not set(value) & forbidden and (
-        not value.startswith(".")
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= 100
+        and not set(value) & forbidden
+        and (not value.startswith("."))
     )
 
 

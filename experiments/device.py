@@ -82,7 +82,7 @@ def _resolve(device: str) -> str:
 
 def _multiplies_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "cpu":
         # Emulated bfloat16 is slower than float32.
         capabilities = torch.cpu.get_capabilities()

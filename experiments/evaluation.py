@@ -60,9 +60,7 @@ def evaluate(network: Network, batches: Iterable[Tensor], device: str) -> Evalua
         x = to_float(batch.to(device))
         mean, log_variance = network.encode(x)
         scores.update(x, network.decode(mean), mean, log_variance)
-    return Evaluation(
-        scores.compute(), scores.reconstruction.per_image(), scores.latent.per_unit()
-    )
+    return Evaluation(scores.compute(), scores.reconstruction.per_image(), scores.latent.per_unit())
 
 
 @torch.inference_mode()

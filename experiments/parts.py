@@ -105,9 +105,7 @@ def batched(config: Mapping[str, Any], images: ImageSet, device: str) -> Data:
         device=device,
     )
     val, test = (
-        Batches(
-            images.images, chosen, batch_size=_EVALUATION_BATCH, shuffle=False, device=device
-        )
+        Batches(images.images, chosen, batch_size=_EVALUATION_BATCH, shuffle=False, device=device)
         for chosen in (splits.val, splits.test)
     )
     return Data(images, splits, train, val, test)
@@ -138,9 +136,7 @@ def build_loss(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> 
     with _for_people():
         distance = losses.create(name, **options)
         preflight(distance, image_shape)
-        return ELBO(
-            distance, scale=scale, beta=config["beta"], free_bits=config["kl"]["free_bits"]
-        )
+        return ELBO(distance, scale=scale, beta=config["beta"], free_bits=config["kl"]["free_bits"])
 
 
 def build_vae(

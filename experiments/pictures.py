@@ -17,17 +17,16 @@ _LEAST_WIDTH = 640
 
 def grid(images: NDArray[np.uint8], *, columns: int) -> Picture:
     """Lay out images (N, C, H, W), uint8, in rows of `columns`, enlarged so that one can see."""
-    count, channels, height, width = images.shape
+    count, _, height, width = images.shape
     rows = -(-count // columns)
-    sheet = np.full(
-        (rows, columns, height + _GAP, width + _GAP, 3), _PAPER, dtype=np.uint8
-    )
+    sheet = np.full((rows, columns, height + _GAP, width + _GAP, 3), _PAPER, dtype=np.uint8)
     for i, image in enumerate(images):
         pixels = image.transpose(1, 2, 0)
         sheet[i // columns, i % columns, :height, :width] = pixels  # grey spreads to RGB
     picture = sheet.transpose(0, 2, 1, 3, 4).reshape(rows * (height + _GAP), -1, 3)
-    picture = np.pad(picture[:-_GAP, :-_GAP], ((_GAP, _GAP), (_GAP, _GAP), (0, 0)),
-                     constant_values=_PAPER)
+    picture = np.pad(
+        picture[:-_GAP, :-_GAP], ((_GAP, _GAP), (_GAP, _GAP), (0, 0)), constant_values=_PAPER
+    )
     factor = max(1, round(_LEAST_WIDTH / picture.shape[1]))
     return np.ascontiguousarray(picture.repeat(factor, axis=0).repeat(factor, axis=1))
 

@@ -51,9 +51,7 @@ def score(
     drawn = draw_samples(network, max(samples, grid_size), seed=_SAMPLE_SEED, device=device)
     save_png(grid(drawn[:grid_size].numpy(), columns=8), directory / "samples.png")
     shown = reconstruct(network, probes, device)
-    save_png(
-        reconstruction_grid(probes.numpy(), shown.numpy()), directory / "reconstructions.png"
-    )
+    save_png(reconstruction_grid(probes.numpy(), shown.numpy()), directory / "reconstructions.png")
 
     metrics = {}
     splits = {"val": data.val, "test": data.test} if test else {"val": data.val}
@@ -71,7 +69,7 @@ def score(
                 raise UserError(str(error)) from error
         if name == "val":
             units = {f"{key}_per_unit": values for key, values in found.per_unit.items()}
-            np.savez(directory / "validation.npz", **found.per_image, **units)
+            np.savez(directory / "validation.npz", **found.per_image, **units)  # type: ignore[arg-type]
     broken = [name for name, value in metrics["val"].items() if not np.isfinite(value)]
     if broken:
         raise TrialError(f"the trained model gives {', '.join(broken)} that is NaN or infinite")

@@ -12,8 +12,16 @@ from pathlib import Path
 from experiments.errors import UserError
 
 _FULL = "HYDRA_FULL_ERROR"
-_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR,
-               errno.EEXIST, errno.ENAMETOOLONG)
+_UNWRITABLE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
 
 
 @contextmanager

@@ -283,7 +283,9 @@ def _report(trial: _Trial, result: Result) -> None:
         "samples": record.path("samples.png"),
     }
     steps, seconds = record.result["steps"], record.result["timings"]["total_seconds"]
-    title = f"{trial.config['name']}: {record.result['epochs']} epochs, {steps} steps, {seconds:.0f} s"
+    title = (
+        f"{trial.config['name']}: {record.result['epochs']} epochs, {steps} steps, {seconds:.0f} s"
+    )
     print_result(title, result.metrics, paths)
 
 

@@ -68,7 +68,7 @@ class Custom(Distance):
             raise ValueError(f"`loss.target={self.target}` must be callable, but is not")
         if isinstance(built, nn.Module):
             built.requires_grad_(False).eval()
-        return built
+        return built  # type: ignore[no-any-return]
 
     def train(self, mode: bool = True) -> Custom:
         """A user's module measures and is not trained: it stays in evaluation mode."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from models.network import Network, positive_int, power_of_two_side
@@ -53,7 +55,7 @@ class ConvNetwork(Network):
 
 def _encoder(image_channels: int, channels: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(image_channels, channels[0], 4, 2, 1), nn.SiLU()]
-    for incoming, outgoing in zip(channels[:-1], channels[1:], strict=True):
+    for incoming, outgoing in pairwise(channels):
         layers += [nn.Conv2d(incoming, outgoing, 4, 2, 1, bias=False), *_normalised(outgoing)]
     return nn.Sequential(*layers)
 

@@ -42,6 +42,7 @@ def test_optimal_sigma_is_bounded_below_for_perfect_reconstructions() -> None:
     term = reconstruction_term(distance, scale="optimal_sigma", values=100)
     term.backward()
     assert term.item() == pytest.approx(50 * math.log(LEAST_DISTANCE))
+    assert distance.grad is not None
     assert torch.isfinite(distance.grad).all()
 
 

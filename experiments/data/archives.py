@@ -6,9 +6,10 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from experiments.data.decode import BadImage
+from experiments.data.decode import BadImageError
 from experiments.data.sources import MAX_FILE_BYTES, EncodedSource, OneFile, is_junk
 from experiments.errors import UserError
 
@@ -111,7 +112,7 @@ class TarFile(_Archive):
                     continue
                 opened = archive.extractfile(member)
                 assert opened is not None
-                yield member.name, lambda data=opened.read(): data  # type: ignore[misc]
+                yield member.name, partial(bytes, opened.read())
 
 
 def open_archive(path: Path) -> EncodedSource:
@@ -135,7 +136,7 @@ def _held(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes
         reason = str(error)
 
         def fail() -> bytes:
-            raise BadImage(reason)
+            raise BadImageError(reason)
 
         return fail
     return lambda: data

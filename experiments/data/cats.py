@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Factors = dict[str, NDArray[np.float32]]
 
 VERSION = 1
@@ -163,7 +164,7 @@ def _background(canvas: _Canvas) -> None:
 
 
 def _fur(canvas: _Canvas) -> tuple[Array, Array]:
-    """Colour of the fur at every pixel, (n, size, size, 3), and of the ears' points, (n, 1, 1, 3)."""
+    """Colour of the fur at every pixel, (n, size, size, 3), and of the ears, (n, 1, 1, 3)."""
     f, u, v = canvas.factors, canvas.u, canvas.v
     base = np.broadcast_to(f["fur"], canvas.rgb.shape).copy()
     darker = f["fur"] * 0.55

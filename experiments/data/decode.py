@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 100_000_000
@@ -18,7 +18,7 @@ MAX_PIXELS = 100_000_000
 _SIXTEEN_BIT = 65535 / 255
 
 
-class BadImage(Exception):
+class BadImageError(Exception):
     """An image that cannot be used; the message is the reason."""
 
 
@@ -29,29 +29,37 @@ def decode(data: bytes, *, size: int, channels: int, fit: str) -> NDArray[np.uin
     white; 16-bit values scaled to 8.
 
     Raises:
-        BadImage: it is no image of `FORMATS`, broken, or larger than `MAX_PIXELS`.
+        BadImageError: it is no image of `FORMATS`, broken, or larger than `MAX_PIXELS`.
     """
     if not data:
-        raise BadImage("empty file")
+        raise BadImageError("empty file")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise BadImage(f"{image.width}x{image.height} pixels, a decompression bomb")
+                raise BadImageError(f"{image.width}x{image.height} pixels, a decompression bomb")
             # A JPEG can be decoded at a half, a quarter or an eighth; twice the size is enough.
             image.draft(None, (2 * size, 2 * size))
             image.load()
             return _fitted(ImageOps.exif_transpose(image), size, channels, fit)
-    except BadImage:
+    except BadImageError:
         raise
-    except Image.UnidentifiedImageError as error:
-        raise BadImage("not an image of a known format") from error
+    except UnidentifiedImageError as error:
+        raise BadImageError("not an image of a known format") from error
     except Image.DecompressionBombError as error:
-        raise BadImage("a decompression bomb") from error
+        raise BadImageError("a decompression bomb") from error
     # Pillow's decoders answer broken data with any of these.
-    except (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, ArithmeticError) as e:
-        raise BadImage(str(e) or type(e).__name__) from e
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        TypeError,
+        IndexError,
+        KeyError,
+        ArithmeticError,
+    ) as e:
+        raise BadImageError(str(e) or type(e).__name__) from e
     except (EOFError, MemoryError, AttributeError, RuntimeError, NotImplementedError) as error:
-        raise BadImage(f"{type(error).__name__}: {error}") from error
+        raise BadImageError(f"{type(error).__name__}: {error}") from error
 
 
 def from_array(
@@ -89,12 +97,12 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float64)
         if values.min() < 0 or values.max() > 65535:
-            raise BadImage("32-bit integers beyond 16 bits, of unknown range")
+            raise BadImageError("32-bit integers beyond 16 bits, of unknown range")
         return Image.fromarray(np.round(values / _SIXTEEN_BIT).astype(np.uint8))
     if image.mode == "F":
         values = np.asarray(image)
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise BadImage("floating-point pixels outside [0, 1]")
+            raise BadImageError("floating-point pixels outside [0, 1]")
         return Image.fromarray(np.round(values * 255).astype(np.uint8))
     return image
 

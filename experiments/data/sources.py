@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data.decode import BadImage, decode, quiet
+from experiments.data.decode import BadImageError, decode, quiet
 from experiments.errors import UserError
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class EncodedSource(Source):
 
     @abstractmethod
     def files(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        """Name and reader of each file; the reader raises `BadImage` or OSError."""
+        """Name and reader of each file; the reader raises `BadImageError` or OSError."""
 
     @abstractmethod
     def count(self) -> int:
@@ -72,7 +72,7 @@ class EncodedSource(Source):
         def work(read: Callable[[], bytes]) -> Result:
             try:
                 return decode(read(), size=size, channels=channels, fit=fit)
-            except BadImage as error:
+            except BadImageError as error:
                 return str(error)
             except OSError as error:
                 return error.strerror or str(error)
@@ -98,7 +98,7 @@ class Folder(EncodedSource):
         def digest(read: Callable[[], bytes]) -> str:
             try:
                 return hashlib.sha256(read()).hexdigest()
-            except (OSError, BadImage) as error:
+            except (OSError, BadImageError) as error:
                 return f"unreadable: {type(error).__name__}"
 
         return repr(list(_in_parallel(digest, self.files())))
@@ -179,9 +179,9 @@ def _walk(root: Path) -> Iterator[Path]:
 def _reader(path: Path) -> Callable[[], bytes]:
     def read() -> bytes:
         if not path.is_file():
-            raise BadImage("a link to nothing" if path.is_symlink() else "not a regular file")
+            raise BadImageError("a link to nothing" if path.is_symlink() else "not a regular file")
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadImage(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+            raise BadImageError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
         return path.read_bytes()
 
     return read

@@ -57,9 +57,7 @@ def reconstruction_metrics(x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
 
     x_hat, x = x_hat.float(), x.float()
     with torch.autocast(x.device.type, enabled=False):
-        psnr = peak_signal_noise_ratio(
-            x_hat, x, data_range=1.0, reduction="none", dim=(1, 2, 3)
-        )
+        psnr = peak_signal_noise_ratio(x_hat, x, data_range=1.0, reduction="none", dim=(1, 2, 3))
         return {
             "psnr": psnr.clamp(max=HIGHEST_PSNR),
             **_structural(x_hat, x),

@@ -40,8 +40,9 @@ def sliced_wasserstein(
     directions = torch.randn(values, projections, generator=generator)
     directions = directions / directions.norm(dim=0)
     directions = directions.to(first.device)
-    projected = [(images.float().flatten(1) @ directions).sort(dim=0).values for images in
-                 (first, second)]
+    projected = [
+        (images.float().flatten(1) @ directions).sort(dim=0).values for images in (first, second)
+    ]
     return float(_squared_wasserstein(*projected).mean().sqrt())
 
 
