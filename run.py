@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
 from experiments import config as configs
+from experiments.errors import UserError
+from experiments.record import discard
 from experiments.terminal import errors_for_people
 
 configs.register()
@@ -26,12 +30,17 @@ def train(config: DictConfig) -> float | tuple[float, ...]:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    hydra_config = HydraConfig.get()
+    directory = Path(hydra_config.runtime.output_dir)
+    try:
+        values = configs.plain(config)
+    except UserError:
+        discard(directory)
+        raise
     from experiments.trial import run_trial
 
-    hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
-    result = run_trial(configs.plain(config), hydra_config.runtime.output_dir, in_sweep=in_sweep)
-    return result.objective
+    return run_trial(values, directory, in_sweep=in_sweep).objective
 
 
 if __name__ == "__main__":

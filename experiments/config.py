@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from experiments import schema
@@ -17,20 +18,17 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
 SCHEDULES = ("plateau", "cosine", "constant")
 PROFILERS = ("simple", "advanced", "pytorch")
+DATA = ("cats", "images")
 LOGGERS = ("wandb", "csv", "none")
 
 Rule = tuple[str, Callable[[Any], bool]]
 
 
 def register() -> None:
-    """Tell Hydra the typed schema of the config and of the data groups."""
+    """Tell Hydra the typed schema of the config."""
     from hydra.core.config_store import ConfigStore
 
-    store = ConfigStore.instance()
-    store.store(name="schema", node=schema.Config)
-    store.store(group="data", name="cats_schema", node=schema.CatsConfig)
-    store.store(group="data", name="images_schema", node=schema.ImagesConfig)
-    store.store(group="logger", name="logger_schema", node=schema.LoggerConfig)
+    ConfigStore.instance().store(name="schema", node=schema.Config)
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -58,6 +56,7 @@ def validate(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: a value breaks its rule.
     """
+    _refuse_unknown(config, schema.Config)
     for path, (rule, holds) in _RULES.items():
         value = _select(config, path)
         if not holds(value):
@@ -68,9 +67,11 @@ def validate(config: Mapping[str, Any]) -> None:
                 f"`objective` must be one of {', '.join(OBJECTIVES)} (or a list of them), "
                 f"but got {objective!r}"
             )
-    for group in ("loss", "model"):
-        if not isinstance(_select(config, f"{group}.name"), str):
-            raise UserError(f"`{group}` must be a group's file such as `{group}=...`")
+    if config["data"]["name"] == "cats" and config["data"]["root"] is not None:
+        raise UserError(
+            "`data.root` belongs to `data=images`, but `data` is cats; "
+            f"add data=images to train on {config['data']['root']}"
+        )
 
 
 def objectives(config: Mapping[str, Any]) -> list[str]:
@@ -94,6 +95,21 @@ def _select(config: Mapping[str, Any], path: str) -> Any:
         except (KeyError, TypeError) as error:
             raise UserError(f"`{path}` is missing from the config") from error
     return value
+
+
+def _refuse_unknown(config: Mapping[str, Any], typed: type, prefix: str = "") -> None:
+    """A `+key=value` gets past Hydra; a misspelt one must not get past us."""
+    known = {field.name: field.type for field in fields(typed)}
+    for key, value in config.items():
+        if key not in known:
+            raise UserError(
+                f"`{prefix}{key}` is not a key of the config; "
+                f"known{' in ' + prefix[:-1] if prefix else ''} are {', '.join(known)}"
+            )
+        nested = getattr(schema, str(known[key]), None)
+        if is_dataclass(nested) and isinstance(value, Mapping):
+            assert isinstance(nested, type)
+            _refuse_unknown(value, nested, f"{prefix}{key}.")
 
 
 def _number(rule: str, holds: Callable[[Any], bool]) -> Rule:
@@ -156,6 +172,7 @@ _RULES: dict[str, Rule] = {
     "trainer.validate_every": _optional(_integer(1)),
     "trainer.profiler": _optional(_one_of(PROFILERS)),
     "evaluation.samples": _integer(64),
+    "data.name": _one_of(DATA),
     "data.jitter": _number("in [0, 1]", lambda v: 0 <= v <= 1),
     "logger.name": _one_of(LOGGERS),
     "logger.log_images_every": _integer(1),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from experiments.errors import UserError
@@ -61,6 +63,14 @@ def choose_hardware(
         memory_format == "auto" and precision != "32-true"
     )
     return Hardware(device, _name(device), precision, channels_last, torch.get_num_threads())
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every random stream, and keep cuDNN to algorithms that repeat themselves."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.deterministic = True
 
 
 def _resolve(device: str) -> str:

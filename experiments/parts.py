@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,17 +152,16 @@ def build_vae(
     Raises:
         UserError: the network cannot take the images, or an option is wrong.
     """
-    from functools import partial
-
-    from models import optimizers
-    from models.vae import VAE
-
     options = dict(config["model"])
     name = options.pop("name")
     with _for_people():
         network = models.create(
             name, image_shape=image_shape, latent_dim=config["latent_dim"], **options
         )
+    # Lightning loads only now, so that mistakes in the model are told at once.
+    from models import optimizers
+    from models.vae import VAE
+
     optimizer = config["optimizer"]
     make_schedules = partial(
         optimizers.schedules,
@@ -199,6 +199,22 @@ def build_vae(
 def mode(metric: str) -> str:
     """Lightning's word for the direction of a metric."""
     return "max" if METRICS[metric].direction == "maximize" else "min"
+
+
+def check_extractor(config: Mapping[str, Any], images: ImageSet) -> None:
+    """Try the feature extractor, if there is one, on two images.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    path = config["evaluation"]["feature_extractor"]
+    if path is not None:
+        import torch
+
+        from experiments.metrics.samples import load_extractor
+
+        with _for_people():
+            load_extractor(Path(path), torch.tensor(images.images[:2]))
 
 
 def check_space(directory: Path, network_bytes: int) -> None:

@@ -6,10 +6,11 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +22,9 @@ from experiments.errors import UserError
 SCHEMA_VERSION = 1
 """Of result.json; raised when older readers can no longer read it."""
 
+CONFIG = "config.json"
 RESULT = "result.json"
+_HYDRAS = {".hydra", "run.log"}  # written before a trial begins
 STATUSES = ("running", "completed", "pruned", "interrupted", "failed")
 _PACKAGES = (
     "torch", "pytorch-lightning", "hydra-core", "optuna", "wandb", "monai", "kornia",
@@ -69,7 +72,7 @@ class Record:
         """Write the config and the first result.json."""
         self.directory.mkdir(parents=True, exist_ok=True)
         # JSON is YAML, so the config can be read by either.
-        write_json(self.path("config.json"), self._config)
+        write_json(self.path(CONFIG), self._config)
         self.save()
 
     def seconds(self) -> float:
@@ -103,7 +106,7 @@ def read_config(directory: str | Path) -> dict[str, Any]:
     Raises:
         UserError: there is no such record, or it is broken.
     """
-    return _read(Path(directory), "config.json")
+    return _read(Path(directory), CONFIG)
 
 
 def read_result(directory: str | Path) -> dict[str, Any]:
@@ -130,6 +133,21 @@ def write_json(path: Path, content: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def discard(directory: Path, also: Collection[str] = ()) -> None:
+    """Remove the directory of a trial that never began, and parents that only held it.
+
+    A directory that holds anything but what Hydra wrote (and `also`) is left alone.
+    """
+    if not directory.is_dir() or {p.name for p in directory.iterdir()} - _HYDRAS - set(also):
+        return
+    shutil.rmtree(directory, ignore_errors=True)
+    for parent in directory.parents:
+        try:
+            parent.rmdir()
+        except OSError:
+            return
 
 
 @cache

@@ -14,7 +14,7 @@ MISSING: Any = "???"  # OmegaConf's mark for a value that a config file must giv
 
 @dataclass
 class DataConfig:
-    """What every data source has."""
+    """The images, how they are brought to one shape, and how they are split."""
 
     name: str = MISSING
     size: int = 64  # side of the square images, pixels
@@ -24,26 +24,14 @@ class DataConfig:
     split_seed: int = 0
     flip: bool = False  # random horizontal flip of training images
     jitter: float = 0.0  # strength of random brightness, contrast and saturation changes
-    cache_dir: str = MISSING
-
-
-@dataclass
-class CatsConfig(DataConfig):
-    """The embedded, generated cat faces."""
-
-    name: str = "cats"
+    cache_dir: str = ".cache/vaesweep"
+    # data=cats
     count: int = 2000
     generator_seed: int = 0
-
-
-@dataclass
-class ImagesConfig(DataConfig):
-    """The user's own images."""
-
-    name: str = "images"
+    # data=images
     root: str | None = None
     fit: str = "crop"
-    max_bad_fraction: float = 0.05
+    max_bad_fraction: float = 0.05  # of files that cannot be read
 
 
 @dataclass

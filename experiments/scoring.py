@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.errors import TrialError, UserError
+from experiments.errors import TrialError
 from experiments.evaluation import draw_samples, evaluate, reconstruct
 from experiments.metrics.reconstruction import mean_image_psnr
 from experiments.metrics.samples import feature_distances, sliced_wasserstein
@@ -63,10 +63,7 @@ def score(
             "mean_image_psnr": mean_image_psnr(data.train, batches),
         }
         if feature_extractor is not None:
-            try:
-                metrics[name] |= feature_distances(real, drawn, feature_extractor)
-            except ValueError as error:
-                raise UserError(str(error)) from error
+            metrics[name] |= feature_distances(real, drawn, feature_extractor)
         if name == "val":
             units = {f"{key}_per_unit": values for key, values in found.per_unit.items()}
             np.savez(directory / "validation.npz", **found.per_image, **units)  # type: ignore[arg-type]

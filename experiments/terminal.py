@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -89,8 +89,15 @@ def print_result(
         console.print(f"{name:<{width}}  {_short(path)}", highlight=False, markup=False)
 
 
+def print_lines(lines: Iterable[str], directory: Path) -> None:
+    """Print lines and where the record is."""
+    for line in lines:
+        print(line)
+    print(f"record  {_short(directory)}")
+
+
 def _short(path: Path) -> str:
     try:
-        return str(path.relative_to(Path.cwd()))
+        return str(path.absolute().relative_to(Path.cwd()))
     except ValueError:
         return str(path)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
@@ -55,21 +55,24 @@ def fit(
     return trainer
 
 
-def seed_everything(seed: int) -> None:
-    """Seed every random stream, and keep cuDNN to algorithms that repeat themselves."""
-    pl.seed_everything(seed, workers=False, verbose=False)
-    torch.backends.cudnn.deterministic = True
-
-
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advertisements and hardware reports off the terminal."""
+    """Keep Lightning's advertisements and hardware reports off the terminal.
+
+    And two warnings: one about its own use of PyTorch, one that an epoch may have fewer steps
+    than there are between two rows of training metrics, which is meant.
+    """
     names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message=".*treespec, LeafSpec", category=FutureWarning
+            )
+            warnings.filterwarnings("ignore", message="The number of training batches")
+            yield
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.config import objectives, validate
 from experiments.errors import TrialError, UserError
 from experiments.metrics import METRICS
-from experiments.record import RESULT, Record
+from experiments.record import CONFIG, RESULT, Record, discard
 
 if TYPE_CHECKING:
     from pytorch_lightning.callbacks import Callback
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 _PROBES = 16  # validation images whose reconstructions are shown
 _GRID = 64  # samples shown
-_HYDRAS = {".hydra", "run.log"}  # what Hydra writes before a trial starts
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +81,7 @@ def run_trial(
         trial = _prepare(config, record)
         record.begin()
     except (UserError, OSError):
-        _discard(record.directory)
+        discard(record.directory)
         raise
     with _logging(trial, in_sweep) as loggers, _ending(record):
         record.update(timings={"prepare_seconds": record.seconds()})
@@ -99,8 +97,7 @@ def _prepare(config: Mapping[str, Any], record: Record) -> _Trial:
 
     images = parts.load(config)
     # PyTorch loads only now, so that mistakes in the data are told at once.
-    from experiments.device import choose_hardware
-    from experiments.training import seed_everything
+    from experiments.device import choose_hardware, seed_everything
 
     trainer = config["trainer"]
     hardware = choose_hardware(
@@ -112,6 +109,7 @@ def _prepare(config: Mapping[str, Any], record: Record) -> _Trial:
     data = parts.batched(config, images, hardware.device)
     when = parts.schedule(config, len(data.train))
     loss = parts.build_loss(config, images.image_shape)
+    parts.check_extractor(config, images)
     seed_everything(config["seed"])
     vae = parts.build_vae(config, loss, images.image_shape, hardware, when)
     record.directory.mkdir(parents=True, exist_ok=True)
@@ -159,7 +157,7 @@ def _logging(trial: _Trial, in_sweep: bool) -> Iterator[list[Any]]:
             objectives={name: METRICS[name].direction for name in objectives(config)},
         )
     except UserError:
-        _discard(record.directory, also={RESULT, "config.json", "wandb"})
+        discard(record.directory, also={RESULT, CONFIG, "wandb"})
         raise
     record.update(wandb=tracking.describe(logger))
     try:
@@ -287,15 +285,3 @@ def _report(trial: _Trial, result: Result) -> None:
         f"{trial.config['name']}: {record.result['epochs']} epochs, {steps} steps, {seconds:.0f} s"
     )
     print_result(title, result.metrics, paths)
-
-
-def _discard(directory: Path, also: set[str] | frozenset[str] = frozenset()) -> None:
-    """Remove the directory of a trial that never began, and parents that only held it."""
-    if not directory.is_dir() or {p.name for p in directory.iterdir()} - _HYDRAS - also:
-        return
-    shutil.rmtree(directory, ignore_errors=True)
-    for parent in directory.parents:
-        try:
-            parent.rmdir()
-        except OSError:
-            return

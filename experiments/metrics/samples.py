@@ -75,7 +75,7 @@ def feature_distances(real: Tensor, generated: Tensor, extractor: str | Path) ->
     from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    network = _extractor(Path(extractor), real)
+    network = load_extractor(Path(extractor), real[:2])
     subset = max(2, min(len(real), len(generated)) // 2)
     fid = FrechetInceptionDistance(feature=network)
     kid = KernelInceptionDistance(feature=network, subsets=_KID_SUBSETS, subset_size=subset)
@@ -92,7 +92,12 @@ def _rgb(images: Tensor) -> Tensor:
     return images if images.shape[1] == 3 else images.expand(-1, 3, -1, -1)
 
 
-def _extractor(path: Path, images: Tensor) -> nn.Module:
+def load_extractor(path: Path, images: Tensor) -> nn.Module:
+    """Load a TorchScript feature extractor and try it on two uint8 images (2, C, H, W).
+
+    Raises:
+        ValueError: the file cannot be read, or does not map images to features (B, F).
+    """
     if not path.is_file():
         raise ValueError(
             f"`evaluation.feature_extractor` must be a TorchScript file, but {path} does not exist"
@@ -100,7 +105,7 @@ def _extractor(path: Path, images: Tensor) -> nn.Module:
     try:
         network: nn.Module = torch.jit.load(str(path), map_location="cpu").eval()
         with torch.no_grad():
-            features = network(_rgb(images[:2]))
+            features = network(_rgb(images))
     except RuntimeError as error:
         raise ValueError(
             f"`evaluation.feature_extractor` must be a TorchScript file that maps uint8 images "
