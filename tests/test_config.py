@@ -1,0 +1,91 @@
+"""What a composed config may hold."""
+
+from __future__ import annotations
+
+import pytest
+from hydra.errors import ConfigCompositionException
+
+from conftest import ROOT, Compose
+from experiments.config import objectives
+from experiments.errors import UserError
+
+
+def test_the_defaults_are_those_of_the_readme(compose: Compose) -> None:
+    config = compose()
+    chosen = [config[group]["name"] for group in ("data", "model", "loss", "logger")]
+    assert chosen == ["cats", "conv", "mse", "wandb"]
+    assert config["loss"]["scale"] == "optimal_sigma"
+    assert config["objective"] == "psnr"
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (ROOT / "conf" / "experiments").glob("*.yaml"))
+)
+def test_every_saved_set_composes(compose: Compose, name: str) -> None:
+    compose(f"experiments={name}")
+
+
+def test_saved_sets_of_the_course_project(compose: Compose) -> None:
+    keys = ("lr", "max_epochs", "batch_size", "latent_dim", "seed")
+    sets = {
+        name: tuple(compose(f"experiments={name}")[key] for key in keys)
+        for name in ("exp1", "exp2", "exp3")
+    }
+    assert sets["exp1"] == (0.01, 50, 64, 32, 42)
+    assert (sets["exp2"][1], sets["exp2"][4]) == (500, 47)
+    assert (sets["exp3"][1], sets["exp3"][4]) == (5, 42)
+
+
+def test_the_command_line_wins_over_a_saved_set(compose: Compose) -> None:
+    assert compose("experiments=exp1", "lr=0.5")["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lr=0", "`lr` must be above 0, but got 0.0"),
+        ("lr=inf", "`lr` must be above 0, but got inf"),
+        ("beta=-1", "`beta` must be 0 or more"),
+        ("latent_dim=0", "`latent_dim` must be an integer of 1 or more"),
+        ("batch_size=1", "`batch_size` must be an integer of 2 or more"),
+        ("max_epochs=0", "`max_epochs` must be"),
+        ("seed=-1", "`seed` must be an integer in"),
+        ("name=..", "`name` must be a file name"),
+        ("objective=psn", "one of psnr, ssim, .*but got 'psn'"),
+        ("objective=fid", "one of psnr"),
+        ("objective=[psnr,lpips]", "but got 'lpips'"),
+        ("objective=[]", "a metric or a list of metrics"),
+        ("objective=3", "a metric or a list of metrics"),
+        ("trainer.precision=8", "`trainer.precision` must be one of auto, 32-true"),
+        ("trainer.profiler=fast", "simple, advanced, pytorch, or null"),
+        ("optimizer.schedule=step", "plateau, cosine, constant"),
+        ("optimizer.ema_decay=1", "between 0 and 1, or null"),
+        ("data.root=photos", "add data=images to train on photos"),
+        ("+learning_rate=1", "`learning_rate` is not a key of the config; known are name, seed"),
+        ("+trainer.gpus=1", "`trainer.gpus` is not a key of the config; known in trainer"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(compose: Compose, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compose(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lr=fast", "could not be converted to Float"),
+        ("latent_dim=3.5", "could not be converted to Integer"),
+        ("learning_rate=1", "Could not override 'learning_rate'"),
+        ("loss.widnow=1", "Could not override 'loss.widnow'"),
+    ],
+)
+def test_a_wrong_type_or_key_is_refused_by_hydra(
+    compose: Compose, override: str, message: str
+) -> None:
+    with pytest.raises(ConfigCompositionException) as caught:
+        compose(override)
+    assert message in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_several_objectives_are_kept_in_order(compose: Compose) -> None:
+    assert objectives(compose("objective=[ms_ssim,psnr]")) == ["ms_ssim", "psnr"]
