@@ -140,7 +140,7 @@ def _logging(trial: _Trial, in_sweep: bool) -> Iterator[list[Any]]:
     if settings["name"] == "csv":
         from pytorch_lightning.loggers import CSVLogger
 
-        yield [CSVLogger(record.directory, name="", version="")]
+        yield [CSVLogger(record.directory, name="csv", version="")]
         return
     from experiments import tracking
 

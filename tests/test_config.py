@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hydra.errors import ConfigCompositionException
 
-from conftest import ROOT, Compose
 from experiments.config import objectives
 from experiments.errors import UserError
+
+Compose = Callable[..., dict[str, Any]]
+SAVED_SETS = Path(__file__).parents[1] / "conf" / "experiments"
 
 
 def test_the_defaults_are_those_of_the_readme(compose: Compose) -> None:
@@ -18,9 +24,7 @@ def test_the_defaults_are_those_of_the_readme(compose: Compose) -> None:
     assert config["objective"] == "psnr"
 
 
-@pytest.mark.parametrize(
-    "name", sorted(path.stem for path in (ROOT / "conf" / "experiments").glob("*.yaml"))
-)
+@pytest.mark.parametrize("name", sorted(path.stem for path in SAVED_SETS.glob("*.yaml")))
 def test_every_saved_set_composes(compose: Compose, name: str) -> None:
     compose(f"experiments={name}")
 

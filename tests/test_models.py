@@ -32,7 +32,7 @@ def test_encodes_to_a_posterior_and_decodes_to_images(
     images = network.decode(sample_posterior(mean, log_variance))
     assert images.shape == x.shape
     assert images.dtype == torch.float32
-    assert 0 <= images.min()
+    assert images.min() >= 0
     assert images.max() <= 1
 
 

@@ -15,9 +15,7 @@ PLATEAU = {"monitor": "val/psnr", "mode": "max", "factor": 0.5, "patience": 1, "
 
 def rates(schedule: str, steps: int, **options: Any) -> list[float]:
     optimizer = adamw(nn.Linear(2, 2).parameters(), lr=1.0, weight_decay=0.1)
-    configs = schedules(
-        optimizer, schedule=schedule, total_steps=steps, plateau=PLATEAU, **options
-    )
+    configs = schedules(optimizer, schedule=schedule, total_steps=steps, plateau=PLATEAU, **options)
     found = []
     for _ in range(steps):
         found.append(optimizer.param_groups[0]["lr"])

@@ -1,0 +1,253 @@
+"""One trial from config to record, on tiny networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+
+import losses
+from experiments.errors import TrialError, UserError
+from experiments.record import read_result
+from experiments.trial import run_trial
+
+Compose = Callable[..., dict[str, Any]]
+
+FILES = {
+    "config.json",
+    "result.json",
+    "history.jsonl",
+    "validation.npz",
+    "reconstructions.png",
+    "samples.png",
+    "checkpoints",
+}
+
+
+def history(directory: Path) -> list[dict[str, float]]:
+    lines = (directory / "history.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_trial_leaves_a_whole_record(tiny: Compose, tmp_path: Path) -> None:
+    config = tiny("max_epochs=4", "trainer.validate_every=2")
+    result = run_trial(config, tmp_path / "record")
+
+    record = tmp_path / "record"
+    assert {path.name for path in record.iterdir()} == FILES
+    stored = read_result(record)
+    assert (stored["status"], stored["reason"], stored["epochs"]) == ("completed", None, 4)
+    assert stored["objective"] == {"names": ["psnr"], "values": [result.objective]}
+    assert stored["metrics"] == result.metrics
+    assert set(stored["metrics"]) == {"val", "test"}
+    assert stored["parameters"]["loss.name"] == "mse"
+    assert stored["seed"] == 0
+    assert stored["packages"]["torch"] == torch.__version__
+    assert json.loads((record / "config.json").read_text()) == config
+    assert [row["epoch"] for row in history(record)] == [1, 3]
+    assert {"val/psnr", "val/loss", "train/loss", "train/grad_norm", "lr"} <= set(
+        history(record)[0]
+    )
+    with Image.open(record / "samples.png") as samples:
+        assert min(samples.size) >= 250
+
+
+def test_metrics_of_the_record_are_those_of_its_checkpoint(tiny: Compose, tmp_path: Path) -> None:
+    from experiments.parts import batched, load
+    from experiments.scoring import load_weights
+    from models import create
+
+    config = tiny()
+    run_trial(config, tmp_path / "record")
+    stored = read_result(tmp_path / "record")
+    data = batched(config, load(config), "cpu")
+    network = create("conv", image_shape=(3, 32, 32), latent_dim=4, width=4).eval()
+    load_weights(network, tmp_path / "record" / stored["checkpoint"])
+
+    x = torch.cat(list(data.val)).float() / 255
+    with torch.no_grad():
+        x_hat = network(x)
+    mse = (x_hat - x).square().flatten(1).mean(1).numpy()
+    assert stored["metrics"]["val"]["mse"] == pytest.approx(mse.mean(), rel=1e-5)
+    assert stored["metrics"]["val"]["psnr"] == pytest.approx((-10 * np.log10(mse)).mean(), rel=1e-5)
+    with np.load(tmp_path / "record" / "validation.npz") as per_image:
+        np.testing.assert_allclose(per_image["mse"], mse, rtol=1e-4)
+        assert per_image["kl_per_unit"].sum() == pytest.approx(stored["metrics"]["val"]["kl"])
+
+
+@pytest.mark.parametrize("model", ["conv", "resnet model.width=4"])
+def test_the_same_config_gives_the_same_metrics_bit_for_bit(
+    tiny: Compose, tmp_path: Path, model: str
+) -> None:
+    overrides = f"model={model}".split()
+    results = [run_trial(tiny(*overrides), tmp_path / name) for name in ("first", "second")]
+    assert results[0].metrics == results[1].metrics
+    other = run_trial(tiny(*overrides, "seed=1"), tmp_path / "other")
+    assert other.metrics != results[0].metrics
+
+
+@pytest.mark.parametrize("name", sorted(set(losses.DISTANCES) - {"custom"}))
+@pytest.mark.slow
+def test_every_loss_trains(tiny: Compose, tmp_path: Path, name: str) -> None:
+    overrides = ["max_epochs=30", "lr=5e-3", "optimizer.warmup_steps=5", "model.width=8"]
+    metrics = run_trial(tiny(f"loss={name}", *overrides), tmp_path / "record").metrics["val"]
+    assert metrics["psnr"] > metrics["mean_image_psnr"] + 0.7
+    assert metrics["active_units"] == 4
+
+
+def test_the_best_weights_are_kept_not_the_last(tiny: Compose, tmp_path: Path) -> None:
+    class Spoil(pl.Callback):
+        """Ruin the weights before the last validation."""
+
+        def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+            if trainer.current_epoch == 2:
+                for weight in module.network.parameters():
+                    torch.nn.init.zeros_(weight)
+
+    run_trial(
+        tiny("max_epochs=4", "trainer.validate_every=1", "lr=1e-2", "optimizer.warmup_steps=0"),
+        tmp_path / "record",
+        callbacks=[Spoil()],
+    )
+    rows = [row["val/psnr"] for row in history(tmp_path / "record")]
+    assert max(rows) == max(rows[:3])
+    stored = read_result(tmp_path / "record")["metrics"]["val"]["psnr"]
+    assert stored == pytest.approx(max(rows), abs=0.05)  # float32 here, perhaps bfloat16 there
+
+
+def test_a_loss_that_becomes_nan_ends_the_trial_with_its_step(
+    tiny: Compose, tmp_path: Path
+) -> None:
+    class Poison(pl.Callback):
+        def on_train_batch_start(
+            self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, idx: int
+        ) -> None:
+            if trainer.global_step == 6:
+                next(module.parameters()).data.fill_(float("nan"))
+
+    with pytest.raises(TrialError, match="NaN or infinite at step 6"):
+        run_trial(tiny("max_epochs=9"), tmp_path / "record", callbacks=[Poison()])
+    stored = read_result(tmp_path / "record")
+    assert stored["status"] == "failed"
+    assert "at step 6" in stored["reason"]
+
+
+def test_an_error_while_training_is_recorded_and_raised(tiny: Compose, tmp_path: Path) -> None:
+    class Fail(pl.Callback):
+        def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+            raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        run_trial(tiny(), tmp_path / "record", callbacks=[Fail()])
+    stored = read_result(tmp_path / "record")
+    assert (stored["status"], stored["reason"]) == ("failed", "RuntimeError: out of luck")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["batch_size=100"], "`batch_size` must not exceed the 8. images"),
+        (["data.count=6"], "each split needs 2 images or more"),
+        (["data.size=48"], "side 32, 64, 128, 256"),
+        (["trainer.device=cuda:7"], "must be one of auto, cpu.*but got 'cuda:7'"),
+        (["loss=ssim", "loss.window_size=33"], "needs images of 33 pixels or more"),
+        (["loss=custom", "loss.target=os.system"], "VAESWEEP_TRUST=os"),
+        (["loss.scale=max"], "`loss.scale` must be one of"),
+        (["evaluation.feature_extractor=absent.pt"], "does not exist"),
+        (["data=images"], "needs `data.root`"),
+        (["data=images", "data.root=absent"], "does not exist"),
+    ],
+)
+def test_a_mistake_is_told_before_training_and_leaves_nothing(
+    tiny: Compose, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    # Hydra has made the directory by then.
+    (tmp_path / "outputs" / "record" / ".hydra").mkdir(parents=True)
+    with pytest.raises(UserError, match=message):
+        run_trial(tiny(*overrides), tmp_path / "outputs" / "record")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_mistake_leaves_a_directory_with_other_files_alone(tiny: Compose, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("dear")
+    with pytest.raises(UserError):
+        run_trial(tiny("batch_size=100"), tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "dear"
+
+
+def test_a_full_disk_is_noticed_before_training(
+    tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    usage = shutil.disk_usage(tmp_path)._replace(free=2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"needs \d+ MiB for this trial.*has 1 MiB left"):
+        run_trial(tiny(), tmp_path / "record")
+    assert not (tmp_path / "record").exists()
+
+
+def test_in_a_sweep_the_test_split_is_not_looked_at(tiny: Compose, tmp_path: Path) -> None:
+    result = run_trial(tiny(), tmp_path / "record", in_sweep=True)
+    assert set(result.metrics) == {"val"}
+
+
+def test_several_objectives_are_returned_in_order(tiny: Compose, tmp_path: Path) -> None:
+    result = run_trial(tiny("objective=[l1,psnr]"), tmp_path / "record")
+    assert result.objective == (result.metrics["val"]["l1"], result.metrics["val"]["psnr"])
+
+
+def test_early_stopping_counts_epochs_without_progress(tiny: Compose, tmp_path: Path) -> None:
+    run_trial(
+        tiny("max_epochs=50", "lr=1e-12", "trainer.early_stopping_patience=4",
+             "trainer.validate_every=2"),
+        tmp_path / "record",
+    )  # fmt: skip
+    assert read_result(tmp_path / "record")["epochs"] < 12
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer.ema_decay=0.9"],
+        ["optimizer.schedule=cosine", "kl.warmup_epochs=1", "kl.free_bits=0.1"],
+        ["data.flip=true", "data.jitter=0.2"],
+        ["data.channels=1", "loss=ssim"],
+        ["trainer.precision=32-true", "trainer.memory_format=contiguous", "trainer.threads=1"],
+        ["logger=csv"],
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_options_train(tiny: Compose, tmp_path: Path, overrides: list[str]) -> None:
+    threads = torch.get_num_threads()
+    run_trial(tiny(*overrides), tmp_path / "record")
+    torch.set_num_threads(threads)
+    assert read_result(tmp_path / "record")["status"] == "completed"
+    if overrides == ["logger=csv"]:
+        assert "val/psnr" in (tmp_path / "record" / "csv" / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("kind", ["simple", "advanced"])
+def test_a_profile_is_written_that_names_the_training_step(
+    tiny: Compose, tmp_path: Path, kind: str
+) -> None:
+    run_trial(tiny(f"trainer.profiler={kind}"), tmp_path / "record")
+    (profile,) = (tmp_path / "record").glob("*profile*.txt")
+    assert "training_step" in profile.read_text()
+
+
+def test_checkpoints_load_without_running_code_and_say_what_they_are(
+    tiny: Compose, tmp_path: Path
+) -> None:
+    run_trial(tiny(), tmp_path / "record")
+    path = tmp_path / "record" / read_result(tmp_path / "record")["checkpoint"]
+    saved = torch.load(path, weights_only=True)["vaesweep"]
+    assert saved["model"] == {"name": "conv", "width": 4}
+    assert (saved["image_shape"], saved["latent_dim"]) == ([3, 32, 32], 4)
