@@ -186,9 +186,11 @@ def _ending(record: Record) -> Iterator[None]:
     except DivergedError as error:
         record.end("failed", str(error))
         raise TrialError(f"{error}\nrecord: {record.directory}") from error
-    except (KeyboardInterrupt, SystemExit):
-        record.end("interrupted", "interrupted by the user or the system")
-        raise
+    except (KeyboardInterrupt, SystemExit) as error:  # Lightning ends on SIGTERM by SystemExit
+        by_user = isinstance(error, KeyboardInterrupt)
+        record.end("interrupted", "by the user" if by_user else "by the system")
+        log.info("interrupted; record: %s", record.directory)
+        raise SystemExit(130 if by_user else 143) from error
     except Exception as error:
         record.end("failed", f"{type(error).__name__}: {error}")
         raise

@@ -108,7 +108,7 @@ def test_the_best_weights_are_kept_not_the_last(tiny: Compose, tmp_path: Path) -
 
         def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
             if trainer.current_epoch == 2:
-                for weight in module.network.parameters():
+                for weight in module.parameters():
                     torch.nn.init.zeros_(weight)
 
     run_trial(

@@ -1,0 +1,94 @@
+"""Who may import whom, read from the source (see the table)."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+MAY_IMPORT = {
+    "run": {"experiments", "sweeps"},
+    "sweeps": {"experiments", "models", "losses"},
+    "experiments": {"models", "losses"},
+    "models": set(),
+    "losses": set(),
+    "analysis": {"experiments", "models", "losses"},
+    "serving": {"experiments", "models", "losses"},
+}
+"""Our packages, and which of our others each may import."""
+
+KNOWN_ONLY_IN = {
+    "hydra": {"run.py", "sweeps/", "experiments/config.py", "experiments/terminal.py"},
+    "omegaconf": {"run.py", "sweeps/", "experiments/config.py", "experiments/terminal.py"},
+    "optuna": {"sweeps/", "analysis/"},
+    "wandb": {"experiments/tracking.py", "analysis/"},
+}
+"""Libraries that must not spread."""
+
+
+def imported(source: str) -> set[str]:
+    """Every module that a source text imports, at its top or within a function."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+    return found
+
+
+def violations(path: str, source: str) -> list[str]:
+    """What a file at `path` (relative to the root) imports against the rules."""
+    package = path.removesuffix(".py").split("/")[0]
+    found = []
+    for module in sorted(imported(source)):
+        top = module.split(".")[0]
+        if top in MAY_IMPORT and top != package and top not in MAY_IMPORT[package]:
+            found.append(f"{path} imports {module}, but {package} may not import {top}")
+        allowed = KNOWN_ONLY_IN.get(top)
+        if allowed is not None and not any(path.startswith(place) for place in allowed):
+            found.append(f"{path} imports {module}, which is known only in {sorted(allowed)}")
+    return found
+
+
+def files() -> Iterator[Path]:
+    yield ROOT / "run.py"
+    for package in MAY_IMPORT:
+        yield from (ROOT / package).rglob("*.py")
+
+
+@pytest.mark.parametrize("path", [p.relative_to(ROOT).as_posix() for p in files()])
+def test_imports_point_one_way(path: str) -> None:
+    assert violations(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("models/vae.py", "from losses.elbo import ELBO"),
+        ("losses/mix.py", "def f():\n    import experiments.trial"),
+        ("analysis/report.py", "from sweeps import workers"),
+        ("experiments/trial.py", "import hydra.utils"),
+        ("experiments/callbacks.py", "import wandb"),
+        ("models/conv.py", "import optuna"),
+    ],
+)
+def test_a_planted_violation_is_found(path: str, source: str) -> None:
+    assert len(violations(path, source)) == 1
+
+
+@pytest.mark.parametrize("module", ["losses", "models", "experiments.config", "run"])
+def test_what_a_mistake_in_the_config_needs_imports_no_heavy_library(module: str) -> None:
+    import subprocess
+
+    heavy = ["torch", "pytorch_lightning", "kornia", "monai", "wandb", "PIL", "optuna"]
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,176 @@
+"""The commands that people type, in their own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "data.size=32",
+    "data.count=120",
+    "model.width=4",
+    "latent_dim=4",
+    "batch_size=16",
+    "max_epochs=2",
+    "evaluation.samples=64",
+]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """An environment with a home of its own and no W&B settings."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    return {
+        **kept,
+        "HOME": str(tmp_path / "home"),
+        "VAESWEEP_CACHE": str(tmp_path / "cache"),
+        "PYTHONWARNINGS": "default",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def command(
+    *arguments: str, cwd: Path, env: dict[str, str], module: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    target = ["-m", module] if module else [str(ROOT / "run.py")]
+    return subprocess.run(
+        [sys.executable, *target, *arguments],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def results(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))]
+
+
+def test_one_trial_prints_what_it_stored_and_can_be_rerun(
+    tmp_path: Path, home: dict[str, str]
+) -> None:
+    done = command(*SMALL, "logger=wandb", cwd=tmp_path, env=home)
+    assert done.returncode == 0, done.stderr
+    (result,) = results(tmp_path / "outputs")
+    metrics = result["metrics"]
+    assert isinstance(metrics, dict)
+    row = re.search(r"psnr\W+([\d.]+)\W+([\d.]+)", done.stdout)
+    assert row is not None, done.stdout
+    assert [float(cell) for cell in row.groups()] == [
+        float(f"{metrics[split]['psnr']:.4g}") for split in ("val", "test")
+    ]
+    for name in ("result.json", "best.ckpt", "reconstructions.png", "samples.png"):
+        (path,) = re.findall(rf"\S+{name}", done.stdout)
+        assert (tmp_path / path).is_file()
+
+    # Without a key W&B is offline, in one line that says how to bring the run there.
+    (line,) = [line for line in done.stderr.splitlines() if "W&B" in line]
+    assert "no API key" in line
+    (folder,) = re.findall(r"wandb sync (\S+)", line)
+    assert list((tmp_path / folder).glob("*.wandb"))
+    assert "Warning" not in done.stderr, done.stderr
+
+    (record,) = (tmp_path / "outputs").rglob("result.json")
+    again = command(str(record.parent), cwd=tmp_path, env=home, module="experiments.rerun")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "the same metrics, bit for bit" in again.stdout
+    assert results(tmp_path / "outputs")[1]["metrics"] == metrics
+
+
+@pytest.mark.slow
+def test_a_rerun_tells_what_differs(tmp_path: Path, home: dict[str, str]) -> None:
+    command(*SMALL, "logger=none", cwd=tmp_path, env=home)
+    (record,) = (tmp_path / "outputs").rglob("result.json")
+    stored = json.loads(record.read_text())
+    stored["metrics"]["val"]["psnr"] = 99.0
+    record.write_text(json.dumps(stored))
+    again = command(str(record.parent), cwd=tmp_path, env=home, module="experiments.rerun")
+    assert again.returncode == 1
+    assert "val psnr: 99.0 before" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_multirun_trains_every_combination(tmp_path: Path, home: dict[str, str]) -> None:
+    done = command(
+        "-m", "loss=ssim,mse", "lr=1e-3,3e-4", *SMALL, "logger=none", cwd=tmp_path, env=home
+    )
+    assert done.returncode == 0, done.stderr
+    found = results(tmp_path / "outputs")
+    combinations = {
+        (r["parameters"]["loss.name"], r["parameters"]["lr"])  # type: ignore[index]
+        for r in found
+    }
+    assert combinations == {(n, lr) for n in ("ssim", "mse") for lr in (1e-3, 3e-4)}
+    assert all(list(r["metrics"]) == ["val"] for r in found)  # type: ignore[call-overload]
+
+
+def test_help_names_the_knobs_and_the_choices(tmp_path: Path, home: dict[str, str]) -> None:
+    done = command("--help", cwd=tmp_path, env=home)
+    assert done.returncode == 0
+    for word in ("python run.py -m loss=ssim,mse", "latent_dim", "kornia_ms_ssim", "experiments:"):
+        assert word in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["loss=sim"], "Could not find 'loss/sim'"),
+        (["lr=-1"], "`lr` must be above 0, but got -1.0"),
+        (["lr=fast"], "could not be converted to Float"),
+        (["learning_rate=1"], "Could not override 'learning_rate'"),
+        (["data=images", "data.root=absent"], "absent does not exist"),
+        (["hydra.run.dir=/dev/null/x"], "the output directory must be one that can be written"),
+    ],
+)
+def test_a_mistake_is_one_message_and_an_exit_status(
+    tmp_path: Path, home: dict[str, str], arguments: list[str], message: str
+) -> None:
+    done = command(*arguments, cwd=tmp_path, env=home)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_hydras_full_error_shows_the_traceback(tmp_path: Path, home: dict[str, str]) -> None:
+    done = command("lr=-1", cwd=tmp_path, env={**home, "HYDRA_FULL_ERROR": "1"})
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_trial_says_so_in_its_record(
+    tmp_path: Path, home: dict[str, str], stop: signal.Signals
+) -> None:
+    arguments = [*SMALL, "max_epochs=100000", "trainer.early_stopping_patience=null", "logger=none"]
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        cwd=tmp_path,
+        env=home,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path).rglob("history.jsonl")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)  # until training has begun
+        process.send_signal(stop)
+        assert process.wait(timeout=60) != 0
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+    (result,) = results(tmp_path / "outputs")
+    assert result["status"] == "interrupted"
