@@ -2,53 +2,121 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Picture = NDArray[np.uint8]
 """(H, W, 3)."""
 
-_GAP = 2  # pixels between two images, before enlargement
+PADDING = 2
+"""Pixels between two images, before enlargement."""
 _PAPER = 255
-_LEAST_WIDTH = 640
+_LEAST_WIDTH = 500
 
 
-def grid(images: NDArray[np.uint8], *, columns: int) -> Picture:
-    """Lay out images (N, C, H, W), uint8, in rows of `columns`, enlarged so that one can see."""
-    count, _, height, width = images.shape
-    rows = -(-count // columns)
-    sheet = np.full((rows, columns, height + _GAP, width + _GAP, 3), _PAPER, dtype=np.uint8)
-    for i, image in enumerate(images):
-        pixels = image.transpose(1, 2, 0)
-        sheet[i // columns, i % columns, :height, :width] = pixels  # grey spreads to RGB
-    picture = sheet.transpose(0, 2, 1, 3, 4).reshape(rows * (height + _GAP), -1, 3)
-    picture = np.pad(
-        picture[:-_GAP, :-_GAP], ((_GAP, _GAP), (_GAP, _GAP), (0, 0)), constant_values=_PAPER
-    )
-    factor = max(1, round(_LEAST_WIDTH / picture.shape[1]))
-    return np.ascontiguousarray(picture.repeat(factor, axis=0).repeat(factor, axis=1))
+def grid(images: NDArray[Any] | Tensor, *, columns: int = 8, padding: int = PADDING) -> Picture:
+    """Lay out images (N, C, H, W) in rows of `columns`, on white.
+
+    uint8, or floats, which are clipped to [0, 1]; one channel becomes grey. A picture less than
+    500 pixels wide is enlarged by the least whole factor that makes it so, pixel by pixel.
+
+    Raises:
+        ValueError: the images are not (N, 1 or 3, H, W) with N >= 1, or not finite; or an option
+            is out of range.
+    """
+    pixels = to_uint8(images)
+    return _enlarge(_sheet(pixels, min(columns, len(pixels)), padding))
 
 
 def reconstruction_grid(
-    x: NDArray[np.uint8], x_hat: NDArray[np.uint8], *, columns: int = 8
+    x: NDArray[Any] | Tensor,
+    x_hat: NDArray[Any] | Tensor,
+    *,
+    columns: int = 8,
+    padding: int = PADDING,
 ) -> Picture:
-    """Inputs above their outputs, both (N, C, H, W), uint8, in rows of `columns`."""
-    pairs = []
-    for start in range(0, len(x), columns):
-        for images in (x, x_hat):
-            row = images[start : start + columns]
-            missing = columns - len(row)
-            blank = np.full((missing, *row.shape[1:]), _PAPER, dtype=np.uint8)
-            pairs.append(np.concatenate([row, blank]))
-    return grid(np.concatenate(pairs), columns=columns)
+    """Images (N, C, H, W) above their reconstructions, in pairs of rows of `columns`.
+
+    Two pairs are further apart than a pair's two rows. The rest is as in `grid`.
+
+    Raises:
+        ValueError: as `grid` does, or the two differ in shape.
+    """
+    above, below = to_uint8(x), to_uint8(x_hat)
+    if above.shape != below.shape:
+        raise ValueError(
+            "images and reconstructions must have one shape, "
+            f"but got {above.shape} and {below.shape}"
+        )
+    columns = min(columns, len(above))
+    rows = []
+    for start in range(0, len(above), max(columns, 1)):
+        chunk = slice(start, start + columns)
+        rows.append(_sheet(above[chunk], columns, padding))
+        rows.append(_sheet(below[chunk], columns, padding)[padding:])
+        rows.append(np.full_like(rows[-1][: 2 * padding], _PAPER))
+    return _enlarge(np.concatenate(rows[:-1]))
 
 
-def save_png(picture: Picture, path: Path) -> None:
-    """Write a picture, whole or not at all."""
+def to_uint8(images: NDArray[Any] | Tensor) -> NDArray[np.uint8]:
+    """Images (N, C, H, W) in an array of 8 bits, rounded; floats are clipped to [0, 1] first.
+
+    Raises:
+        ValueError: they are not (N, 1 or 3, H, W) with N >= 1, or not finite.
+    """
+    if not isinstance(images, np.ndarray):
+        images = images.detach().cpu()
+        images = (images.float() if images.is_floating_point() else images).numpy()
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.size == 0:
+        raise ValueError(f"a grid wants images (N, 1 or 3, H, W), but got {images.shape}")
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"a grid wants uint8 or floats in [0, 1], but got {images.dtype}")
+    if not np.isfinite(images).all():
+        raise ValueError("a grid wants finite images, but got NaN or infinity")
+    return (images.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def save_png(picture: Picture, path: str | Path) -> None:
+    """Write a picture (H, W, 3), whole or not at all.
+
+    Raises:
+        OSError: the directory is missing, read-only or full.
+    """
     from PIL import Image
 
-    temporary = path.with_suffix(".png.part")
-    Image.fromarray(picture).save(temporary, format="PNG")
-    temporary.replace(path)
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        Image.fromarray(picture).save(temporary, format="PNG")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sheet(images: NDArray[np.uint8], columns: int, padding: int) -> Picture:
+    """The grid at its own size, with `padding` around and between the images."""
+    if columns < 1:
+        raise ValueError(f"`columns` must be at least 1, but got {columns}")
+    if padding < 0:
+        raise ValueError(f"`padding` must be at least 0, but got {padding}")
+    count, _, height, width = images.shape
+    rows = -(-count // columns)
+    cells = np.full((rows, columns, height + padding, width + padding, 3), _PAPER, dtype=np.uint8)
+    for i, image in enumerate(images):
+        cells[i // columns, i % columns, :height, :width] = image.transpose(1, 2, 0)
+    sheet = cells.transpose(0, 2, 1, 3, 4).reshape(rows * (height + padding), -1, 3)
+    return np.pad(sheet, ((padding, 0), (padding, 0), (0, 0)), constant_values=_PAPER)
+
+
+def _enlarge(picture: Picture) -> Picture:
+    factor = -(-_LEAST_WIDTH // picture.shape[1])
+    return np.ascontiguousarray(picture.repeat(factor, axis=0).repeat(factor, axis=1))

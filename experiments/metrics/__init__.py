@@ -6,35 +6,53 @@ This module only names them and is cheap to import; the computations load with t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True)
 class Metric:
     """What a metric measures and which way is better."""
 
-    direction: str
-    """"maximize" or "minimize"."""
+    name: str
+    direction: Direction
     unit: str
     description: str
 
 
-RECONSTRUCTION = {
-    "psnr": Metric("maximize", "dB", "peak signal-to-noise ratio of each image, averaged"),
-    "ssim": Metric("maximize", "", "structural similarity (Wang et al. 2004)"),
-    "ms_ssim": Metric("maximize", "", "multi-scale structural similarity (Wang et al. 2003)"),
-    "l1": Metric("minimize", "", "mean absolute error of pixels in [0, 1]"),
-    "mse": Metric("minimize", "", "mean squared error of pixels in [0, 1]"),
-}
-LATENT = {
-    "kl": Metric("minimize", "nats", "KL from the prior to the posterior, per image"),
-    "active_units": Metric("maximize", "", "latent units in use (Burda et al. 2016)"),
-}
-SAMPLES = {
-    "sliced_wasserstein": Metric("minimize", "", "distance of prior samples to held-out images"),
-    "fid": Metric("minimize", "", "Frechet distance in the features of a given extractor"),
-    "kid": Metric("minimize", "", "kernel distance in the features of a given extractor"),
-}
+def _by_name(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+RECONSTRUCTION = _by_name(
+    Metric("psnr", "maximize", "dB", "peak signal-to-noise ratio of each image, averaged"),
+    Metric("ssim", "maximize", "", "structural similarity (Wang et al. 2004)"),
+    Metric("ms_ssim", "maximize", "", "multi-scale structural similarity (Wang et al. 2003)"),
+    Metric("l1", "minimize", "", "mean absolute error of pixels in [0, 1]"),
+    Metric("mse", "minimize", "", "mean squared error of pixels in [0, 1]"),
+)
+LATENT = _by_name(
+    Metric("kl", "minimize", "nats", "KL divergence of the posterior from the prior, per image"),
+    Metric("active_units", "maximize", "", "latent units in use (Burda et al. 2016)"),
+)
+SAMPLES = _by_name(
+    Metric("sliced_wasserstein", "minimize", "", "distance of prior samples to held-out images"),
+    Metric("fid", "minimize", "", "Frechet distance in the features of a given extractor"),
+    Metric("kid", "minimize", "", "kernel distance in the features of a given extractor"),
+)
 METRICS = {**RECONSTRUCTION, **LATENT, **SAMPLES}
 
 OBJECTIVES = {**RECONSTRUCTION, **LATENT}
 """Those that are measured at every validation, so that training can be steered by them."""
+
+
+def direction(name: str) -> Direction:
+    """Which way is better for a metric.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    if name not in METRICS:
+        raise ValueError(f"a metric must be one of {', '.join(METRICS)}, but got {name!r}")
+    return METRICS[name].direction

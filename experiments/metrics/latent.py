@@ -15,19 +15,40 @@ Salakhutdinov 2016, "Importance weighted autoencoders", section 5.2)."""
 
 
 class LatentMetrics:
-    """Collects the posteriors of a split, batch by batch."""
+    """Collects the posteriors of a split, batch by batch; each image counts the same."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the images seen so far."""
         self._means: list[Tensor] = []
         self._kls: list[Tensor] = []
 
     def update(self, mean: Tensor, log_variance: Tensor) -> None:
-        """Add a batch of posteriors, both (B, L)."""
-        self._means.append(mean.detach().float())
-        self._kls.append(kl_divergence(mean.detach().float(), log_variance.detach().float()))
+        """Add a batch of posteriors, both (B, L).
+
+        Raises:
+            ValueError: they are not two batches of one shape.
+        """
+        if mean.ndim != 2 or mean.shape != log_variance.shape:
+            raise ValueError(
+                "latent metrics want a mean and a log variance of one shape (B, L), "
+                f"but got {tuple(mean.shape)} and {tuple(log_variance.shape)}"
+            )
+        mean, log_variance = mean.detach().float(), log_variance.detach().float()
+        self._means.append(mean)
+        self._kls.append(kl_divergence(mean, log_variance))
 
     def per_unit(self) -> dict[str, NDArray[np.float64]]:
-        """For each unit, (L,): `kl`, nats per image, and `variance` of the posterior mean."""
+        """For each unit, (L,): `kl`, nats per image, and `variance` of the posterior mean.
+
+        Raises:
+            ValueError: fewer than the 2 images that a variance needs were added.
+        """
+        count = sum(len(mean) for mean in self._means)
+        if count < 2:
+            raise ValueError(f"latent metrics need at least 2 images, but got {count}")
         means = torch.cat(self._means).double()
         return {
             "kl": torch.cat(self._kls).double().mean(dim=0).cpu().numpy(),

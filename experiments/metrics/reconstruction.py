@@ -1,44 +1,67 @@
 """How close reconstructions are to their images: per image first, then averaged over the split.
 
-PSNR comes from torchmetrics. SSIM and MS-SSIM are torchmetrics' numbers (the tests compare them)
-computed with the matrix products of `losses.window`: torchmetrics takes 3 ms an image at 64x64 on
-two cores, which would make a validation cost more than the training between two.
+SSIM and MS-SSIM are torchmetrics' numbers (the tests compare them) computed with the matrix
+products of `losses.window`: 0.5 ms an image for both, at 64x64 on one thread, where torchmetrics
+takes 1.5 to 6 for each, depending on the batch. Validation must stay cheap beside training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import avg_pool2d
 
+from experiments.metrics import RECONSTRUCTION
 from losses.distance import per_image
 from losses.structural import scale_weights
 from losses.window import local_similarity
 
 HIGHEST_PSNR = 100.0
-"""dB, of a perfect reconstruction, whose PSNR has no bound."""
+"""dB, of a perfect reconstruction, whose PSNR has no bound (and JSON no infinity)."""
+
+ALL = tuple(RECONSTRUCTION)
 
 _WINDOW, _SIGMA = 11, 1.5
 
 
 class ReconstructionMetrics:
-    """Collects the metrics of each image of a split, batch by batch."""
+    """Collects the metrics of each image of a split, batch by batch.
 
-    def __init__(self) -> None:
+    Every image counts the same, so the numbers do not depend on how the split is batched.
+
+    Args:
+        names: which of psnr, ssim, ms_ssim, l1 and mse.
+
+    Raises:
+        ValueError: no names, or an unknown one.
+    """
+
+    def __init__(self, names: Sequence[str] = ALL) -> None:
+        _check_names(names)
+        self.names = tuple(names)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the images seen so far."""
         self._batches: list[dict[str, Tensor]] = []
 
     def update(self, x_hat: Tensor, x: Tensor) -> None:
         """Add a batch of reconstructions and images, (B, C, H, W) in [0, 1]."""
-        self._batches.append(reconstruction_metrics(x_hat, x))
+        self._batches.append(reconstruction_metrics(x_hat, x, names=self.names))
 
     def per_image(self) -> dict[str, NDArray[np.float64]]:
-        """Each metric of each image, (N,), in the order they were added."""
-        names = self._batches[0]
-        joined = {name: torch.cat([batch[name] for batch in self._batches]) for name in names}
+        """Each metric of each image, (N,), in the order they were added.
+
+        Raises:
+            ValueError: no images were added.
+        """
+        if not self._batches:
+            raise ValueError("reconstruction metrics need at least 1 image, but got 0")
+        joined = {name: torch.cat([b[name] for b in self._batches]) for name in self.names}
         return {name: values.double().cpu().numpy() for name, values in joined.items()}
 
     def compute(self) -> dict[str, float]:
@@ -47,28 +70,58 @@ class ReconstructionMetrics:
 
 
 @torch.no_grad()
-def reconstruction_metrics(x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
-    """Metrics of each image, (B,), for images (B, C, H, W) in [0, 1]; the data range is 1.
+def reconstruction_metrics(
+    x_hat: Tensor, x: Tensor, *, names: Sequence[str] = ALL
+) -> dict[str, Tensor]:
+    """Metrics of each image, (B,), float32, for images (B, C, H, W) in [0, 1].
 
-    `psnr` is capped at `HIGHEST_PSNR`. `ssim` reflects the borders. `ms_ssim` takes as many of
-    the five scales as leave room for a window, their exponents renormalised to sum to 1.
+    The data range is always 1. Computed in float32, whatever the autocast.
+
+    - `psnr`: -10 log10 of the image's mean squared error, dB, at most `HIGHEST_PSNR`.
+    - `ssim`: window 11, sigma 1.5, K1 = 0.01, K2 = 0.03, borders reflected (torchmetrics'
+      `structural_similarity_index_measure`), in [-1, 1].
+    - `ms_ssim`: torchmetrics' `multiscale_structural_similarity_index_measure`, negative terms
+      taken as 0, in [0, 1], with as many of Wang's five scales as leave room for a window (2 at
+      32 pixels, 3 at 64, 4 at 128, 5 from 176), their exponents renormalised to sum to 1.
+      torchmetrics' own rule grants four scales from 99 pixels only, where 88 hold a window.
+    - `l1`, `mse`: of pixels.
+
+    Raises:
+        ValueError: the images are not two float batches of one shape, a name is unknown, or a
+            structural metric is wanted of images under 11 pixels a side.
     """
+    _check_names(names)
+    _check_images(x_hat, x)
+    x_hat, x = x_hat.float(), x.float()
+    values: dict[str, Tensor] = {}
+    with torch.autocast(x.device.type, enabled=False):
+        if "psnr" in names:
+            values["psnr"] = _psnr(x_hat, x)
+        if "l1" in names:
+            values["l1"] = per_image((x_hat - x).abs())
+        if "mse" in names:
+            values["mse"] = per_image((x_hat - x).square())
+        if "ssim" in names or "ms_ssim" in names:
+            values |= _structural(x_hat, x, multi_scale="ms_ssim" in names)
+    return {name: values[name] for name in names}
+
+
+def _psnr(x_hat: Tensor, x: Tensor) -> Tensor:
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    x_hat, x = x_hat.float(), x.float()
-    with torch.autocast(x.device.type, enabled=False):
-        psnr = peak_signal_noise_ratio(x_hat, x, data_range=1.0, reduction="none", dim=(1, 2, 3))
-        return {
-            "psnr": psnr.clamp(max=HIGHEST_PSNR),
-            **_structural(x_hat, x),
-            "l1": per_image((x_hat - x).abs()),
-            "mse": per_image((x_hat - x).square()),
-        }
+    psnr = peak_signal_noise_ratio(x_hat, x, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return psnr.clamp(max=HIGHEST_PSNR)
 
 
-def _structural(x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
-    """SSIM and MS-SSIM, sharing the finest scale."""
-    weights = scale_weights(min(x.shape[-2:]), _WINDOW)
+def _structural(x_hat: Tensor, x: Tensor, *, multi_scale: bool) -> dict[str, Tensor]:
+    """SSIM and, if wanted, MS-SSIM, sharing the finest scale."""
+    side = min(x.shape[-2:])
+    if side < _WINDOW:
+        raise ValueError(
+            f"`ssim` and `ms_ssim` need images of {_WINDOW} pixels or more a side, "
+            f"but got {x.shape[-2]}x{x.shape[-1]}"
+        )
+    weights = scale_weights(side, _WINDOW) if multi_scale else [1.0]
     border = _WINDOW // 2
     index = torch.ones(len(x), device=x.device)
     for scale, weight in enumerate(weights):
@@ -76,12 +129,13 @@ def _structural(x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
         whole = per_image(luminance * contrast)
         if scale == 0:
             ssim = whole
-        # As torchmetrics does: reflected borders count for the last scale only.
+        if scale == len(weights) - 1:
+            # As torchmetrics does: reflected borders count for the last scale only.
+            return {"ssim": ssim, "ms_ssim": index * whole.clamp_min(0) ** weight}
         inner = per_image(contrast[..., border:-border, border:-border])
-        term = whole if scale == len(weights) - 1 else inner
-        index = index * term.clamp_min(0) ** weight
-        x_hat, x = F.avg_pool2d(x_hat, 2), F.avg_pool2d(x, 2)
-    return {"ssim": ssim, "ms_ssim": index}
+        index = index * inner.clamp_min(0) ** weight
+        x_hat, x = avg_pool2d(x_hat, 2), avg_pool2d(x, 2)
+    raise AssertionError("there is at least one scale")
 
 
 def mean_image_psnr(train: Iterable[Tensor], held_out: Iterable[Tensor]) -> float:
@@ -94,8 +148,29 @@ def mean_image_psnr(train: Iterable[Tensor], held_out: Iterable[Tensor]) -> floa
         total = total + batch.double().sum(dim=0) / 255
         count += len(batch)
     mean = (total / count).float()
-    metrics = ReconstructionMetrics()
+    metrics = ReconstructionMetrics(("psnr",))
     for batch in held_out:
         x = batch.float() / 255
         metrics.update(mean.expand_as(x), x)
     return metrics.compute()["psnr"]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in RECONSTRUCTION]
+    if unknown or not names or isinstance(names, str):
+        raise ValueError(
+            f"reconstruction metrics must be some of {', '.join(RECONSTRUCTION)}, but got {names!r}"
+        )
+
+
+def _check_images(x_hat: Tensor, x: Tensor) -> None:
+    if x.ndim != 4 or x_hat.shape != x.shape:
+        raise ValueError(
+            "reconstruction metrics want two batches of images of one shape (B, C, H, W), "
+            f"but got x_hat {tuple(x_hat.shape)} and x {tuple(x.shape)}"
+        )
+    if not (x_hat.is_floating_point() and x.is_floating_point()):
+        raise ValueError(
+            "reconstruction metrics want floats in [0, 1], "
+            f"but got x_hat of {x_hat.dtype} and x of {x.dtype}; divide 8-bit images by 255"
+        )

@@ -1,0 +1,143 @@
+"""FID and KID, in the features of a network that the user gives as a TorchScript file."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_BATCH = 64
+_KID_SUBSETS = 50
+_KID_SUBSET_SIZE = 1000  # Binkowski et al. 2018 and torchmetrics; fewer where there are fewer
+
+
+def feature_distances(real: Tensor, generated: Tensor, extractor: str | Path) -> dict[str, float]:
+    """FID and KID of two sets of images, (N, C, H, W) and (M, C, H, W), by torchmetrics.
+
+    `fid`: Heusel et al. 2017, "GANs trained by a two time-scale update rule converge to a local
+    Nash equilibrium". `kid`: Binkowski et al. 2018, "Demystifying MMD GANs", the unbiased squared
+    MMD under a cubic kernel, averaged over 50 seeded subsets of 1000 images or, of smaller sets,
+    of half the smaller set; it can come out below 0. FID is biased upwards with few images, so
+    compare it only between sets of the same sizes; with fewer images than features prefer KID.
+
+    The extractor maps uint8 images (B, 3, H, W), 0 to 255, to features (B, F), and resizes and
+    normalises them itself, as the Inception networks published for FID do. Where its `forward`
+    has an argument `return_features` (NVIDIA's `inception-2015-12-05.pt`), it gets True. Grey
+    images are repeated to three channels. It runs on the device of `real`.
+
+    Args:
+        real: uint8 images, 2 or more.
+        generated: uint8 images of the same shape, 2 or more.
+        extractor: the TorchScript file.
+
+    Raises:
+        ValueError: the file is missing, is not TorchScript or does not map so; or the images are
+            not two such sets.
+    """
+    _check(real, generated)
+    network = _load(Path(extractor), real.device)
+    features = [
+        _features(network, images.to(real.device), Path(extractor)) for images in (real, generated)
+    ]
+    return {"fid": _fid(*features), "kid": _kid(*features)}
+
+
+def _fid(real: Tensor, generated: Tensor) -> float:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(feature=_ready_made(real)).to(real.device)
+    metric.update(real, real=True)
+    metric.update(generated, real=False)
+    return float(metric.compute())
+
+
+def _kid(real: Tensor, generated: Tensor) -> float:
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    size = min(_KID_SUBSET_SIZE, max(2, min(len(real), len(generated)) // 2))
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all")
+        torch.manual_seed(0)  # of the subsets
+        metric = KernelInceptionDistance(
+            feature=_ready_made(real), subsets=_KID_SUBSETS, subset_size=size
+        )
+        metric.update(real, real=True)
+        metric.update(generated, real=False)
+        return float(metric.compute()[0])
+
+
+def _ready_made(features: Tensor) -> nn.Module:
+    """Stands for the network, which has run already: once for both metrics."""
+    identity = nn.Identity()
+    identity.num_features = features.shape[1]  # type: ignore[assignment]
+    return identity
+
+
+def _load(path: Path, device: torch.device) -> Any:
+    if not path.is_file():
+        raise ValueError(
+            f"`evaluation.feature_extractor` must be a TorchScript file, but {path} is not a file"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*torch.jit.load.* is deprecated")
+            network: Any = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+    except (RuntimeError, OSError) as error:
+        raise ValueError(
+            "`evaluation.feature_extractor` must be a TorchScript file, "
+            f"but {path} cannot be read as one: {_first_line(error)}"
+        ) from error
+    return network.eval()
+
+
+@torch.no_grad()
+def _features(network: Any, images: Tensor, path: Path) -> Tensor:
+    """Features (N, F), float32."""
+    arguments = [argument.name for argument in network.forward.schema.arguments]
+    options = {"return_features": True} if "return_features" in arguments else {}
+    batches = []
+    for batch in torch.split(images, _BATCH):
+        try:
+            features = network(batch.expand(-1, 3, -1, -1), **options)
+        except RuntimeError as error:
+            raise ValueError(_contract(path, f"failed: {_first_line(error)}")) from error
+        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(batch):
+            got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise ValueError(_contract(path, f"gave {got} for a batch of {len(batch)}"))
+        batches.append(features.float())
+    joined = torch.cat(batches)
+    if not joined.isfinite().all():
+        raise ValueError(_contract(path, "gave values that are NaN or infinite"))
+    return joined
+
+
+def _check(real: Tensor, generated: Tensor) -> None:
+    for images in (real, generated):
+        if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype != torch.uint8:
+            raise ValueError(
+                "FID and KID want uint8 images (N, 1 or 3, H, W), "
+                f"but got {images.dtype} {tuple(images.shape)}"
+            )
+        if len(images) < 2:
+            raise ValueError(f"FID and KID need 2 images or more, but got {len(images)}")
+    if real.shape[1:] != generated.shape[1:]:
+        raise ValueError(
+            "FID and KID want two sets of images of one shape, "
+            f"but got {tuple(real.shape)} and {tuple(generated.shape)}"
+        )
+
+
+def _contract(path: Path, what_happened: str) -> str:
+    return (
+        "`evaluation.feature_extractor` must map uint8 images (B, 3, H, W) to features (B, F), "
+        f"but {path} {what_happened}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """The cause: TorchScript's messages begin or end with it, around a listing of the source."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines and "TorchScript interpreter" in lines[0] else "".join(lines[:1])
