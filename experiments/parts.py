@@ -211,10 +211,10 @@ def check_extractor(config: Mapping[str, Any], images: ImageSet) -> None:
     if path is not None:
         import torch
 
-        from experiments.metrics.samples import load_extractor
+        from experiments.metrics.features import try_extractor
 
         with _for_people():
-            load_extractor(Path(path), torch.tensor(images.images[:2]))
+            try_extractor(path, torch.tensor(images.images[:2]))
 
 
 def check_space(directory: Path, network_bytes: int) -> None:

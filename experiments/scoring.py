@@ -11,8 +11,9 @@ from torch import Tensor
 
 from experiments.errors import TrialError
 from experiments.evaluation import draw_samples, evaluate, reconstruct
+from experiments.metrics.features import feature_distances
 from experiments.metrics.reconstruction import mean_image_psnr
-from experiments.metrics.samples import feature_distances, sliced_wasserstein
+from experiments.metrics.samples import sliced_wasserstein
 from experiments.pictures import grid, reconstruction_grid, save_png
 
 if TYPE_CHECKING:

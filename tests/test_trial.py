@@ -160,7 +160,7 @@ def test_an_error_while_training_is_recorded_and_raised(tiny: Compose, tmp_path:
         (["loss=ssim", "loss.window_size=33"], "needs images of 33 pixels or more"),
         (["loss=custom", "loss.target=os.system"], "VAESWEEP_TRUST=os"),
         (["loss.scale=max"], "`loss.scale` must be one of"),
-        (["evaluation.feature_extractor=absent.pt"], "does not exist"),
+        (["evaluation.feature_extractor=absent.pt"], "absent.pt is not a file"),
         (["data=images"], "needs `data.root`"),
         (["data=images", "data.root=absent"], "does not exist"),
     ],

@@ -45,6 +45,15 @@ def feature_distances(real: Tensor, generated: Tensor, extractor: str | Path) ->
     return {"fid": _fid(*features), "kid": _kid(*features)}
 
 
+def try_extractor(extractor: str | Path, images: Tensor) -> None:
+    """Load a feature extractor and run it on some uint8 images (B, C, H, W), before training.
+
+    Raises:
+        ValueError: the file is missing, is not TorchScript, or does not map images to features.
+    """
+    _features(_load(Path(extractor), images.device), images, Path(extractor))
+
+
 def _fid(real: Tensor, generated: Tensor) -> float:
     from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -84,7 +93,7 @@ def _load(path: Path, device: torch.device) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*torch.jit.load.* is deprecated")
-            network: Any = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+            network: Any = torch.jit.load(str(path), map_location=device)
     except (RuntimeError, OSError) as error:
         raise ValueError(
             "`evaluation.feature_extractor` must be a TorchScript file, "
