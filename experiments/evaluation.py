@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from experiments.data import to_float
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import ReconstructionMetrics
 
@@ -75,11 +76,6 @@ def draw_samples(network: Network, count: int, *, seed: int, device: str) -> Ten
 def reconstruct(network: Network, images: Tensor, device: str) -> Tensor:
     """Reconstructions, uint8, of uint8 images (N, C, H, W), without posterior noise."""
     return torch.cat([to_uint8(network(to_float(x.to(device)))) for x in images.split(_BATCH)])
-
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 to float32 in [0, 1]."""
-    return images.float() / 255
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -70,7 +70,11 @@ def load(config: Mapping[str, Any]) -> ImageSet:
     cache_dir = Path(data["cache_dir"])
     if data["name"] == "cats":
         return load_cats(
-            count=data["count"], seed=data["generator_seed"], cache_dir=cache_dir, **shape
+            count=data["count"],
+            seed=data["generator_seed"],
+            cache_dir=cache_dir,
+            progress=config["trainer"]["progress"],
+            **shape,
         )
     return load_images(
         root=data["root"],
@@ -103,10 +107,19 @@ def batched(config: Mapping[str, Any], images: ImageSet, device: str) -> Data:
         batch_size=config["batch_size"],
         shuffle=True,
         seed=config["seed"],
+        drop_last=True,
         device=device,
     )
     val, test = (
-        Batches(images.images, chosen, batch_size=_EVALUATION_BATCH, shuffle=False, device=device)
+        Batches(
+            images.images,
+            chosen,
+            batch_size=_EVALUATION_BATCH,
+            shuffle=False,
+            seed=0,
+            drop_last=False,
+            device=device,
+        )
         for chosen in (splits.val, splits.test)
     )
     return Data(images, splits, train, val, test)

@@ -88,7 +88,12 @@ def _steering(config: Mapping[str, Any], directory: Path, when: Schedule) -> lis
     patience = config["trainer"]["early_stopping_patience"]
     if patience is not None:
         callbacks.append(
-            EarlyStopping(**monitored, patience=when.validations(patience), check_finite=False)
+            EarlyStopping(
+                **monitored,
+                patience=when.validations(patience),
+                check_finite=False,
+                check_on_train_epoch_end=False,
+            )
         )
     callbacks.append(
         ModelCheckpoint(
@@ -97,6 +102,7 @@ def _steering(config: Mapping[str, Any], directory: Path, when: Schedule) -> lis
             filename=Path(CHECKPOINT).stem,
             enable_version_counter=False,
             save_weights_only=True,
+            save_on_train_epoch_end=False,  # but with the validation that chose them
         )
     )
     return callbacks

@@ -98,7 +98,8 @@ def test_the_same_config_gives_the_same_metrics_bit_for_bit(
 def test_every_loss_trains(tiny: Compose, tmp_path: Path, name: str) -> None:
     overrides = ["max_epochs=30", "lr=5e-3", "optimizer.warmup_steps=5", "model.width=8"]
     metrics = run_trial(tiny(f"loss={name}", *overrides), tmp_path / "record").metrics["val"]
-    assert metrics["psnr"] > metrics["mean_image_psnr"] + 0.7
+    assert metrics["psnr"] > metrics["mean_image_psnr"]
+    assert metrics["kl"] > 5
     assert metrics["active_units"] == 4
 
 
@@ -153,8 +154,8 @@ def test_an_error_while_training_is_recorded_and_raised(tiny: Compose, tmp_path:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["batch_size=100"], "`batch_size` must not exceed the 8. images"),
-        (["data.count=6"], "each split needs 2 images or more"),
+        (["batch_size=100"], "`batch_size` must be at most the number of images to train on"),
+        (["data.count=6"], "each split must have 2 images or more"),
         (["data.size=48"], "side 32, 64, 128, 256"),
         (["trainer.device=cuda:7"], "must be one of auto, cpu.*but got 'cuda:7'"),
         (["loss=ssim", "loss.window_size=33"], "needs images of 33 pixels or more"),

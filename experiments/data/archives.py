@@ -1,118 +1,146 @@
-"""Images in a .zip or .tar, read in memory: nothing is ever extracted to disk."""
+"""Images in a .zip or .tar, read in memory: nothing is ever extracted to disk.
+
+Links whose target lies in the same archive are passed over: the target is there itself.
+"""
 
 from __future__ import annotations
 
+import lzma
+import posixpath
+import stat
 import tarfile
 import zipfile
 import zlib
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 
-from experiments.data.decode import BadImageError
-from experiments.data.sources import MAX_FILE_BYTES, EncodedSource, OneFile, is_junk
+from experiments.data.sources import (
+    MAX_FILE_BYTES,
+    EncodedSource,
+    File,
+    failing,
+    is_junk,
+    printable,
+)
 from experiments.errors import UserError
 
-_MAX_RATIO = 200  # images hardly compress; what shrinks more than this is a bomb
-_HARMLESS_BYTES = 2**20
+MAX_RATIO = 200
+"""How far an archive may swell, beyond `HARMLESS_BYTES`: images hardly compress."""
 
-Named = tuple[str, Callable[[], bytes]]
+HARMLESS_BYTES = 2**30
+
+_BROKEN = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError,
+    NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
 
 
-class _Archive(OneFile, EncodedSource):
+class _Archive(EncodedSource):
+    """An archive, of which every entry is looked at before any is decoded."""
+
+    def paths(self) -> list[Path]:
+        return [self.root]
+
     def count(self) -> int:
-        return len(self._names)
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        try:
-            self._names = [name for name in self._members() if not is_junk(name)]
-        except _BROKEN as error:
-            raise UserError(
-                f"`data.root` must be an archive that can be read, but {root} gives: {error}"
-            ) from error
-        if not self._names:
-            raise UserError(f"`data.root` must hold images, but the archive {root} is empty")
-
-    def _members(self) -> list[str]:
-        """Names of the files, after looking at every entry.
+        """How many files it holds.
 
         Raises:
-            UserError: an entry is unsafe.
+            UserError: it cannot be read, is empty, or has an unsafe entry.
         """
-        raise NotImplementedError
+        return self._count
 
-    def _refuse_outside(self, name: str, what: str = "the entry") -> None:
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
+    def files(self) -> Iterator[File]:
+        assert self._count
+        return self._members()
+
+    @cached_property
+    def _count(self) -> int:
+        try:
+            count = self._inspect()
+        except _BROKEN as error:
             raise UserError(
-                f"an archive must keep to itself, but {what} {name!r} of {self.root} points "
-                "outside it; do not use this archive"
+                f"`data.root` must be an archive that can be read, but {self.root} gives: {error}"
+            ) from error
+        if not count:
+            raise UserError(f"`data.root` must hold images, but the archive {self.root} is empty")
+        return count
+
+    @abstractmethod
+    def _members(self) -> Iterator[File]:
+        """The files, in their order."""
+
+    @abstractmethod
+    def _inspect(self) -> int:
+        """Refuse unsafe entries and count the files."""
+
+    def _refuse_outside(self, name: str, link: str | None = None) -> None:
+        """Refuse an entry, or a link's target as seen from the archive's top, that leads out."""
+        path = posixpath.normpath((name if link is None else link).replace("\\", "/"))
+        if path.startswith(("/", "../")) or path == ".." or path[1:2] == ":":
+            what = f"the entry {name!r}" if link is None else f"the link {name!r} to {link!r}"
+            raise UserError(
+                f"an archive must keep to itself, but {what} of {self.root} points outside it; "
+                "do not use this archive"
+            )
+
+    def _refuse_swollen(self, total: int) -> None:
+        size = self.root.stat().st_size
+        if swells(total, size):
+            raise UserError(
+                f"an archive must not swell more than {MAX_RATIO} times when it is unpacked, but "
+                f"{self.root} of {size:,} bytes swells to {total:,} or more, a decompression bomb; "
+                "if you trust it, unpack it yourself and give the folder"
             )
 
 
 class ZipFile(_Archive):
     """A .zip; each member is read on its own."""
 
-    def _members(self) -> list[str]:
+    def _inspect(self) -> int:
+        with zipfile.ZipFile(self.root) as archive:
+            infos = archive.infolist()
+            for info in infos:
+                self._refuse_outside(info.orig_filename)
+                if _is_link(info) and info.file_size < 4096:
+                    folder = posixpath.dirname(info.filename)
+                    target = archive.read(info).decode("utf-8", "backslashreplace")
+                    self._refuse_outside(info.filename, posixpath.join(folder, target))
+            self._refuse_swollen(sum(info.file_size for info in infos))
+            return sum(_wanted(info) for info in infos)
+
+    def _members(self) -> Iterator[File]:
         with zipfile.ZipFile(self.root) as archive:
             for info in archive.infolist():
-                self._refuse_outside(info.filename)
-                self._refuse_bomb(info)
-            return [i.filename for i in archive.infolist() if not i.is_dir()]
-
-    def _refuse_bomb(self, info: zipfile.ZipInfo) -> None:
-        swollen = info.file_size > max(_HARMLESS_BYTES, _MAX_RATIO * info.compress_size)
-        if info.file_size > MAX_FILE_BYTES or swollen:
-            raise UserError(
-                f"an archive's entries must be images of at most {MAX_FILE_BYTES // 2**20} MiB, "
-                f"but {info.filename!r} of {self.root} grows from {info.compress_size} to "
-                f"{info.file_size} bytes, a decompression bomb"
-            )
-
-    def files(self) -> Iterator[Named]:
-        with zipfile.ZipFile(self.root) as archive:
-            for info in archive.infolist():
-                if not info.is_dir() and not is_junk(info.filename):
-                    yield info.filename, _held(archive, info)
+                if _wanted(info):
+                    # Read here and not in the threads, which cannot share a ZipFile.
+                    yield printable(info.filename), _zip_member(archive, info)
 
 
 class TarFile(_Archive):
     """A .tar, compressed or not; read from front to back."""
 
-    def _members(self) -> list[str]:
-        names = []
-        total = 0
+    def _inspect(self) -> int:
+        count = total = 0
         with tarfile.open(self.root) as archive:
             for member in archive:
                 self._refuse_outside(member.name)
-                if member.issym() or member.islnk():
-                    self._refuse_outside(member.linkname, f"the link {member.name!r} to")
+                if member.issym():
+                    target = posixpath.join(posixpath.dirname(member.name), member.linkname)
+                    self._refuse_outside(member.name, target)
+                elif member.islnk():
+                    self._refuse_outside(member.name, member.linkname)
                 total += member.size
-                self._refuse_bomb(member, total)
-                if member.isfile():
-                    names.append(member.name)
-        return names
+                self._refuse_swollen(total)
+                count += member.isfile() and not is_junk(member.name)
+        return count
 
-    def _refuse_bomb(self, member: tarfile.TarInfo, total: int) -> None:
-        compressed = self.root.stat().st_size
-        if member.size > MAX_FILE_BYTES or total > max(
-            64 * _HARMLESS_BYTES, _MAX_RATIO * compressed
-        ):
-            raise UserError(
-                f"an archive's entries must be images of at most {MAX_FILE_BYTES // 2**20} MiB, "
-                f"but {self.root} of {compressed} bytes grows beyond {total} at {member.name!r}, "
-                "a decompression bomb"
-            )
-
-    def files(self) -> Iterator[Named]:
+    def _members(self) -> Iterator[File]:
         with tarfile.open(self.root) as archive:
             for member in archive:
-                if not member.isfile() or is_junk(member.name):
-                    continue
-                opened = archive.extractfile(member)
-                assert opened is not None
-                yield member.name, partial(bytes, opened.read())
+                if member.isfile() and not is_junk(member.name):
+                    yield printable(member.name), _tar_member(archive, member)
 
 
 def open_archive(path: Path) -> EncodedSource:
@@ -124,19 +152,38 @@ def open_archive(path: Path) -> EncodedSource:
     return ZipFile(path) if path.suffix.lower() == ".zip" else TarFile(path)
 
 
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError)
+def swells(total: int, compressed: int) -> bool:
+    """Whether `total` bytes out of `compressed` ones are a decompression bomb."""
+    return total > max(HARMLESS_BYTES, MAX_RATIO * compressed)
 
 
-def _held(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
-    """A reader of bytes that are read now, since a ZipFile is for one thread at a time."""
+def _is_link(info: zipfile.ZipInfo) -> bool:
+    return stat.S_ISLNK(info.external_attr >> 16)
+
+
+def _wanted(info: zipfile.ZipInfo) -> bool:
+    return not (info.is_dir() or _is_link(info) or is_junk(info.filename))
+
+
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
+    if info.file_size > MAX_FILE_BYTES:
+        return failing(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
     try:
         with archive.open(info) as file:
-            data = file.read(info.file_size + 1)  # never more than the entry declares
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        reason = str(error)
+            data = file.read(info.file_size)  # never more than the entry declares
+            file.read(1)  # at the end the checksum is compared
+    except _BROKEN as error:
+        return failing(printable(str(error)) or type(error).__name__)
+    return lambda: data
 
-        def fail() -> bytes:
-            raise BadImageError(reason)
 
-        return fail
+def _tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
+    if member.size > MAX_FILE_BYTES:
+        return failing(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+    opened = archive.extractfile(member)
+    assert opened is not None  # it is a regular file
+    try:
+        data = opened.read()
+    except _BROKEN as error:
+        return failing(printable(str(error)) or type(error).__name__)
     return lambda: data

@@ -6,75 +6,120 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from experiments.errors import UserError
+
+_IN_MEMORY_BYTES = 4 * 2**30
+"""A split of up to this size is copied to memory, where a batch costs a few microseconds."""
+
+
+class EpochOrder:
+    """The order of n items in each epoch, a function of the seed and the epoch alone.
+
+    Lightning calls `set_epoch` before every epoch, so a resumed training sees the order that an
+    uninterrupted one would have. Without it each call of `next_order` is the next epoch.
+    """
+
+    def __init__(self, n: int, *, shuffle: bool, seed: int) -> None:
+        self._n, self._shuffle, self._seed = n, shuffle, seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that comes next."""
+        self._epoch = epoch
+
+    def next_order(self) -> Tensor:
+        """A permutation of range(n), int64; ascending without `shuffle`."""
+        epoch, self._epoch = self._epoch, self._epoch + 1
+        if not self._shuffle:
+            return torch.arange(self._n)
+        # NumPy's mixing of the two keeps neighbouring seeds and epochs unrelated.
+        (state,) = np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
+        return torch.randperm(self._n, generator=generator)
 
 
 class Batches:
     """Iterates over uint8 batches (B, C, H, W) of some of the images.
 
-    The order is a function of the seed and the epoch alone, so a resumed training sees the
-    batches that an uninterrupted one would have. Lightning calls `sampler.set_epoch` before
-    every epoch; without it each iteration is the next epoch.
+    Stands where Lightning expects a DataLoader. `sampler` decides the order (see `EpochOrder`).
 
     Args:
-        images: (N, C, H, W), uint8; the chosen ones are copied to memory once.
-        indices: which of them.
+        images: (N, C, H, W), uint8.
+        indices: which of them, (n,).
         batch_size: images in a batch.
-        shuffle: new order every epoch, and no smaller last batch.
-        seed: of the order.
-        device: where the images are kept.
+        shuffle: another order in every epoch.
+        seed: of the order, 0 or more.
+        drop_last: leave out a last batch that is smaller.
+        device: where the images are kept and the batches come from; None for the CPU.
 
     Raises:
-        UserError: when shuffling, there are fewer images than one batch.
+        UserError: `batch_size` is below 1, there are no images or, with `drop_last`, fewer
+            than one batch.
     """
+
+    batch_sampler = None
+    """Lightning looks for it where there is a `sampler`."""
 
     def __init__(
         self,
-        images: NDArray[np.uint8],
-        indices: NDArray[np.int64],
+        images: NDArray[np.uint8] | Tensor,
+        indices: ArrayLike | Tensor,
         *,
         batch_size: int,
         shuffle: bool,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
+        seed: int,
+        drop_last: bool,
+        device: torch.device | str | None = None,
     ) -> None:
-        if shuffle and len(indices) < batch_size:
+        chosen = torch.as_tensor(np.array(indices, dtype=np.int64))
+        if batch_size < 1:
+            raise UserError(f"`batch_size` must be 1 or more, but got {batch_size}")
+        if not len(chosen) or (drop_last and len(chosen) < batch_size):
             raise UserError(
-                f"`batch_size` must not exceed the {len(indices)} images of the training split, "
+                f"`batch_size` must be at most the number of images to train on, {len(chosen)}, "
                 f"but got {batch_size}; lower it or add images"
             )
-        self._images = torch.from_numpy(np.ascontiguousarray(images[indices])).to(device)
-        self._batch_size = batch_size
-        self._shuffle = shuffle
-        self._seed = seed
-        self._epoch = 0
-        self.batch_sampler = None  # Lightning asks for both where there is one
-        if shuffle:
-            self.sampler = self
+        if images.ndim != 4 or images.dtype not in (np.dtype(np.uint8), torch.uint8):
+            raise ValueError(
+                f"images must be (N, C, H, W), uint8, but got {tuple(images.shape)}, {images.dtype}"
+            )
+        self._device = torch.device(device or "cpu")
+        self._batch_size, self._drop_last = batch_size, drop_last
+        self._images: NDArray[np.uint8] | Tensor = images
+        self._indices: Tensor | None = chosen
+        if len(chosen) * int(np.prod(images.shape[1:])) <= _IN_MEMORY_BYTES:
+            self._images, self._indices = _gather(images, chosen).to(self._device), None
+        self._count = len(chosen)
+        self.sampler = EpochOrder(len(chosen), shuffle=shuffle, seed=seed)
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self._images), self._batch_size)
-        return whole + (rest > 0 and not self._shuffle)
+        whole, rest = divmod(self._count, self._batch_size)
+        return whole + (rest > 0 and not self._drop_last)
 
     @property
     def image_count(self) -> int:
-        """Images in the split."""
-        return len(self._images)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next iteration."""
-        self._epoch = epoch
+        """Images in the split, also those that `drop_last` leaves out of an epoch."""
+        return self._count
 
     def __iter__(self) -> Iterator[Tensor]:
-        if not self._shuffle:
-            yield from self._images.split(self._batch_size)
-            return
-        (state,) = np.random.SeedSequence([self._seed, self._epoch]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(state) % 2**63)
-        self._epoch += 1
-        order = torch.randperm(len(self._images), generator=generator).to(self._images.device)
-        for batch in order[: len(self) * self._batch_size].split(self._batch_size):
-            yield self._images[batch]
+        order = self.sampler.next_order()
+        order = order.to(self._device) if self._indices is None else self._indices[order]
+        for batch in torch.split(order, self._batch_size)[: len(self)]:
+            yield _gather(self._images, batch).to(self._device)
+
+
+def to_float(batch: Tensor) -> Tensor:
+    """uint8 images to float32 in [0, 1], the same shape and device."""
+    if batch.dtype != torch.uint8:
+        raise TypeError(f"a batch must be uint8, but got {batch.dtype}")
+    return batch.to(torch.float32).div_(255)
+
+
+def _gather(images: NDArray[np.uint8] | Tensor, indices: Tensor) -> Tensor:
+    if isinstance(images, Tensor):
+        return images.index_select(0, indices.to(images.device))
+    # A copy, so a memory map that is read-only does no harm.
+    return torch.from_numpy(np.ascontiguousarray(images[indices.numpy()]))

@@ -6,22 +6,32 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.errors import UserError
 
+VERSION = 2
+"""Of the layout on disk; part of every key."""
+
 _PIXELS = "images.u8"
 _DIGESTS = "digests.npy"
 _ARRAYS = "arrays.npz"
 _INDEX = "index.json"
+_TEMPORARY = ".building-"
+_ABANDONED_SECONDS = 24 * 3600  # a build that takes longer has died
+_CHECKED_BYTES = 2**26  # of the pixels, spread evenly; all of them up to 64 MiB
+
+# What this process has found whole: a warm worker looks at each entry once.
+_found_whole: set[tuple[int, int, int]] = set()
 
 
 @dataclass(frozen=True)
@@ -32,140 +42,206 @@ class Entry:
         key: of the content and the settings.
         images: (N, C, H, W), uint8, memory-mapped and read-only.
         digests: (N,), uint64, a hash of each image's pixels.
-        meta: whatever was stored beside them.
+        arrays: named arrays that were stored beside the images.
+        meta: what else was stored, as JSON keeps it.
     """
 
     key: str
-    directory: Path
     images: NDArray[np.uint8]
     digests: NDArray[np.uint64]
+    arrays: dict[str, NDArray[Any]]
     meta: dict[str, Any]
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The named arrays that were stored beside the images."""
-        with np.load(self.directory / _ARRAYS, allow_pickle=False) as stored:
-            return dict(stored)
-
-
-class Writer:
-    """Collects one entry; `Cache.writer` makes and files it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.meta: dict[str, Any] = {}
-        self.arrays: dict[str, NDArray[Any]] = {}
-        self._directory = directory
-        self._digests: list[int] = []
-        self._shape: tuple[int, ...] | None = None
-        self._file = (directory / _PIXELS).open("wb")
-
-    def add(self, image: NDArray[np.uint8]) -> None:
-        """Append an image (C, H, W)."""
-        assert image.dtype == np.uint8
-        assert self._shape in (None, image.shape)
-        self._shape = image.shape
-        pixels = image.tobytes()
-        self._file.write(pixels)
-        digest = hashlib.blake2b(pixels, digest_size=8).digest()
-        self._digests.append(int.from_bytes(digest, "little"))
-
-    def close(self) -> None:
-        """Write what goes beside the images; the index comes last."""
-        self.abandon()
-        np.save(self._directory / _DIGESTS, np.array(self._digests, dtype=np.uint64))
-        np.savez(self._directory / _ARRAYS, **self.arrays)  # type: ignore[arg-type]
-        shape = [len(self._digests), *(self._shape or ())]
-        index = json.dumps({"shape": shape, "meta": self.meta})
-        (self._directory / _INDEX).write_text(index, encoding="utf-8")
-
-    def abandon(self) -> None:
-        """Close the file of pixels."""
-        self._file.close()
 
 
 class Cache:
-    """Entries in a directory, one folder each.
+    """Entries in a directory, one folder each, which may be deleted at any time.
 
     Entries are moved into place whole, so a reader never sees half of one, and of two processes
-    that write the same one the later yields to the earlier.
+    that build the same one the later yields to the earlier.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory).expanduser().absolute()
 
     def get(self, key: str) -> Entry | None:
-        """The entry, or None if there is none or a file of it is missing or cut short."""
-        directory = self.directory / key
+        """The entry, or None if there is none or it is damaged: then it must be built again."""
         try:
-            index = json.loads((directory / _INDEX).read_text(encoding="utf-8"))
-            shape = tuple(index["shape"])
-            digests = np.load(directory / _DIGESTS, allow_pickle=False)
-            if (directory / _PIXELS).stat().st_size != np.prod(shape) or len(digests) != shape[0]:
-                raise ValueError("cut short")
-            images = np.memmap(directory / _PIXELS, dtype=np.uint8, mode="r", shape=shape)
-            if not (directory / _ARRAYS).is_file():
-                raise FileNotFoundError(_ARRAYS)
-        except FileNotFoundError:
+            return _read(self.directory / key, key)
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
             return None
-        except (OSError, ValueError, KeyError, TypeError):
-            shutil.rmtree(directory, ignore_errors=True)
-            return None
-        return Entry(key, directory, images, digests, index["meta"])
 
     @contextmanager
-    def writer(self, key: str) -> Iterator[Writer]:
-        """Collect an entry and file it under the key when the block ends without an error.
+    def writer(self) -> Iterator[Writer]:
+        """A collector of one entry; what it has not filed when the block ends is deleted.
 
         Raises:
             UserError: the directory cannot be written.
         """
-        with self._explained():
+        with self.explained():
             self.directory.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.directory))
+            self._sweep()
+            temporary = self.directory / f"{_TEMPORARY}{uuid4().hex}"
+            temporary.mkdir()
+        writer = Writer(self, temporary)
         try:
-            with self._explained():
-                writer = Writer(temporary)
-                try:
-                    yield writer
-                    writer.close()
-                finally:
-                    writer.abandon()
-                self._file(temporary, key)
+            yield writer
         finally:
+            writer.close()
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def alias(self, name: str) -> str | None:
-        """The key that was last stored under the name."""
+    def note(self, name: str) -> dict[str, Any] | None:
+        """What was last noted under the name."""
         try:
-            return (self.directory / "aliases" / name).read_text(encoding="utf-8")
-        except FileNotFoundError:
+            noted = json.loads(self._note_path(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return None
+        return noted if isinstance(noted, dict) else None
 
-    def set_alias(self, name: str, key: str) -> None:
-        """Store the key under the name."""
-        with self._explained():
-            path = self.directory / "aliases" / name
+    def set_note(self, name: str, noted: dict[str, Any]) -> None:
+        """Note something small under a name.
+
+        Raises:
+            UserError: the directory cannot be written.
+        """
+        path = self._note_path(name)
+        with self.explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f"{name}.{os.getpid()}")
-            temporary.write_text(key, encoding="utf-8")
+            temporary.write_text(json.dumps(noted), encoding="utf-8")
             temporary.replace(path)
 
-    def _file(self, temporary: Path, key: str) -> None:
-        if self.get(key) is not None:
-            return
-        # A folder that `get` does not take is a wreck; it must not stand in the way.
-        shutil.rmtree(self.directory / key, ignore_errors=True)
-        try:
-            temporary.rename(self.directory / key)
-        except OSError:
-            if self.get(key) is None:
-                raise
-
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
+        """Turn errors of the file system into one that names the directory and the remedy."""
         try:
             yield
         except OSError as error:
             raise UserError(
-                f"`data.cache_dir` must be a directory that can be written, but {self.directory} "
-                f"gives: {error.strerror or error}; set VAESWEEP_CACHE or data.cache_dir elsewhere"
+                "`data.cache_dir` must be a directory that can be written and has room, but "
+                f"{self.directory} gives: {error.strerror or error}; set data.cache_dir elsewhere"
             ) from error
+
+    def _note_path(self, name: str) -> Path:
+        return self.directory / "notes" / name
+
+    def _sweep(self) -> None:
+        """Delete what killed builds left behind."""
+        for left in self.directory.glob(f"{_TEMPORARY}*"):
+            try:
+                abandoned = time.time() - left.stat().st_mtime > _ABANDONED_SECONDS
+            except FileNotFoundError:  # its builder has just finished
+                continue
+            if abandoned:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+class Writer:
+    """Collects one entry; made by `Cache.writer`."""
+
+    def __init__(self, cache: Cache, directory: Path) -> None:
+        self._cache, self._directory = cache, directory
+        self._digests: list[int] = []
+        self._shape: tuple[int, ...] = ()
+        with cache.explained():
+            self._file = (directory / _PIXELS).open("wb")
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        """Append an image (C, H, W), of the same shape each time."""
+        assert image.dtype == np.uint8
+        assert self._shape in ((), image.shape)
+        self._shape = image.shape
+        pixels = image.tobytes()
+        with self._cache.explained():
+            self._file.write(pixels)
+        self._digests.append(_digest(pixels))
+
+    def file(self, key: str, *, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Entry:
+        """Move the entry into its place and open it.
+
+        Raises:
+            UserError: the directory cannot be written.
+        """
+        with self._cache.explained():
+            self._file.close()
+            np.save(self._directory / _DIGESTS, np.array(self._digests, dtype=np.uint64))
+            np.savez(self._directory / _ARRAYS, **arrays)  # type: ignore[arg-type]
+            body = json.dumps(
+                {
+                    "shape": [len(self._digests), *self._shape],
+                    "hashes": {n: _file_hash(self._directory / n) for n in (_DIGESTS, _ARRAYS)},
+                    "meta": meta,
+                }
+            )
+            index = f"{_text_hash(body)}\n{body}"
+            (self._directory / _INDEX).write_text(index, encoding="utf-8")
+            return self._move(key)
+
+    def close(self) -> None:
+        """Close the file of pixels; nothing if `file` has done so."""
+        try:
+            self._file.close()
+        except OSError:  # the disk is full, which `add` or `file` has said
+            return
+
+    def _move(self, key: str) -> Entry:
+        final = self._cache.directory / key
+        # Opened before it is moved, since afterwards another process may replace it.
+        entry = _read(self._directory, key)
+        for last in (False, True):
+            try:
+                self._directory.rename(final)
+                return entry
+            except OSError:
+                earlier = self._cache.get(key)
+                if earlier is not None:
+                    return earlier
+                if last or not final.exists():
+                    raise
+            # Something damaged stands in the way.
+            damaged = self._cache.directory / f"{_TEMPORARY}{uuid4().hex}"
+            with suppress(FileNotFoundError):
+                final.rename(damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+        raise AssertionError("unreachable")
+
+
+def _read(directory: Path, key: str) -> Entry:
+    """Open an entry.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, EOFError: there is none or it is damaged.
+    """
+    checksum, _, body = (directory / _INDEX).read_text(encoding="utf-8").partition("\n")
+    if _text_hash(body) != checksum:
+        raise ValueError("damaged index")
+    index = json.loads(body)
+    for name, expected in index["hashes"].items():
+        if _file_hash(directory / name) != expected:
+            raise ValueError(f"damaged {name}")
+    digests = np.load(directory / _DIGESTS, allow_pickle=False)
+    path, shape = directory / _PIXELS, tuple(index["shape"])
+    status = path.stat()
+    if status.st_size != np.prod(shape):
+        raise ValueError("cut short")
+    images = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+    seen = (status.st_dev, status.st_ino, status.st_mtime_ns)
+    if seen not in _found_whole:
+        step = max(1, status.st_size // _CHECKED_BYTES)
+        if any(_digest(images[i].tobytes()) != digests[i] for i in range(0, len(images), step)):
+            raise ValueError("damaged pixels")
+        _found_whole.add(seen)
+    with np.load(directory / _ARRAYS, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    return Entry(key, images, digests, arrays, index["meta"])
+
+
+def _digest(pixels: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(pixels, digest_size=8).digest(), "little")
+
+
+def _file_hash(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,33 +1,50 @@
-"""Where the user's images lie: a folder, an archive or an array."""
+"""Where the user's images lie, and what any such source can do."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+import time
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data.decode import BadImageError, decode, quiet
+from experiments.data.decode import BadImageError, BombError, decode, quiet
+from experiments.data.parallel import in_order
 from experiments.errors import UserError
-
-T = TypeVar("T")
 
 Result = NDArray[np.uint8] | str
 """Decoded pixels, or the reason why there are none."""
 
-MAX_FILE_BYTES = 256 * 2**20
-"""A larger encoded image is refused without reading it."""
+Decoded = tuple[str, Result, str]
+"""Name, result, and a hash of the content that it was decoded from."""
 
-_JUNK = {"Thumbs.db", "desktop.ini", "__MACOSX"}
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+File = tuple[str, Callable[[], bytes]]
+"""Name and reader of an encoded image; the reader raises `BadImageError` or OSError."""
+
+MAX_FILE_BYTES = 512 * 2**20
+"""A larger encoded image is not read."""
+
+_SETTLED_NS = 2 * 10**9  # file systems keep times to 2 s or better
+_JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ARRAYS = (".npy", ".npz", ".pt")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What the file system says of a source.
+
+    Attributes:
+        text: changes whenever the content may have.
+        settled: whether the last change is so long ago that the next will have another time.
+    """
+
+    text: str
+    settled: bool
 
 
 class Source(ABC):
@@ -41,88 +58,80 @@ class Source(ABC):
         self.root = root
 
     @abstractmethod
-    def stamp(self) -> str:
-        """What the file system says of it; changes whenever the content may have."""
+    def paths(self) -> list[Path]:
+        """All files that the images come from."""
 
     @abstractmethod
-    def content(self) -> str:
-        """A hash of all names and bytes."""
+    def count(self) -> int:
+        """How many images there may be."""
+
+    @abstractmethod
+    def hashes(self, workers: int | None = None) -> Iterator[tuple[str, str]]:
+        """Names and content hashes as `decoded` gives them, without decoding."""
 
     @abstractmethod
     def decoded(
-        self, *, size: int, channels: int, fit: str, progress: bool
-    ) -> Iterator[tuple[str, Result]]:
-        """Each image's name with its pixels (channels, size, size) or why it has none."""
+        self, *, size: int, channels: int, fit: str, workers: int | None = None
+    ) -> Generator[Decoded, None, None]:
+        """Each image, in order, as pixels (channels, size, size) or with why there are none.
+
+        Raises:
+            UserError: one is a decompression bomb.
+        """
+
+    def stamp(self) -> Stamp:
+        """What the file system says of the source now."""
+        now = time.time_ns()
+        lines, newest = [], 0
+        for path in self.paths():
+            try:
+                s = path.stat()
+            except OSError as error:
+                lines.append(f"{path} {error.errno}")
+                continue
+            # A change that keeps size and modification time still moves the time of change.
+            lines.append(f"{path} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}")
+            newest = max(newest, s.st_mtime_ns, s.st_ctime_ns)
+        text = hashlib.blake2b(repr(lines).encode(), digest_size=16).hexdigest()
+        return Stamp(text, settled=now - newest > _SETTLED_NS)
 
 
 class EncodedSource(Source):
-    """Files that are encoded images: decoded in parallel, in order."""
+    """Files that are encoded images: decoded in parallel."""
 
     @abstractmethod
-    def files(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        """Name and reader of each file; the reader raises `BadImageError` or OSError."""
+    def files(self) -> Iterator[File]:
+        """All of them, in an order that does not change."""
 
-    @abstractmethod
-    def count(self) -> int:
-        """How many files there are."""
+    def hashes(self, workers: int | None = None) -> Iterator[tuple[str, str]]:
+        def work(file: File) -> tuple[str, str]:
+            name, read = file
+            data = _read(read)
+            return name, data if isinstance(data, str) else _hash(data)
+
+        return in_order(work, self.files(), workers)
 
     def decoded(
-        self, *, size: int, channels: int, fit: str, progress: bool
-    ) -> Iterator[tuple[str, Result]]:
-        def work(read: Callable[[], bytes]) -> Result:
+        self, *, size: int, channels: int, fit: str, workers: int | None = None
+    ) -> Generator[Decoded, None, None]:
+        def work(file: File) -> Decoded:
+            name, read = file
+            data = _read(read)
+            if isinstance(data, str):
+                return name, data, data
             try:
-                return decode(read(), size=size, channels=channels, fit=fit)
+                pixels = decode(data, size=size, channels=channels, fit=fit)
             except BadImageError as error:
-                return str(error)
-            except OSError as error:
-                return error.strerror or str(error)
+                return name, printable(str(error)), _hash(data)
+            except BombError as error:
+                raise UserError(
+                    f"an image must not be a decompression bomb, but {name} in {self.root} is: "
+                    f"{error}; remove it"
+                ) from error
+            return name, pixels, _hash(data)
 
         with quiet():
-            results = _in_parallel(work, self.files())
-            yield from _shown(results, self.count(), progress)
-
-
-class Folder(EncodedSource):
-    """All files below a folder; hidden ones and system files do not count."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self._files = sorted(_walk(root))
-        if not self._files:
-            raise UserError(f"`data.root` must hold images, but the folder {root} is empty")
-
-    def stamp(self) -> str:
-        return repr([(self._name(path), _file_stamp(path)) for path in self._files])
-
-    def content(self) -> str:
-        def digest(read: Callable[[], bytes]) -> str:
-            try:
-                return hashlib.sha256(read()).hexdigest()
-            except (OSError, BadImageError) as error:
-                return f"unreadable: {type(error).__name__}"
-
-        return repr(list(_in_parallel(digest, self.files())))
-
-    def count(self) -> int:
-        return len(self._files)
-
-    def files(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        for path in self._files:
-            yield self._name(path), _reader(path)
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
-
-
-class OneFile(Source):
-    """A source that is a single file."""
-
-    def stamp(self) -> str:
-        return _file_stamp(self.root)
-
-    def content(self) -> str:
-        with self.root.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            yield from in_order(work, self.files(), workers)
 
 
 def open_source(root: str | Path | None) -> Source:
@@ -138,11 +147,17 @@ def open_source(root: str | Path | None) -> Source:
         )
     path = Path(root).expanduser().absolute()
     kinds = f"a folder or a file ending in {', '.join((*_ARCHIVES, *_ARRAYS))}"
-    if not path.exists():
-        raise UserError(f"`data.root` must be {kinds}, but {path} does not exist")
-    if not os.access(path, os.R_OK):
-        raise UserError(f"`data.root` must be readable, but {path} is not")
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+        if not is_folder:
+            path.open("rb").close()
+    except FileNotFoundError as error:
+        raise UserError(f"`data.root` must be {kinds}, but {path} does not exist") from error
+    except OSError as error:
+        raise UserError(f"`data.root` must be readable, but {path}: {error.strerror}") from error
+    if is_folder:
+        from experiments.data.folder import Folder
+
         return Folder(path)
     name = path.name.lower()
     if name.endswith(_ARCHIVES):
@@ -158,74 +173,36 @@ def open_source(root: str | Path | None) -> Source:
 
 def is_junk(name: str) -> bool:
     """Whether a file's path names something that systems leave behind, such as .DS_Store."""
-    return any(part in _JUNK or part.startswith(".") for part in name.split("/"))
+    parts = name.lower().split("/")
+    return any(
+        part in _JUNK or (part.startswith(".") and part not in (".", "..")) for part in parts
+    )
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise UserError(f"`data.root` must be readable, but {error.filename}: {error.strerror}")
-
-    seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=refuse):
-        real = os.path.realpath(folder)
-        if real in seen:  # links may lead in a circle
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = [name for name in subfolders if not is_junk(name)]
-        yield from (Path(folder, name) for name in files if not is_junk(name))
+def printable(name: str) -> str:
+    """The name with what a terminal cannot or must not show (control characters) escaped."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return "".join(shown)
 
 
-def _reader(path: Path) -> Callable[[], bytes]:
-    def read() -> bytes:
-        if not path.is_file():
-            raise BadImageError("a link to nothing" if path.is_symlink() else "not a regular file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadImageError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
-        return path.read_bytes()
+def failing(reason: str) -> Callable[[], bytes]:
+    """A reader of a file that cannot be read."""
 
-    return read
+    def fail() -> bytes:
+        raise BadImageError(reason)
+
+    return fail
 
 
-def _file_stamp(path: Path) -> str:
-    # A change that keeps size and modification time still moves the inode's change time.
+def _read(read: Callable[[], bytes]) -> bytes | str:
+    """The bytes, or the reason why there are none."""
     try:
-        status = path.stat()
+        return read()
+    except BadImageError as error:
+        return str(error)
     except OSError as error:
-        return f"unreadable: {error.errno}"
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+        return error.strerror or str(error)
 
 
-def _in_parallel(
-    work: Callable[[Callable[[], bytes]], T],
-    files: Iterable[tuple[str, Callable[[], bytes]]],
-) -> Iterator[tuple[str, T]]:
-    """Results in the order of the files, with only a few of them in memory.
-
-    Threads do, since Pillow and hashlib let go of the interpreter while they work.
-    """
-    workers = os.cpu_count() or 1
-    waiting: deque[tuple[str, Future[T]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for name, read in files:
-            waiting.append((name, pool.submit(work, read)))
-            if len(waiting) >= 8 * workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
-
-
-def _shown(results: Iterator[T], count: int, progress: bool) -> Iterator[T]:
-    if not progress:
-        yield from results
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console.print(f"decoding {count} images")
-        yield from results
-        return
-    yield from track(results, "decoding images", total=count, console=console, transient=True)
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

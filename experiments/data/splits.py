@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from experiments.errors import UserError
 
 _LEAST = 2  # images in a split: a variance needs two
+_RISK = 0.01  # of a split below that, at the size that the message recommends
 
 
 @dataclass(frozen=True)
@@ -22,44 +23,64 @@ class Splits:
 
 
 def split(
-    digests: NDArray[np.uint64], *, val_fraction: float, test_fraction: float, seed: int = 0
+    digests: ArrayLike, *, val_fraction: float = 0.15, test_fraction: float = 0.15, seed: int = 0
 ) -> Splits:
     """Put each image into a split by its own digest and the seed alone.
 
-    So a split stays as it is when other images are added, and exact duplicates never straddle
-    two splits. Fractions are those of the expectation.
+    So an image stays in its split when others are added or taken away, and exact duplicates
+    never straddle two splits. The fractions are those of the expectation: a split of n images
+    out of N varies by about sqrt(n).
+
+    Args:
+        digests: (N,), uint64, of the images' pixels.
+        val_fraction: expected share of the validation split, in (0, 1).
+        test_fraction: of the test split.
+        seed: another seed gives unrelated splits.
 
     Raises:
-        UserError: the fractions are out of range, or a split would have fewer than 2 images.
+        UserError: the fractions are out of range, or a split has fewer than 2 images.
     """
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 < fraction < 1:
-            raise UserError(f"`data.{name}` must be between 0 and 1, but got {fraction}")
+            raise UserError(f"`data.{name}` must be above 0 and below 1, but got {fraction}")
     if val_fraction + test_fraction >= 1:
         raise UserError(
             "`data.val_fraction` and `data.test_fraction` must leave images to train on, "
             f"but their sum is {val_fraction + test_fraction}"
         )
+    digests = np.asarray(digests, dtype=np.uint64)
     position = _uniform(digests, seed)
     test = position < test_fraction
     val = ~test & (position < test_fraction + val_fraction)
     splits = Splits(*(np.flatnonzero(chosen) for chosen in (~test & ~val, val, test)))
-    for name in ("train", "val", "test"):
-        found = len(getattr(splits, name))
-        if found < _LEAST:
-            raise UserError(
-                f"each split needs {_LEAST} images or more, but of {len(digests)} images "
-                f"({len(np.unique(digests))} different ones) {found} fell to the {name} split; "
-                "add images, or raise `data.val_fraction` or `data.test_fraction`"
-            )
+    least = min(len(splits.train), len(splits.val), len(splits.test))
+    if least < _LEAST:
+        needed = _enough(val_fraction, test_fraction)
+        raise UserError(
+            f"each split must have {_LEAST} images or more, but of {len(digests)} images "
+            f"({len(np.unique(digests))} different ones) {len(splits.train)} fell to training, "
+            f"{len(splits.val)} to validation and {len(splits.test)} to test; these fractions "
+            f"need about {needed} different images: add some, or raise `data.val_fraction` or "
+            "`data.test_fraction`"
+        )
     return splits
 
 
 def _uniform(digests: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:
-    """Digests to [0, 1), differently for each seed: the finaliser of SplitMix64 (Steele 2014)."""
-    with np.errstate(over="ignore"):
-        z = digests.astype(np.uint64) + np.uint64(seed % 2**64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
+    """Digests to [0, 1), differently for each seed: the finaliser of SplitMix64.
+
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+    """
+    z = digests + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
     return (z >> np.uint64(11)) / float(2**53)
+
+
+def _enough(val_fraction: float, test_fraction: float) -> int:
+    """Images of which no split gets fewer than 2, but for a probability of `_RISK`."""
+    shares = np.array([val_fraction, test_fraction, 1 - val_fraction - test_fraction])
+    n = np.arange(2, 100_000)[:, None]
+    risk = ((1 - shares) ** n + n * shares * (1 - shares) ** (n - 1)).sum(axis=1)
+    return int(n[np.argmax(risk < _RISK), 0]) if risk[-1] < _RISK else 100_000
