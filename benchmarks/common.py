@@ -1,0 +1,57 @@
+"""What the benchmarks share: the config, the machine's description and a table of ratios."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The config that `run.py` would compose from the overrides."""
+    from hydra import compose, initialize_config_dir
+
+    from experiments import config
+
+    config.register()
+    with initialize_config_dir(str(ROOT / "conf")):
+        return config.plain(compose("config", list(overrides)))
+
+
+def photos() -> list[str]:
+    """Overrides that choose the 700 photos of VAESWEEP_DATA or, without it, the drawn cats."""
+    folder = os.environ.get("VAESWEEP_DATA")
+    if folder:
+        return ["data=images", f"data.root={Path(folder).absolute() / 'cats_raw'}"]
+    return ["data.count=700"]
+
+
+def machine() -> str:
+    """The processor and its cores, in a line."""
+    from experiments.device import choose_hardware
+
+    hardware = choose_hardware(device="cpu", precision="auto", memory_format="auto", threads=None)
+    return (
+        f"{hardware.name}, {os.cpu_count()} cores, {hardware.threads} threads, "
+        f"{hardware.precision}, Python {platform.python_version()}"
+    )
+
+
+def print_ratios(title: str, measured: Mapping[str, Sequence[float]], base: str, unit: str) -> None:
+    """Print each median and the median of its ratios, round by round, to the base."""
+    width = max(map(len, measured))
+    print(f"\n{title}\n{machine()}")
+    print(f"{'':<{width}}  {unit:>10}  {'ratio':>6}  lowest to highest ratio")
+    for name, values in measured.items():
+        ratios = sorted(v / b for v, b in zip(values, measured[base], strict=True))
+        print(
+            f"{name:<{width}}  {statistics.median(values):>10.4g}  "
+            f"{statistics.median(ratios):>6.3f}  {ratios[0]:.3f} to {ratios[-1]:.3f}"
+        )

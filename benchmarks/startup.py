@@ -1,0 +1,70 @@
+"""Seconds until something happens: `--help`, a refused config, the first training step.
+
+python benchmarks/startup.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import ROOT, print_ratios
+
+_FIRST_STEP = """
+import os, sys, tempfile
+sys.path[:0] = [{root!r}, {here!r}]
+from common import composed
+config = composed("logger=none", "trainer.progress=false")
+from experiments.trial import run_trial
+import pytorch_lightning as pl
+class Leave(pl.Callback):
+    def on_train_batch_end(self, *args, **kwargs):
+        os._exit(0)
+run_trial(config, tempfile.mkdtemp(dir={scratch!r}), callbacks=[Leave()])
+"""
+
+
+def seconds(*command: str, expected: int = 0) -> float:
+    """Wall time of a process of its own."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    elapsed = time.perf_counter() - started
+    if done.returncode != expected:
+        raise RuntimeError(f"{command} exited with {done.returncode}:\n{done.stderr}")
+    return elapsed
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    imports = "import torch, pytorch_lightning"
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["VAESWEEP_CACHE"] = f"{scratch}/cache"
+        first_step = _FIRST_STEP.format(
+            root=str(ROOT), here=str(Path(__file__).parent), scratch=scratch
+        )
+        seconds("-c", first_step)  # draw the cats, compile the bytecode
+        ways = {
+            imports: lambda: seconds("-c", imports),
+            "run.py to the first training step": lambda: seconds("-c", first_step),
+            "run.py --help": lambda: seconds("run.py", "--help"),
+            "run.py lr=-1": lambda: seconds("run.py", "lr=-1", expected=1),
+        }
+        measured: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, measure in ways.items():
+                measured[name].append(measure())
+    print_ratios("start-up", measured, imports, "seconds")
+
+
+if __name__ == "__main__":
+    main()
