@@ -74,7 +74,10 @@ class Batches:
         drop_last: bool,
         device: torch.device | str | None = None,
     ) -> None:
-        chosen = torch.as_tensor(np.array(indices, dtype=np.int64))
+        if isinstance(indices, Tensor):
+            chosen = indices.to("cpu", torch.int64)
+        else:
+            chosen = torch.from_numpy(np.array(indices, dtype=np.int64))
         if batch_size < 1:
             raise UserError(f"`batch_size` must be 1 or more, but got {batch_size}")
         if not len(chosen) or (drop_last and len(chosen) < batch_size):

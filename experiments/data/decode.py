@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from PIL import (
     UnidentifiedImageError,
     WebPImagePlugin,
 )
+
+from experiments.data.libtiff import silent_libtiff
 
 # Named through their modules, since Pillow knows a format only once its module is imported.
 FORMATS = (
@@ -92,11 +95,16 @@ def from_array(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Pillow's warnings about odd files off the terminal while many are decoded."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
+    """Keep what Pillow and libtiff say of odd files off the terminal while many are decoded."""
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings(), silent_libtiff():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _refuse_huge(pixels: int, size_bytes: int) -> None:

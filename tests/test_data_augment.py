@@ -1,0 +1,77 @@
+"""Augmentation: off unless asked for, for each image on its own, reproducible, within range."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor
+
+from experiments.data import Augment
+from experiments.errors import UserError
+
+
+@pytest.fixture
+def images() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(64, 3, 8, 8, generator=generator)
+
+
+def test_by_default_nothing_changes(images: Tensor) -> None:
+    assert torch.equal(Augment()(images), images)
+
+
+def test_a_flip_mirrors_about_half_of_the_images_and_nothing_else(images: Tensor) -> None:
+    torch.manual_seed(0)
+    flipped = Augment(flip=True)(images)
+    mirrored = (flipped == images.flip(3)).flatten(1).all(dim=1)
+    kept = (flipped == images).flatten(1).all(dim=1)
+    assert (mirrored ^ kept).all()
+    assert 16 < mirrored.sum() < 48
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jitter_is_mild_differs_between_images_and_stays_in_range(
+    images: Tensor, channels: int
+) -> None:
+    torch.manual_seed(0)
+    x = images[:1, :channels].expand(64, -1, -1, -1)
+    out = Augment(jitter=0.1)(x)
+    assert out.shape == x.shape
+    assert out.dtype == x.dtype
+    assert out.min() >= 0
+    assert out.max() <= 1
+    changes = (out - x).abs().flatten(1).mean(dim=1)
+    assert len(torch.unique(changes)) == 64
+    assert 0 < changes.mean() < 0.1
+
+
+def test_black_and_white_images_stay_finite_and_in_range() -> None:
+    x = torch.cat([torch.zeros(4, 3, 8, 8), torch.ones(4, 3, 8, 8)])
+    out = Augment(flip=True, jitter=0.5)(x)
+    assert out.isfinite().all()
+    assert out.min() >= 0
+    assert out.max() <= 1
+
+
+@pytest.mark.parametrize(
+    "settings", [{"flip": True}, {"jitter": 0.2}, {"flip": True, "jitter": 0.2}]
+)
+def test_the_same_seed_gives_the_same_images(images: Tensor, settings: dict[str, float]) -> None:
+    augment = Augment(**settings)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.manual_seed(1)
+        first = augment(images)
+        second = augment(images)
+        torch.manual_seed(1)
+        again = augment(images)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("jitter", [-0.1, 1.5, float("nan")])
+def test_a_jitter_out_of_range_is_refused(jitter: float) -> None:
+    with pytest.raises(UserError, match=r"`data\.jitter` must be in \[0, 1\], but got"):
+        Augment(jitter=jitter)
