@@ -28,7 +28,7 @@ def register() -> None:
     """Tell Hydra the typed schema of the config."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="schema", node=schema.Config)
+    ConfigStore.instance().store(name="schema", node=schema.Config, replace=True)
 
 
 def plain(config: Any) -> dict[str, Any]:
