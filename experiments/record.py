@@ -136,18 +136,18 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def discard(directory: Path, also: Collection[str] = ()) -> None:
-    """Remove the directory of a trial that never began, and parents that only held it.
+    """Remove the directory of a trial that never began.
 
-    A directory that holds anything but what Hydra wrote (and `also`) is left alone.
+    A directory that holds anything but what Hydra wrote (and `also`) is left alone. Parents that
+    only held it go as well, below the working directory: elsewhere they may be somebody's.
     """
     if not directory.is_dir() or {p.name for p in directory.iterdir()} - _HYDRAS - set(also):
         return
     shutil.rmtree(directory, ignore_errors=True)
-    for parent in directory.parents:
-        try:
-            parent.rmdir()
-        except OSError:
+    for parent in directory.absolute().parents:
+        if Path.cwd() not in parent.parents or any(parent.iterdir()):
             return
+        parent.rmdir()
 
 
 @cache

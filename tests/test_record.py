@@ -98,7 +98,10 @@ def test_what_is_no_record_is_refused(tmp_path: Path, content: str | None, messa
         read_result(tmp_path)
 
 
-def test_discard_removes_what_hydra_wrote_and_nothing_else(tmp_path: Path) -> None:
+def test_discard_removes_what_hydra_wrote_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     begun = tmp_path / "a" / "b"
     (begun / ".hydra").mkdir(parents=True)
     (begun / "run.log").write_text("")

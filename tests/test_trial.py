@@ -167,8 +167,13 @@ def test_an_error_while_training_is_recorded_and_raised(tiny: Compose, tmp_path:
     ],
 )
 def test_a_mistake_is_told_before_training_and_leaves_nothing(
-    tiny: Compose, tmp_path: Path, overrides: list[str], message: str
+    tiny: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    message: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     # Hydra has made the directory by then.
     (tmp_path / "outputs" / "record" / ".hydra").mkdir(parents=True)
     with pytest.raises(UserError, match=message):
