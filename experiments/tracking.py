@@ -1,67 +1,65 @@
 """Weights & Biases, and nothing else, knows about Weights & Biases.
 
-Whether to be online is decided before the client starts, in milliseconds, since the client itself
-would hang for minutes or fail: without credentials, or without a server that accepts a
-connection, a run is written to disk and can be brought to the server later.
+Whether to be online is decided before the client starts, since the client itself would hang for
+minutes or fail: without credentials, or without a server that accepts a connection, a run is
+written to disk and can be brought to the server later. A trial owns its run, which is never the
+process's global one, and `finish` ends it: trials in one process cannot leak into each other.
+The client (wandb 0.31) is kept silent and bounded in time, and what the user should know is one
+line in the log.
 """
 
 from __future__ import annotations
 
+import glob
+import importlib.util
 import logging
-import netrc
 import os
-import socket
-from collections.abc import Mapping
-from configparser import ConfigParser
-from configparser import Error as ConfigParserError
-from contextlib import suppress
-from dataclasses import dataclass
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from experiments.errors import UserError
+from experiments.tracking_mode import Mode, choose
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pytorch_lightning.loggers import WandbLogger
 
-DEFAULT_URL = "https://api.wandb.ai"
+    from experiments.tracking_logger import SafeWandbLogger
+
+INIT_SECONDS = 10.0
+"""How long an online run may take to start, before it is offline."""
 FINISH_SECONDS = 30.0
 """How long the end of a trial waits for the server; the rest can be synced later."""
+RETRY_SECONDS = 300.0
+"""After a failed online start, how long later trials of the process do not try another."""
 
-_CONNECT_SECONDS = 1.0
-_INIT_SECONDS = 20.0
-_MODES = ("online", "offline", "disabled", "shared")
+_STEP = "trainer/global_step"
+_SILENCE: dict[str, Any] = {"silent": True, "console": "off"}
+_last_failure: tuple[float, str] | None = None  # when, and what
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Mode:
-    """How a run is logged and why."""
+def choose_mode(environment: Mapping[str, str] = os.environ, timeout: float = 1.0) -> Mode:
+    """Whether W&B is used online, offline or not at all, and why.
 
-    name: str
-    reason: str
+    `WANDB_MODE` (or W&B's settings file) wins. Else online takes credentials (`WANDB_API_KEY`,
+    `WANDB_IDENTITY_TOKEN_FILE`, netrc or the settings file) and a server, or the proxy to it,
+    that accepts a connection within `timeout` seconds. Without credentials nothing is imported.
 
-
-def choose_mode(environment: Mapping[str, str] = os.environ) -> Mode:
-    """Online only with credentials and a server that accepts a connection; WANDB_MODE wins."""
-    chosen = environment.get("WANDB_MODE", "").lower()
-    chosen = {"dryrun": "offline", "run": "online"}.get(chosen, chosen)
-    if chosen in _MODES:
-        return Mode(chosen, f"WANDB_MODE={chosen}")
-    if environment.get("WANDB_DISABLED", "").lower() in ("true", "1"):
-        return Mode("disabled", "WANDB_DISABLED is set")
-    url = _base_url(environment)
-    host = urlsplit(url).hostname or url
-    if not _has_credentials(environment, host):
-        return Mode("offline", f"no API key for {host} (`wandb login` or WANDB_API_KEY)")
-    failure = _connection_failure(url, environment)
-    if failure:
-        return Mode("offline", f"{host} does not answer ({failure})")
-    return Mode("online", host)
+    Raises:
+        UserError: wandb is not installed, or `WANDB_MODE` or `WANDB_BASE_URL` is malformed.
+    """
+    if importlib.util.find_spec("wandb") is None:
+        raise UserError(
+            "`logger=wandb` needs the package wandb: pip install wandb, or logger=csv, logger=none"
+        )
+    return choose(environment, timeout, _default_url)
 
 
 def start(
@@ -71,151 +69,233 @@ def start(
     entity: str | None,
     name: str,
     group: str,
-    tags: list[str],
-    config: dict[str, Any],
+    tags: Sequence[str],
+    config: Mapping[str, Any],
     objectives: Mapping[str, str],
-) -> WandbLogger:
-    """Start a run in `directory`/wandb; prints one line when it is not online.
+    mode: Mode | None = None,
+    run_id: str | None = None,
+    log_model: bool = False,
+) -> SafeWandbLogger:
+    """Start a run in `directory`/wandb; logs one line that says where it goes.
+
+    A run that cannot start online within `INIT_SECONDS` (`WANDB_INIT_TIMEOUT`) is offline, and
+    one whose client does not start at all is disabled.
 
     Args:
         directory: the trial's record.
-        project: W&B project.
+        project: W&B project; `WANDB_PROJECT` wins.
         entity: W&B user or team; None is the key's own.
         name: of the run.
         group: of the runs of a sweep.
         tags: of the run.
         config: plain values.
-        objectives: metrics whose best value is the summary, with "maximize" or "minimize".
+        objectives: metrics whose best value, logged as val/..., is the summary, with "maximize"
+            or "minimize".
+        mode: None for `choose_mode`'s.
+        run_id: continue the run of that id, if the server has it.
+        log_model: upload checkpoints as artifacts.
 
     Raises:
-        UserError: the package wandb is not installed.
+        UserError: wandb is not installed, or does not accept the project, a tag or the id.
     """
-    try:
-        import wandb
-    except ImportError as error:
-        raise UserError(
-            "`logger=wandb` needs the package wandb: pip install wandb, or logger=csv, logger=none"
-        ) from error
-    from pytorch_lightning.loggers import WandbLogger
+    mode = mode or choose_mode()
+    from wandb.sdk.lib.runid import generate_id
 
-    def init(mode: str) -> Any:
-        return wandb.init(
-            project=os.environ.get("WANDB_PROJECT", project),
-            entity=entity,
-            name=name,
-            group=group,
-            tags=tags,
-            config=config,
-            dir=directory,
-            mode=mode,  # type: ignore[arg-type]
-            # A trial never continues the run of the one before it in the same process.
-            reinit="finish_previous",
-            settings=wandb.Settings(
-                silent=True,
-                console="off",
-                init_timeout=_INIT_SECONDS,
-                finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", FINISH_SECONDS)),
-            ),
-        )
+    from experiments.tracking_logger import SafeWandbLogger
 
-    mode = choose_mode()
-    try:
-        run = init(mode.name)
-    except wandb.Error as error:
-        if mode.name != "online":
-            raise UserError(f"Weights & Biases cannot start: {error}") from error
-        mode = Mode("offline", str(error).splitlines()[0])
-        run = init("offline")
-    if mode.name == "offline":
-        log.info("W&B is offline: %s; later: %s", mode.reason, sync_command(Path(run.dir).parent))
-    logger = WandbLogger(project=project, experiment=run)
-    run.define_metric("trainer/global_step")
-    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    options = {
+        "root_dir": str(directory),
+        "project": os.environ.get("WANDB_PROJECT") or project,
+        "entity": entity,
+        "run_name": name,
+        "run_group": group,
+        "run_tags": tuple(tags) or None,
+        "run_id": run_id or os.environ.get("WANDB_RUN_ID") or generate_id(),
+        "resume": "allow" if run_id else None,
+    }
+    options = {key: value for key, value in options.items() if value is not None}
+    run, mode = _start_in(mode, options, dict(config))
+    run.define_metric(_STEP)
+    run.define_metric("*", step_metric=_STEP, step_sync=True)
     for metric, direction in objectives.items():
-        run.define_metric(
-            f"val/{metric}",
-            step_metric="trainer/global_step",
-            summary="max" if direction == "maximize" else "min",
-        )
-    return logger
+        best = "max" if direction == "maximize" else "min"
+        run.define_metric(f"val/{metric}", step_metric=_STEP, step_sync=True, summary=best)
+    log.info("%s", _notice(run, mode))
+    return SafeWandbLogger(
+        failures=_failures(),
+        experiment=run,
+        project=options["project"],
+        save_dir=str(directory),
+        log_model=log_model,
+    )
 
 
 def log_picture(logger: WandbLogger, key: str, picture: NDArray[Any], step: int) -> None:
     """Log an image (H, W, 3), uint8, under a key that stays the same from run to run."""
     import wandb
+    from PIL import Image
 
-    logger.experiment.log({key: wandb.Image(picture), "trainer/global_step": step})
+    # Through PIL, because wandb.Image rescales an array of floats by its own range.
+    image: Any = wandb.Image(Image.fromarray(picture))
+    logger.log_metrics({key: image}, step)
 
 
 def finish(
-    logger: WandbLogger, *, status: str, reason: str | None, summary: Mapping[str, Any]
+    logger: SafeWandbLogger,
+    *,
+    status: str,
+    reason: str | None = None,
+    summary: Mapping[str, Any] | None = None,
 ) -> None:
-    """End the run, saying how the trial ended; waits a bounded time for the server."""
+    """End the run, saying how the trial ended (completed, pruned, interrupted or failed).
+
+    Waits for the server for `FINISH_SECONDS` at most (`WANDB_FINISH_TIMEOUT`).
+    """
     run = logger.experiment
-    run.summary.update({"status": status, "reason": reason, **summary})
-    run.finish(exit_code=0 if status in ("completed", "pruned") else 1)
+    exit_code = {"completed": 0, "pruned": 0, "interrupted": 255}.get(status, 1)
+
+    def end() -> None:
+        run.summary.update({"status": status, "reason": reason, **(summary or {})})
+        try:
+            run.finish(exit_code=exit_code)
+        except TimeoutError:
+            log.warning(
+                "W&B: the server did not take everything in time; for the rest: %s",
+                sync_command(Path(run.settings.sync_dir), online=True),
+            )
+
+    logger.attempt(end)
+    if logger.lost:
+        _end_client()  # for the trials to come
 
 
-def describe(logger: WandbLogger) -> dict[str, str]:
+def describe(logger: SafeWandbLogger) -> dict[str, str]:
     """What the record keeps of a run: its id, path, address, folder and mode."""
     run = logger.experiment
-    offline = bool(getattr(run, "offline", False))
+    if run.disabled:
+        return {"id": "", "path": "", "url": "", "directory": "", "mode": "disabled"}
     return {
         "id": str(run.id),
         "path": str(run.path),
-        "url": "" if offline else str(run.url or ""),
-        "directory": str(Path(run.dir).parent),
-        "mode": "offline" if offline else "online",
+        "url": "" if run.offline else str(run.url or ""),
+        "directory": str(run.settings.sync_dir),
+        "mode": "offline" if run.offline else "online",
     }
 
 
-def sync_command(run_directory: Path) -> str:
-    """The command that brings an offline run to the server."""
-    try:
-        run_directory = run_directory.absolute().relative_to(Path.cwd())
-    except ValueError:
-        run_directory = run_directory.absolute()
-    return f"wandb sync {run_directory}"
+def sync_command(run_directory: Path, *, online: bool = False) -> str:
+    """The command that uploads a run, made offline or (`online`) cut short."""
+    run_directory = run_directory.absolute()
+    with suppress(ValueError):
+        run_directory = run_directory.relative_to(Path.cwd())
+    return f"wandb sync {'--include-online ' if online else ''}{shlex.quote(str(run_directory))}"
 
 
-def _base_url(environment: Mapping[str, str]) -> str:
-    url = environment.get("WANDB_BASE_URL")
-    if url:
-        return url
-    folder = environment.get("WANDB_CONFIG_DIR") or Path.home() / ".config" / "wandb"
-    for settings in (Path(folder) / "settings", Path("wandb") / "settings"):
-        parser = ConfigParser()
-        with suppress(OSError, ConfigParserError, UnicodeDecodeError):
-            parser.read(settings)
-            url = parser.get("default", "base_url", fallback=None) or url
-    return url or DEFAULT_URL
+def _start_in(mode: Mode, options: dict[str, Any], config: dict[str, Any]) -> tuple[Any, Mode]:
+    """A run in the wanted mode or, where that fails, offline, or else disabled; and its mode."""
+    global _last_failure
+    if mode.mode == "online" and _last_failure and time.monotonic() < _last_failure[0]:
+        mode = Mode("offline", _last_failure[1])
+    with _telemetry_off():
+        try:
+            return _init(mode, options, config), mode
+        except _failures() as error:
+            failure = _first_line(error)
+        if mode.mode == "online":
+            _clear(options)
+            mode = Mode("offline", f"it could not start online ({failure})")
+            _last_failure = time.monotonic() + RETRY_SECONDS, mode.reason
+            return _start_in(mode, options, config)
+        mode = Mode("disabled", f"its client does not start ({failure})")
+        return _init(mode, options, config), mode
 
 
-def _has_credentials(environment: Mapping[str, str], host: str) -> bool:
-    if environment.get("WANDB_API_KEY") or environment.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    named = environment.get("NETRC")
-    for path in [named] if named else ["~/.netrc", "~/_netrc"]:
-        with suppress(OSError, netrc.NetrcParseError):
-            if netrc.netrc(os.path.expanduser(path)).authenticators(host):
-                return True
-    return False
+def _init(mode: Mode, options: dict[str, Any], config: dict[str, Any]) -> Any:
+    import wandb
 
-
-def _connection_failure(url: str, environment: Mapping[str, str]) -> str | None:
-    """Why no connection to the server (or the proxy before it) is accepted; None if one is."""
-    parts = urlsplit(url)
-    proxies = {
-        name.lower().removesuffix("_proxy"): value
-        for name, value in environment.items()
-        if name.lower().endswith("_proxy") and value
+    limits = {"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS}
+    values: dict[str, Any] = {
+        **_SILENCE,
+        # Without what the environment sets, because arguments override it.
+        **{key: v for key, v in limits.items() if f"WANDB_{key.upper()}" not in os.environ},
+        **options,
+        "mode": mode.mode,
+        "reinit": "create_new",  # leaves the process's global run alone
+        "save_code": False,
+        "x_save_requirements": False,  # 0.1 s a run; the record has the versions
+        "finish_timeout_raises": True,
     }
-    host = parts.hostname or ""
-    if parts.scheme in proxies and not proxy_bypass_environment(host, proxies):
-        parts = urlsplit(proxies[parts.scheme])
-    port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        socket.create_connection((parts.hostname or "", port), _CONNECT_SECONDS).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
+        settings = wandb.Settings(**values)
+    except (ValueError, wandb.errors.UsageError) as error:
+        raise UserError(f"W&B does not accept `logger`: {_first_line(error)}") from error
+    wandb.setup(wandb.Settings(**_SILENCE))  # for what happens before a run has settings
+    return wandb.init(config=config, settings=settings)
+
+
+def _clear(options: dict[str, Any]) -> None:
+    """Forget a failed online start.
+
+    Its id would stay in use in the client's process, so that ends; and its directory would be
+    taken for a run by `wandb sync`.
+    """
+    _end_client()
+    run_id = glob.escape(options["run_id"])
+    for path in Path(options["root_dir"]).glob(f"*wandb/run-*-{run_id}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _end_client() -> None:
+    """End the client's process, dead or alive; the next run starts another."""
+    import wandb
+
+    with suppress(*_failures()):
+        wandb.teardown()
+
+
+@contextmanager
+def _telemetry_off() -> Iterator[None]:
+    """Keep the client from reporting on itself, unless the user has a say.
+
+    With a server that accepts connections and never answers, those reports hold the process for
+    20 s at its exit.
+    """
+    name = "WANDB_ERROR_REPORTING"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What the client raises when it or its server fails, rather than its caller."""
+    import wandb
+    from wandb.sdk.mailbox.mailbox import MailboxClosedError
+    from wandb.sdk.mailbox.mailbox_handle import HandleAbandonedError, ServerResponseError
+
+    return (wandb.Error, OSError, HandleAbandonedError, MailboxClosedError, ServerResponseError)
+
+
+def _notice(run: Any, mode: Mode) -> str:
+    if mode.mode == "online":
+        return f"W&B is online: {run.url or f'run {run.id}'}"
+    if mode.mode == "disabled":
+        return f"W&B is disabled: {mode.reason}"
+    return f"W&B is offline: {mode.reason}; later: {sync_command(Path(run.settings.sync_dir))}"
+
+
+def _default_url() -> str:
+    """The server that the installed client uses where nobody names one."""
+    from wandb.sdk.lib import urls
+
+    return urls.DEFAULT_BASE_URL
+
+
+def _first_line(error: Exception) -> str:
+    if hasattr(error, "errors"):  # pydantic's ValidationError
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(": ")
