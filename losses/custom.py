@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from losses.distance import Distance
-
-TRUST_VARIABLE = "VAESWEEP_TRUST"
-"""Environment variable with the packages, separated by commas, whose code configs may name."""
+from losses.trust import VARIABLE, trusted_packages
 
 
 class Custom(Distance):
@@ -97,12 +94,11 @@ def _load(target: str) -> Any:
 
 def _check_trust(module: str, target: str) -> None:
     package = module.partition(".")[0]
-    named = (name.strip() for name in os.environ.get(TRUST_VARIABLE, "").split(","))
-    trusted = [name for name in named if name]
+    trusted = trusted_packages()
     if package not in trusted:
         raise ValueError(
             f"`loss.target={target}` runs code of the package {package!r}, which needs your word; "
-            f"if you trust it: {TRUST_VARIABLE}={','.join([*trusted, package])} python run.py "
+            f"if you trust it: {VARIABLE}={','.join([*trusted, package])} python run.py "
             f"loss=custom loss.target={target}"
         )
 

@@ -19,14 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from losses.distance import Distance, above_zero, odd_window, per_image, window_sigma
-from losses.window import gaussian_filter, local_similarity, moments, similarity
+from losses.similarity import mean_similarity
+from losses.window import gaussian_matrix
 
 BACKENDS = ("fast", "library")
 WANG_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang et al. 2003, section 3.2)."""
 
-_C1 = 0.01**2
-_C2 = 0.03**2
 _LEAST_TERM = 1e-6  # below it a scale's similarity is clamped: no fractional power of <= 0
 
 
@@ -61,8 +60,10 @@ class SSIM(Distance):
         if self._library is not None:
             # Rounding takes 1 - SSIM of nearly identical images below 0.
             return self._library(x_hat, x).flatten().clamp_min(0)  # type: ignore[no-any-return]
-        luminance, contrast = local_similarity(x_hat, x, self.window_size, self.sigma, "valid")
-        return (1 - per_image(luminance * contrast)).clamp_min(0)
+        similarity = mean_similarity(
+            x_hat, x, window=self.window_size, sigmas=[self.sigma], border="valid"
+        )
+        return (1 - similarity).clamp_min(0)
 
 
 class KorniaSSIM(Distance):
@@ -92,8 +93,10 @@ class KorniaSSIM(Distance):
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
         if self._library is not None:
             return per_image(self._library(x_hat, x, self.window_size, eps=0.0, reduction="none"))
-        luminance, contrast = local_similarity(x_hat, x, self.window_size, 1.5, "reflect")
-        return per_image(((1 - luminance * contrast) / 2).clamp(0, 1))
+        similarity = mean_similarity(
+            x_hat, x, window=self.window_size, sigmas=[1.5], border="reflect"
+        )
+        return ((1 - similarity) / 2).clamp(0, 1)
 
 
 class MultiScaleSSIM(Distance):
@@ -122,12 +125,17 @@ class MultiScaleSSIM(Distance):
         weights = scale_weights(min(x.shape[-2:]), self.window_size)
         index = torch.ones(len(x), device=x.device)
         for scale, weight in enumerate(weights):
-            luminance, contrast = local_similarity(x_hat, x, self.window_size, self.sigma, "valid")
-            if scale == len(weights) - 1:
-                contrast = luminance * contrast
-            else:
+            if scale > 0:
                 x_hat, x = F.avg_pool2d(x_hat, 2), F.avg_pool2d(x, 2)
-            index = index * per_image(contrast).clamp_min(_LEAST_TERM) ** weight
+            similarity = mean_similarity(
+                x_hat,
+                x,
+                window=self.window_size,
+                sigmas=[self.sigma],
+                border="valid",
+                luminance=scale == len(weights) - 1,
+            )
+            index = index * similarity.clamp_min(_LEAST_TERM) ** weight
         return (1 - index).clamp_min(0)
 
 
@@ -171,16 +179,17 @@ class KorniaMultiScaleSSIM(Distance):
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
         if self._library is not None:
             return per_image(self._library(x_hat, x)).clamp_min(0)
-        unfiltered = moments(x_hat, x)
-        index: Tensor | float = 1.0
-        for sigma in self.SIGMAS:
-            filtered = gaussian_filter(unfiltered, self.WINDOW, sigma, "zero")
-            luminance, contrast = similarity(filtered, _C1, _C2)
-            index = index * contrast
-        index = index * luminance  # of the widest window
-        l1 = gaussian_filter((x_hat - x).abs(), self.WINDOW, self.SIGMAS[-1], "zero")
-        mixed = self.alpha * (1 - index) + (1 - self.alpha) * l1
-        return self.compensation * per_image(mixed).clamp_min(0)
+        similarity = mean_similarity(
+            x_hat, x, window=self.WINDOW, sigmas=self.SIGMAS, border="zero"
+        )
+        # The mean of filtered errors is that of the errors, each times what the filter makes of it.
+        rows, columns = (
+            gaussian_matrix(side, self.WINDOW, self.SIGMAS[-1], "zero").sum(0).to(x)
+            for side in x.shape[-2:]
+        )
+        l1 = per_image((x_hat - x).abs() * rows[:, None] * columns)
+        mixed = self.alpha * (1 - similarity) + (1 - self.alpha) * l1
+        return self.compensation * mixed.clamp_min(0)
 
 
 def scale_weights(side: int, window_size: int) -> list[float]:

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from models.network import Network
 
+CHECKPOINT_SCHEMA = 1
+"""Of what `models.vae.VAE` adds to a checkpoint; raised when older readers can no longer read it.
+"""
+
 NETWORKS = {
     "conv": "models.conv:ConvNetwork",
     "resnet": "models.resnet:ResNetNetwork",

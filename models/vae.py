@@ -9,10 +9,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from models import CHECKPOINT_SCHEMA
 from models.network import Network, sample_posterior
-
-SCHEMA_VERSION = 1
-"""Of what `VAE` adds to a checkpoint; raised when older readers can no longer read it."""
 
 _FINITE_CHECK_EVERY = 16  # steps between looks at the loss on a device that runs ahead of Python
 
@@ -154,15 +152,11 @@ class VAE(pl.LightningModule):
         self._check_finite()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["vaesweep"] = {"schema": SCHEMA_VERSION, **self._description}
-        checkpoint["random_state"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            checkpoint["cuda_random_state"] = torch.cuda.get_rng_state(self.device)
+        checkpoint["vaesweep"] = {"schema": CHECKPOINT_SCHEMA, **self._description}
+        checkpoint["running_means"] = (self._steps_summed, self._sums)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        torch.set_rng_state(checkpoint["random_state"])
-        if self.device.type == "cuda" and "cuda_random_state" in checkpoint:
-            torch.cuda.set_rng_state(checkpoint["cuda_random_state"], self.device)
+        self._steps_summed, self._sums = checkpoint["running_means"]
 
     def _watch(self, loss: Tensor) -> None:
         """Note the step's loss; look at once on the CPU, in batches where looking would wait."""

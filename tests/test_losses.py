@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import losses
 from losses.distance import Distance, preflight
-from losses.window import gaussian_matrix
+from losses.window import gaussian_filter
 
 CONFIGS = Path(__file__).parents[1] / "conf" / "loss"
 SHAPES = [(3, 64, 64), (1, 32, 32), (3, 48, 80)]
@@ -265,7 +265,7 @@ def test_a_custom_module_is_not_trained() -> None:
 
 
 def test_trains_after_a_validation_in_inference_mode(distance: Distance) -> None:
-    gaussian_matrix.cache_clear()
+    gaussian_filter.cache_clear()
     x_hat, x = images(2, 3, 40, 40), images(2, 3, 40, 40, seed=1)
     with torch.inference_mode():
         distance(x_hat, x)
@@ -288,10 +288,11 @@ def test_8_bit_images_are_refused(distance: Distance) -> None:
 @pytest.mark.parametrize("name", ["ssim", "kornia_ssim", "ms_ssim", "kornia_ms_ssim"])
 def test_products_keep_float32_forward_and_backward(name: str) -> None:
     seen = []
+    products = (torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten.baddbmm_)
 
     class Record(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            if function in (torch.ops.aten.mm.default, torch.ops.aten.bmm.default):
+            if function.overloadpacket in products:
                 seen.append(torch.backends.cuda.matmul.fp32_precision)
             return function(*args, **(kwargs or {}))
 

@@ -1,0 +1,166 @@
+"""What a loss can pay for: how much KL, and how many latent units, before anything is trained.
+
+A VAE gains by a latent unit only if the reconstruction term falls by more than `beta` times the
+KL that the unit costs. Two things follow from the scaled loss and the data alone.
+
+The *worth* is the loss of answering every image with the mean image minus that of a perfect
+reconstruction. A VAE can always answer with the mean image at no KL, so at its optimum
+`beta * KL <= worth`: a bound that holds for every distance and every network.
+
+The *linear VAE* says how many units are active. For the squared error with the weight w per value,
+its optimum is probabilistic PCA with the decoder variance `beta / (2 w)` (Dai et al. 2018,
+"Connections with robust PCA and the role of emergent sparsity in variational autoencoder models";
+Lucas et al. 2019, "Don't blame the ELBO!"): a principal component has a unit if its eigenvalue
+exceeds that variance, the unit costs `log(eigenvalue / variance) / 2` nats, and the variance is
+what remains of the component. That is exact for `mse`. For another distance it is an approximation:
+each component has the weight that makes leaving it out as dear as that distance says it is. A deep
+network is not bound by it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from losses import SCALES
+from losses.elbo import LEAST_DISTANCE
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Of a loss at its scale and beta, on some data.
+
+    Attributes:
+        worth: nats that all reconstruction is worth, or under `optimal_sigma`, whose worth has no
+            bound but the floor under the logarithm, each halving of the distance.
+        active: units of a linear VAE that pay for themselves.
+        kl: of that linear VAE, nats per image; infinite if beta is 0.
+        distance: that it is left with, the mean per pixel.
+        beta_for_all: below it, every unit that carries anything would pay for itself; None if
+            all do.
+    """
+
+    worth: float
+    active: int
+    kl: float
+    distance: float
+    beta_for_all: float | None
+
+
+def worth(mean_distance: float, *, scale: str, values: int) -> float:
+    """Loss of the mean image minus loss of a perfect reconstruction, nats.
+
+    Under `optimal_sigma` the scale adapts to the distance: a perfect reconstruction would be worth
+    without bound, and a halved distance is worth `D/2 * log 2`, wherever it starts. That is
+    returned there.
+
+    Args:
+        mean_distance: from the mean image to the images, the mean per pixel, above 0.
+        scale: see `losses.elbo.reconstruction_term`.
+        values: D = C * H * W, of an image.
+
+    Raises:
+        ValueError: the scale is unknown.
+    """
+    if scale == "optimal_sigma":
+        return values / 2 * math.log(2)
+    return _weight(scale, values) * mean_distance
+
+
+def capacity(
+    drops: ArrayLike,
+    mean_distance: float,
+    *,
+    scale: str,
+    values: int,
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+) -> Capacity:
+    """What the optimal linear VAE does under a loss.
+
+    With the weight W of the mean distance in the loss (D for `sum`, 1 for `mean`, D/(2d) for
+    `optimal_sigma` at its own optimum d), a unit pays for itself if W times its drop exceeds
+    beta/2. For `mse` a drop is an eigenvalue of the data's covariance divided by D, and this is
+    probabilistic PCA at the variance beta/(2w), w = W/D; for `optimal_sigma` and beta = 1, at the
+    variance of maximum likelihood (Tipping and Bishop 1999, eq. 8).
+
+    Args:
+        drops: by how much each principal component that a unit may carry lowers the mean
+            distance, (L,), 0 or more.
+        mean_distance: from the mean image to the images, the mean per pixel.
+        scale: of the loss.
+        values: D = C * H * W, of an image.
+        beta: weight of the KL, 0 or more.
+        free_bits: nats of KL that each unit has for free, so that it is active anyway.
+
+    Raises:
+        ValueError: the scale is unknown, or the numbers are out of range.
+    """
+    descending = np.sort(np.asarray(drops, dtype=np.float64))[::-1]
+    if descending.ndim != 1 or not np.isfinite(descending).all() or (descending < 0).any():
+        raise ValueError(f"`drops` must be a list of numbers of 0 or more, but got {drops!r}")
+    if not 0 < mean_distance < math.inf or not 0 <= beta < math.inf:
+        raise ValueError(
+            "`mean_distance` must be above 0 and `beta` 0 or more, "
+            f"but got {mean_distance!r} and {beta!r}"
+        )
+    rest = max(0.0, float(mean_distance) - float(descending.sum()))
+    level = _level(descending, rest, scale=scale, values=values, beta=beta)
+    pays = int((descending > level).sum())
+    nats = np.zeros(len(descending))
+    with np.errstate(divide="ignore"):
+        nats[:pays] = np.log(descending[:pays] / level) / 2
+    return Capacity(
+        worth=worth(float(mean_distance), scale=scale, values=values),
+        active=len(descending) if free_bits > 0 else pays,
+        kl=float(np.maximum(nats, free_bits).sum()),
+        distance=max(LEAST_DISTANCE, rest + float(np.minimum(descending, level).sum())),
+        beta_for_all=None
+        if free_bits > 0
+        else _beta_for_all(descending, rest, pays, scale=scale, values=values),
+    )
+
+
+def _level(
+    descending: NDArray[np.float64], rest: float, *, scale: str, values: int, beta: float
+) -> float:
+    """The distance that remains in each component that has a unit (reverse water-filling).
+
+    Under `optimal_sigma` it is d * beta / D with d = rest + sum(min(drop, level)), which has one
+    solution: the left side over the level grows with it, the right side falls.
+    """
+    if scale != "optimal_sigma":
+        return beta / (2 * _weight(scale, values))
+    if beta == 0:
+        return 0.0
+    for active in range(len(descending), -1, -1):
+        share = values / beta - active
+        level = (rest + float(descending[active:].sum())) / share if share > 0 else math.inf
+        if active == 0 or level < descending[active - 1]:
+            return max(level, LEAST_DISTANCE * beta / values)
+    raise AssertionError("no unit is active at the latest")
+
+
+def _beta_for_all(
+    descending: NDArray[np.float64], rest: float, pays: int, *, scale: str, values: int
+) -> float | None:
+    """The beta at whose level the least component drowns."""
+    carrying = descending[descending > 0]
+    if pays >= len(carrying):
+        return None
+    level = float(carrying[-1])
+    if scale != "optimal_sigma":
+        return 2 * _weight(scale, values) * level
+    return level * values / (rest + level * len(carrying))
+
+
+def _weight(scale: str, values: int) -> float:
+    """Of the mean distance in the loss."""
+    if scale == "sum":
+        return float(values)
+    if scale == "mean":
+        return 1.0
+    raise ValueError(f"`loss.scale` must be one of {', '.join(SCALES)}, but got {scale!r}")
