@@ -5,25 +5,47 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig
 
 from experiments import config as configs
-from experiments.errors import UserError
+from experiments.errors import Pruned, UserError
 from experiments.record import discard
+from experiments.signals import sigterm_ends
 from experiments.terminal import errors_for_people
+from experiments.tracking import by_agent
+from sweeps import agent, sweeper, whitelist
+
+if TYPE_CHECKING:
+    from sweeps.sweep import Sweep
+
+log = logging.getLogger(__name__)
+
+
+def write_report(sweep: Sweep) -> Mapping[str, Path]:
+    """Write the report of a sweep that has ended, unless `report=none`."""
+    if sweep.config["report"] == "none":
+        return {}
+    from analysis.load import load
+    from analysis.report.writing import write
+
+    out = sweep.directory / "report.html"
+    write(load(sweep), out, sources=[str(sweep.directory)])
+    return {"report": out}
+
 
 configs.register()
-
-# What Hydra may import on a config's word: its own logging and launchers, nothing else. Losses,
-# models and data sources are known by name and need no such permission.
-WHITELIST = ["logging.*", "hydra.*", "hydra_plugins.*"]
+sweeper.register(at_end=write_report)
 
 
 @hydra.main(  # type: ignore[untyped-decorator]
-    config_path="conf", config_name="config", execution_whitelist=WHITELIST
+    config_path="conf", config_name="config", execution_whitelist=whitelist()
 )
 def train(config: DictConfig) -> float | tuple[float, ...]:
     """Run one trial and return its objective (several for a Pareto search)."""
@@ -33,16 +55,26 @@ def train(config: DictConfig) -> float | tuple[float, ...]:
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)
     try:
+        if config.sweep.file is not None:
+            raise UserError(
+                "`sweep.file` must be searched with -m (python run.py -m sweep=wandb "
+                f"sweep.file=FILE), but got sweep.file={config.sweep.file or 'nothing'} without"
+            )
         values = configs.plain(config)
     except UserError:
         discard(directory)
         raise
     from experiments.trial import run_trial
 
-    in_sweep = hydra_config.mode == RunMode.MULTIRUN
-    return run_trial(values, directory, in_sweep=in_sweep).objective
+    in_sweep = hydra_config.mode == RunMode.MULTIRUN or by_agent()
+    try:
+        return run_trial(values, directory, in_sweep=in_sweep).objective
+    except Pruned as given_up:
+        log.info("%s; record: %s", given_up, directory)
+        raise SystemExit(130) from given_up
 
 
 if __name__ == "__main__":
-    with errors_for_people():
+    with errors_for_people(), sigterm_ends(), agent.reporting():
+        sys.argv[1:] = agent.overrides(sys.argv[1:])
         train()

@@ -13,23 +13,39 @@ from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
 from experiments import tracking
+from experiments.errors import Pruned
 from experiments.evaluation import SplitScores, draw_samples, reconstruct
 from experiments.metrics import METRICS
 from experiments.pictures import grid, reconstruction_grid
 from experiments.record import Record
+from experiments.tracking_logger import SafeWandbLogger
 from models.vae import VAE, Reconstruction
 
 log = logging.getLogger(__name__)
 
 
+class StoppedAtWandb(Callback):
+    """Gives a trial up whose run was stopped on W&B's page, after the step that it is in."""
+
+    def __init__(self, logger: SafeWandbLogger) -> None:
+        self._logger = logger
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        if self._logger.stop.is_set():
+            raise Pruned("stopped at W&B")
+
+
 class Scores(Callback):
     """Measures the loss-independent metrics at every validation and logs them as `val/...`.
 
-    The last epoch is always validated, whatever the interval.
+    The best value so far of the metric that is the objective is logged as `objective`: W&B's own
+    sweeps take no other for their search and their early stops. The last epoch is always
+    validated, whatever the interval.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, objective: str) -> None:
         self._record = record
+        self._objective = objective
         self._scores = SplitScores()
         self._terms: list[tuple[int, dict[str, Tensor]]] = []
 
@@ -62,6 +78,9 @@ class Scores(Callback):
         metrics = {**terms, **self._scores.compute()}
         # Lightning keeps what is logged as float32, which holds every metric well enough.
         pl_module.log_dict({f"val/{name}": value for name, value in metrics.items()})
+        best = self._best(metrics[self._objective])
+        if best is not None:
+            pl_module.log("objective", best)
         self._record.add_history(
             {
                 "epoch": trainer.current_epoch,
@@ -75,6 +94,13 @@ class Scores(Callback):
             }
         )
 
+    def _best(self, now: float) -> float | None:
+        """The best finite value of the objective in the record and now."""
+        name = f"val/{self._objective}"
+        values = [now, *(row[name] for row in self._record.history() if row[name] is not None)]
+        better = max if METRICS[self._objective].direction == "maximize" else min
+        return better((v for v in values if math.isfinite(v)), default=None)
+
 
 class Pictures(Callback):
     """Logs the same validation images with their reconstructions, and samples, as they improve."""
@@ -85,6 +111,12 @@ class Pictures(Callback):
         self._every = every
         self._device = device
         self._next = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"next": self._next}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._next = state_dict["next"]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch < self._next:
@@ -116,10 +148,11 @@ class Progress(Callback):
         self._quiet = quiet
         self._last_line = 0.0
         self._started = 0.0
-        self._loss = math.nan
+        self._first_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = self._last_line = time.monotonic()
+        self._first_step = trainer.global_step
         if not self._live:
             return
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -182,8 +215,9 @@ class Progress(Callback):
             self._bar.stop()
 
     def _time_left(self, trainer: pl.Trainer) -> str:
-        done = trainer.global_step / trainer.estimated_stepping_batches
-        seconds = (time.monotonic() - self._started) * (1 / max(done, 1e-9) - 1)
+        done = trainer.global_step - self._first_step
+        left = trainer.estimated_stepping_batches - trainer.global_step
+        seconds = (time.monotonic() - self._started) * left / max(done, 1)
         return f"{seconds:.0f} s left at most"
 
 

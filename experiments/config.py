@@ -1,13 +1,15 @@
 """The one place in `experiments` that knows Hydra: from a composed config to plain values.
 
-`register` gives Hydra the types of every key; `plain` checks the values and returns nested dicts.
+`register` gives Hydra the types of every key; `plain` checks the values and returns nested dicts;
+`compose` does both for commands other than `run.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from experiments import schema
@@ -20,6 +22,9 @@ SCHEDULES = ("plateau", "cosine", "constant")
 PROFILERS = ("simple", "advanced", "pytorch")
 DATA = ("cats", "images")
 LOGGERS = ("wandb", "csv", "none")
+REPORTS = ("html", "none")
+
+_NOT_OF_A_TRIAL = ("experiments", "sweep", "report")
 
 Rule = tuple[str, Callable[[Any], bool]]
 
@@ -29,6 +34,21 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="schema", node=schema.Config, replace=True)
+
+
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """The checked plain values that `python run.py` would have with these overrides.
+
+    Raises:
+        UserError: a value is missing or out of range.
+        HydraException: an override cannot be read or composed.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    register()
+    with initialize_config_dir(str(Path(__file__).parents[1] / "conf")):
+        return plain(hydra_compose("config", list(overrides)))
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -45,7 +65,11 @@ def plain(config: Any) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(str(error)) from error
     assert isinstance(values, dict)
-    trial = {str(key): value for key, value in values.items() if key != "experiments"}
+    if values["report"] not in REPORTS:
+        raise UserError(
+            f"`report` must be one of {', '.join(REPORTS)}, but got {values['report']!r}"
+        )
+    trial = {str(key): value for key, value in values.items() if key not in _NOT_OF_A_TRIAL}
     validate(trial)
     return trial
 

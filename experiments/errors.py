@@ -12,3 +12,11 @@ class UserError(Exception):
 
 class TrialError(UserError):
     """A trial that failed while it trained; its record says why."""
+
+
+class Interrupted(Exception):  # noqa: N818  # nothing went wrong
+    """A trial that was asked to stop and can be continued."""
+
+
+class Pruned(Exception):  # noqa: N818
+    """Raised by a callback to give a trial up, with the reason as its message."""

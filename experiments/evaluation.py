@@ -43,9 +43,10 @@ class Evaluation:
     """Of a network on one split.
 
     Attributes:
-        metrics: means over the split.
+        metrics: means over the split, and `saturation`: the share of the reconstructions' values
+            that round to 0 or 255, less the share of the images' own.
         per_image: each reconstruction metric of each image, (N,).
-        per_unit: `kl` and `variance` of each latent unit, (L,).
+        per_unit: `kl`, `mean` and `variance` of each latent unit, (L,).
     """
 
     metrics: dict[str, float]
@@ -57,11 +58,21 @@ class Evaluation:
 def evaluate(network: Network, batches: Iterable[Tensor], device: str) -> Evaluation:
     """Score a network on uint8 batches (B, C, H, W), in float32, without posterior noise."""
     scores = SplitScores()
+    excess, values = torch.zeros((), dtype=torch.int64, device=device), 0
     for batch in batches:
         x = to_float(batch.to(device))
         mean, log_variance = network.encode(x)
-        scores.update(x, network.decode(mean), mean, log_variance)
-    return Evaluation(scores.compute(), scores.reconstruction.per_image(), scores.latent.per_unit())
+        x_hat = network.decode(mean)
+        scores.update(x, x_hat, mean, log_variance)
+        excess += _at_limits(x_hat) - _at_limits(x)
+        values += x.numel()
+    metrics = scores.compute() | {"saturation": float(excess) / values}
+    return Evaluation(metrics, scores.reconstruction.per_image(), scores.latent.per_unit())
+
+
+def _at_limits(images: Tensor) -> Tensor:
+    """How many values round to 0 or 255."""
+    return ((images - 0.5).abs() > 0.5 - 0.5 / 255).sum()
 
 
 @torch.inference_mode()

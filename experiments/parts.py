@@ -230,13 +230,15 @@ def check_extractor(config: Mapping[str, Any], images: ImageSet) -> None:
             try_extractor(path, torch.tensor(images.images[:2]))
 
 
-def check_space(directory: Path, network_bytes: int) -> None:
-    """Refuse a disk that could not take the record.
+def check_space(directory: Path, network_bytes: int, *, resumable: bool = False) -> None:
+    """Refuse a disk that could not take the record and its checkpoints.
 
     Raises:
         UserError: there is too little space left.
     """
-    needed = _RECORD_BYTES + 4 * network_bytes
+    # The last checkpoint has weights, their average, two moments and the best; once more while
+    # it is replaced.
+    needed = _RECORD_BYTES + (14 if resumable else 4) * network_bytes
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise UserError(

@@ -24,6 +24,7 @@ SCHEMA_VERSION = 1
 
 CONFIG = "config.json"
 RESULT = "result.json"
+HISTORY = "history.jsonl"
 _HYDRAS = {".hydra", "run.log"}  # written before a trial begins
 STATUSES = ("running", "completed", "pruned", "interrupted", "failed")
 _PACKAGES = (
@@ -47,14 +48,14 @@ class Record:
         self.directory = Path(directory).absolute()
         self._config = config
         self._started = time.monotonic()
-        self._history: list[dict[str, float]] = []
+        self._earlier: dict[str, float] = {}
         self.result: dict[str, Any] = {
             "schema": SCHEMA_VERSION,
             "status": "running",
             "reason": None,
             "name": config["name"],
             "seed": config["seed"],
-            "parameters": _flat(config),
+            "parameters": flat(config),
             "metrics": {},
             "timings": {},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -75,9 +76,25 @@ class Record:
         write_json(self.path(CONFIG), self._config)
         self.save()
 
+    def resume(self, earlier: Mapping[str, Any]) -> None:
+        """Continue the record whose result.json was `earlier`: its times add up."""
+        self._earlier = dict(earlier["timings"])
+        self.result |= {
+            "started": earlier["started"],
+            "resumed": [*earlier.get("resumed", []), self.result["started"]],
+            "timings": dict(self._earlier),
+        }
+        if "wandb" in earlier:
+            self.result["wandb"] = earlier["wandb"]
+
     def seconds(self) -> float:
-        """Since the record was made."""
-        return round(time.monotonic() - self._started, 3)
+        """Since the record was made or resumed."""
+        return time.monotonic() - self._started
+
+    def took(self, name: str, seconds: float) -> None:
+        """Note the seconds that something took in this session, in result.json's timings."""
+        total = self._earlier.get(f"{name}_seconds", 0.0) + seconds
+        self.result["timings"][f"{name}_seconds"] = round(total, 3)
 
     def update(self, **values: Any) -> None:
         """Change entries of result.json and write it."""
@@ -86,13 +103,24 @@ class Record:
 
     def save(self) -> None:
         """Write result.json with the time that has passed."""
-        self.result["timings"]["total_seconds"] = self.seconds()
+        self.took("total", self.seconds())
         write_json(self.path(RESULT), self.result)
 
     def add_history(self, row: Mapping[str, float]) -> None:
         """Append a row of metrics to history.jsonl."""
-        with self.path("history.jsonl").open("a", encoding="utf-8") as file:
+        with self.path(HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(row)) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """The rows so far."""
+        return read_history(self.directory)
+
+    def keep_history(self, epochs: int) -> None:
+        """Remove the rows after so many epochs."""
+        rows = [json.dumps(row) + "\n" for row in self.history() if row["epoch"] < epochs]
+        temporary = self.path(HISTORY + ".part")
+        temporary.write_text("".join(rows), encoding="utf-8")
+        temporary.replace(self.path(HISTORY))
 
     def end(self, status: str, reason: str | None = None) -> None:
         """Write how the trial ended."""
@@ -122,6 +150,25 @@ def read_result(directory: str | Path) -> dict[str, Any]:
             f"{result.get('schema')!r}; use the version of vaesweep that wrote it"
         )
     return result
+
+
+def read_history(directory: str | Path) -> list[dict[str, Any]]:
+    """The rows of history.jsonl, without one that a killed process left unfinished."""
+    try:
+        text = (Path(directory) / HISTORY).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("}\n")]
+
+
+def hardware_settings(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `trainer` with which a trial computes as the one of `result` did."""
+    hardware = result["hardware"]
+    return {
+        "threads": hardware["threads"],
+        "precision": hardware["precision"],
+        "memory_format": "channels_last" if hardware["channels_last"] else "contiguous",
+    }
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -177,6 +224,17 @@ def code_revision() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
 
 
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"loss": {"name": "mse"}} to {"loss.name": "mse"}."""
+    pairs: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            pairs.update(flat(value, f"{prefix}{key}."))
+        else:
+            pairs[f"{prefix}{key}"] = value
+    return pairs
+
+
 def _read(directory: Path, name: str) -> dict[str, Any]:
     path = directory / name
     try:
@@ -188,17 +246,6 @@ def _read(directory: Path, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold a JSON object, but holds {type(content).__name__}")
     return content
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"loss": {"name": "mse"}} to {"loss.name": "mse"}."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _finite(content: Any) -> Any:

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments.record import read_config, read_result
+from experiments.record import hardware_settings, read_config, read_result
 from experiments.terminal import errors_for_people, print_lines
 
 
@@ -34,13 +34,7 @@ def rerun(record: Path, directory: Path) -> list[str]:
 
     before = read_result(record)
     config = read_config(record)
-    hardware = before["hardware"]
-    memory_format = "channels_last" if hardware["channels_last"] else "contiguous"
-    config["trainer"] |= {
-        "threads": hardware["threads"],
-        "precision": hardware["precision"],
-        "memory_format": memory_format,
-    }
+    config["trainer"] |= hardware_settings(before)
     config["evaluation"]["test"] = "test" in before["metrics"]
     run_trial(config, directory, in_sweep=True)
     return differences(before, read_result(directory))

@@ -39,7 +39,7 @@ def score(
     """Score the weights of `checkpoint` and write pictures and per-image scores.
 
     Writes `reconstructions.png`, `samples.png` and `validation.npz` (every reconstruction metric
-    of each validation image, and `kl_per_unit` and `variance_per_unit`).
+    of each validation image, and `kl_per_unit`, `mean_per_unit` and `variance_per_unit`).
 
     Returns:
         Metrics of the splits: `val`, and `test` if asked for.

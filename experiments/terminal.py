@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments.errors import UserError
 
 _FULL = "HYDRA_FULL_ERROR"
+_LAUNCHERS = "\nLaunchers are packages: pip install 'vaesweep[joblib]', [ray] or [slurm]"
 _UNWRITABLE = (
     errno.EACCES,
     errno.EPERM,
@@ -52,7 +53,8 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error.__cause__
         detail = f"\n{cause}" if isinstance(cause, OmegaConfBaseException) else ""
-        return f"{error}{detail}"
+        hint = _LAUNCHERS if "Could not find 'hydra/launcher/" in str(error) else ""
+        return f"{error}{detail}{hint}"
     if isinstance(error, OSError) and (error.errno in _UNWRITABLE):
         return (
             "the output directory must be one that can be written and has space left, but "
@@ -86,17 +88,18 @@ def print_result(
     console.print(table)
     width = max(map(len, paths))
     for name, path in paths.items():
-        console.print(f"{name:<{width}}  {_short(path)}", highlight=False, markup=False)
+        console.print(f"{name:<{width}}  {shown_path(path)}", highlight=False, markup=False)
 
 
 def print_lines(lines: Iterable[str], directory: Path) -> None:
     """Print lines and where the record is."""
     for line in lines:
         print(line)
-    print(f"record  {_short(directory)}")
+    print(f"record  {shown_path(directory)}")
 
 
-def _short(path: Path) -> str:
+def shown_path(path: Path) -> str:
+    """Relative to the working directory where it is below it."""
     try:
         return str(path.absolute().relative_to(Path.cwd()))
     except ValueError:

@@ -16,13 +16,24 @@ import logging
 import os
 import shlex
 import shutil
+import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
+from experiments.record import flat
+from experiments.tracking_client import (
+    CLIENT_SECONDS,
+    end_client,
+    failures,
+    hand_over_artifacts,
+    telemetry_off,
+    within,
+)
 from experiments.tracking_mode import Mode, choose
 
 if TYPE_CHECKING:
@@ -38,9 +49,11 @@ FINISH_SECONDS = 30.0
 RETRY_SECONDS = 300.0
 """After a failed online start, how long later trials of the process do not try another."""
 
-_STEP = "trainer/global_step"
+STEP = "trainer/global_step"
+"""The x axis of every metric."""
 _SILENCE: dict[str, Any] = {"silent": True, "console": "off"}
 _last_failure: tuple[float, str] | None = None  # when, and what
+_started = False
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +85,15 @@ def start(
     tags: Sequence[str],
     config: Mapping[str, Any],
     objectives: Mapping[str, str],
+    revision: str | None = None,
     mode: Mode | None = None,
     run_id: str | None = None,
     log_model: bool = False,
 ) -> SafeWandbLogger:
     """Start a run in `directory`/wandb; logs one line that says where it goes.
+
+    Under `wandb agent` the run is the one that the agent was given; its config is flat, since
+    W&B knows it by the names of the sweep's parameters, of which a `loss` must not become a group.
 
     A run that cannot start online within `INIT_SECONDS` (`WANDB_INIT_TIMEOUT`) is offline, and
     one whose client does not start at all is disabled.
@@ -91,6 +108,7 @@ def start(
         config: plain values.
         objectives: metrics whose best value, logged as val/..., is the summary, with "maximize"
             or "minimize".
+        revision: commit of the code.
         mode: None for `choose_mode`'s.
         run_id: continue the run of that id, if the server has it.
         log_model: upload checkpoints as artifacts.
@@ -98,13 +116,18 @@ def start(
     Raises:
         UserError: wandb is not installed, or does not accept the project, a tag or the id.
     """
+    global _started
     mode = mode or choose_mode()
     from wandb.sdk.lib.runid import generate_id
 
     from experiments.tracking_logger import SafeWandbLogger
 
+    stop = threading.Event()
     options = {
         "root_dir": str(directory),
+        # The client itself would interrupt the process, with all the trials that are to come. It
+        # copies its settings: a method with its object, but not a function.
+        "stop_fn": lambda: stop.set(),
         "project": os.environ.get("WANDB_PROJECT") or project,
         "entity": entity,
         "run_name": name,
@@ -112,22 +135,66 @@ def start(
         "run_tags": tuple(tags) or None,
         "run_id": run_id or os.environ.get("WANDB_RUN_ID") or generate_id(),
         "resume": "allow" if run_id else None,
+        "git_commit": os.environ.get("WANDB_GIT_COMMIT") or revision,
     }
+    if by_agent():
+        options |= {"entity": os.environ.get("WANDB_ENTITY") or entity, "resume": None}
+        config = flat(config)
     options = {key: value for key, value in options.items() if value is not None}
     run, mode = _start_in(mode, options, dict(config))
-    run.define_metric(_STEP)
-    run.define_metric("*", step_metric=_STEP, step_sync=True)
+    _started = True
+    if mode.mode == "online":
+        hand_over_artifacts(run)
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP, step_sync=True)
     for metric, direction in objectives.items():
         best = "max" if direction == "maximize" else "min"
-        run.define_metric(f"val/{metric}", step_metric=_STEP, step_sync=True, summary=best)
+        run.define_metric(f"val/{metric}", step_metric=STEP, step_sync=True, summary=best)
     log.info("%s", _notice(run, mode))
     return SafeWandbLogger(
-        failures=_failures(),
+        failures=failures(),
+        stop=stop,
         experiment=run,
         project=options["project"],
         save_dir=str(directory),
         log_model=log_model,
     )
+
+
+def by_agent(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether `wandb agent` started this process for a trial of its sweep."""
+    return bool(environment.get("WANDB_SWEEP_ID"))
+
+
+def forget_run() -> None:
+    """Let the trials of this process have runs of their own, whatever the environment names."""
+    for name in ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"):
+        os.environ.pop(name, None)
+
+
+def has_started() -> bool:
+    """Whether this process has started a run."""
+    return _started
+
+
+def report_failure(reason: str) -> None:
+    """Tell the sweep of `wandb agent` that its trial failed before its run began."""
+    with tempfile.TemporaryDirectory() as directory:
+        mode = choose_mode()
+        options = {
+            "root_dir": directory,
+            "project": os.environ.get("WANDB_PROJECT") or "vaesweep",
+            "run_id": os.environ["WANDB_RUN_ID"],
+        }
+        run, _ = _start_in(mode, options, {})
+        run.summary.update({"status": "failed", "reason": reason})
+        with suppress(*failures()):
+            within(FINISH_SECONDS, lambda: run.finish(exit_code=1))
+
+
+def logged_step(steps: int) -> int:
+    """Where Lightning puts the metrics of a validation after so many steps: at the last of them."""
+    return max(0, steps - 1)
 
 
 def log_picture(logger: WandbLogger, key: str, picture: NDArray[Any], step: int) -> None:
@@ -138,6 +205,22 @@ def log_picture(logger: WandbLogger, key: str, picture: NDArray[Any], step: int)
     # Through PIL, because wandb.Image rescales an array of floats by its own range.
     image: Any = wandb.Image(Image.fromarray(picture))
     logger.log_metrics({key: image}, step)
+
+
+def log_table(logger: WandbLogger, key: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+    """Log rows with the same columns; a value (H, W, 1 or 3), uint8, is shown as an image."""
+    import numpy as np
+    import wandb
+    from PIL import Image
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return wandb.Image(Image.fromarray(value[..., 0] if value.shape[-1] == 1 else value))
+        return value
+
+    cells = [[shown(value) for value in row.values()] for row in rows]
+    table: Any = wandb.Table(columns=list(rows[0]), data=cells)
+    logger.log_metrics({key: table}, step)
 
 
 def finish(
@@ -156,17 +239,24 @@ def finish(
 
     def end() -> None:
         run.summary.update({"status": status, "reason": reason, **(summary or {})})
+        seconds = run.settings.finish_timeout or FINISH_SECONDS
         try:
-            run.finish(exit_code=exit_code)
+            ended = within(seconds + CLIENT_SECONDS, lambda: run.finish(exit_code=exit_code))
         except TimeoutError:
-            log.warning(
-                "W&B: the server did not take everything in time; for the rest: %s",
-                sync_command(Path(run.settings.sync_dir), online=True),
-            )
+            ended = True  # but the server did not
+        else:
+            if ended:
+                return
+        log.warning(
+            "W&B: the server did not take everything in time; for the rest: %s",
+            sync_command(Path(run.settings.sync_dir), online=True),
+        )
+        if not ended:
+            end_client(seconds=0)
 
     logger.attempt(end)
     if logger.lost:
-        _end_client()  # for the trials to come
+        end_client()  # for the trials to come
 
 
 def describe(logger: SafeWandbLogger) -> dict[str, str]:
@@ -196,10 +286,10 @@ def _start_in(mode: Mode, options: dict[str, Any], config: dict[str, Any]) -> tu
     global _last_failure
     if mode.mode == "online" and _last_failure and time.monotonic() < _last_failure[0]:
         mode = Mode("offline", _last_failure[1])
-    with _telemetry_off():
+    with telemetry_off():
         try:
             return _init(mode, options, config), mode
-        except _failures() as error:
+        except failures() as error:
             failure = _first_line(error)
         if mode.mode == "online":
             _clear(options)
@@ -239,45 +329,10 @@ def _clear(options: dict[str, Any]) -> None:
     Its id would stay in use in the client's process, so that ends; and its directory would be
     taken for a run by `wandb sync`.
     """
-    _end_client()
+    end_client()
     run_id = glob.escape(options["run_id"])
     for path in Path(options["root_dir"]).glob(f"*wandb/run-*-{run_id}*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _end_client() -> None:
-    """End the client's process, dead or alive; the next run starts another."""
-    import wandb
-
-    with suppress(*_failures()):
-        wandb.teardown()
-
-
-@contextmanager
-def _telemetry_off() -> Iterator[None]:
-    """Keep the client from reporting on itself, unless the user has a say.
-
-    With a server that accepts connections and never answers, those reports hold the process for
-    20 s at its exit.
-    """
-    name = "WANDB_ERROR_REPORTING"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = "false"
-    try:
-        yield
-    finally:
-        del os.environ[name]
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What the client raises when it or its server fails, rather than its caller."""
-    import wandb
-    from wandb.sdk.mailbox.mailbox import MailboxClosedError
-    from wandb.sdk.mailbox.mailbox_handle import HandleAbandonedError, ServerResponseError
-
-    return (wandb.Error, OSError, HandleAbandonedError, MailboxClosedError, ServerResponseError)
 
 
 def _notice(run: Any, mode: Mode) -> str:

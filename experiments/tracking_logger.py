@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ class SafeWandbLogger(WandbLogger):
 
     Args:
         failures: the exceptions that mean so.
+        stop: set when the run is stopped at W&B.
         options: those of `WandbLogger`.
     """
 
@@ -25,10 +27,12 @@ class SafeWandbLogger(WandbLogger):
         self,
         *,
         failures: tuple[type[Exception], ...],
+        stop: threading.Event,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self._failures = failures
+        self.stop = stop
         self.lost = False
 
     def attempt(self, action: Callable[..., Any], *arguments: Any) -> None:

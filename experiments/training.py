@@ -10,17 +10,101 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from experiments.config import objectives
 from experiments.device import Hardware
+from experiments.errors import Pruned
 from experiments.parts import Data, Schedule, mode
 
 if TYPE_CHECKING:
     from models.vae import VAE
 
 CHECKPOINT = "checkpoints/best.ckpt"
+_MEANT = (
+    "The number of training batches",
+    "Be aware that when using `ckpt_path`, callbacks used",
+    "Checkpoint directory .* exists and is not empty",
+    "The `srun` command is available",
+)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Replaces a checkpoint whole, where Lightning would copy it from the temporary directory."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".part")
+        torch.save(checkpoint, temporary)
+        temporary.replace(path)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Knows its file again when the record was moved, and saves a trial that is pruned.
+
+    Lightning lets it save after all other callbacks, so that one which prunes at the end of a
+    validation would keep it from seeing the best epoch.
+    """
+
+    _validated = False
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = True
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = False
+        super().on_validation_end(trainer, pl_module)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(exception, Pruned) and self._validated:
+            self.on_validation_end(trainer, pl_module)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def moved(path: str) -> str:
+            return str(Path(self.dirpath or ".") / Path(path).name) if path else ""
+
+        super().load_state_dict(
+            state_dict
+            | {
+                "dirpath": self.dirpath,
+                "best_model_path": moved(state_dict["best_model_path"]),
+                "kth_best_model_path": moved(state_dict["kth_best_model_path"]),
+                "best_k_models": {moved(p): v for p, v in state_dict["best_k_models"].items()},
+            }
+        )
+
+
+class Averaging(EMAWeightAveraging):
+    """Leaves the averaged weights in place until those who look at a validation are done.
+
+    Lightning takes them out before the best checkpoint is saved, which would then hold weights
+    other than those that were validated.
+    """
+
+    _in_place = False
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_epoch_start(trainer, pl_module)
+        self._in_place = True
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pass
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # The first hook after the validation, which ends the epoch.
+        if self._in_place:
+            super().on_validation_epoch_end(trainer, pl_module)
+            self._in_place = False
+        super().on_train_epoch_end(trainer, pl_module)
 
 
 def fit(
@@ -33,8 +117,12 @@ def fit(
     when: Schedule,
     loggers: Sequence[Any],
     callbacks: Sequence[Callback],
+    last: Path | None = None,
 ) -> pl.Trainer:
-    """Train, keeping the weights with the best objective in `directory`/checkpoints/best.ckpt."""
+    """Train, keeping the weights with the best objective in `directory`/checkpoints/best.ckpt.
+
+    Continues from the checkpoint `last`, if there is one.
+    """
     trainer = pl.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
@@ -46,12 +134,20 @@ def fit(
         logger=list(loggers),
         # Scores come first: what they log, the others look at.
         callbacks=[*callbacks, *_steering(config, directory, when)],
+        # A SLURM job is not for Lightning to requeue, nor are its tasks to be counted.
+        plugins=[LightningEnvironment(), AtomicCheckpointIO()],
         profiler=_profiler(config["trainer"]["profiler"], directory),
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=directory,
     )
-    trainer.fit(vae, train_dataloaders=data.train, val_dataloaders=data.val)
+    trainer.fit(
+        vae,
+        train_dataloaders=data.train,
+        val_dataloaders=data.val,
+        ckpt_path=last,
+        weights_only=True,
+    )
     return trainer
 
 
@@ -59,8 +155,9 @@ def fit(
 def quiet_lightning() -> Iterator[None]:
     """Keep Lightning's advertisements and hardware reports off the terminal.
 
-    And two warnings: one about its own use of PyTorch, one that an epoch may have fewer steps
-    than there are between two rows of training metrics, which is meant.
+    And warnings: about its own use of PyTorch, and about what is meant: that an epoch may have
+    fewer steps than there are between two rows of training metrics, that a trial continues with
+    other loggers and in a directory with checkpoints, that `srun` is not used.
     """
     names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
     levels = {name: logging.getLogger(name).level for name in names}
@@ -71,7 +168,8 @@ def quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings(
                 "ignore", message=".*treespec, LeafSpec", category=FutureWarning
             )
-            warnings.filterwarnings("ignore", message="The number of training batches")
+            for meant in _MEANT:
+                warnings.filterwarnings("ignore", message=meant)
             yield
     finally:
         for name, level in levels.items():
@@ -84,7 +182,7 @@ def _steering(config: Mapping[str, Any], directory: Path, when: Schedule) -> lis
     callbacks: list[Callback] = []
     decay = config["optimizer"]["ema_decay"]
     if decay is not None:
-        callbacks.append(EMAWeightAveraging(decay=decay))
+        callbacks.append(Averaging(decay=decay))
     patience = config["trainer"]["early_stopping_patience"]
     if patience is not None:
         callbacks.append(
@@ -96,7 +194,7 @@ def _steering(config: Mapping[str, Any], directory: Path, when: Schedule) -> lis
             )
         )
     callbacks.append(
-        ModelCheckpoint(
+        BestCheckpoint(
             **monitored,
             dirpath=(directory / CHECKPOINT).parent,
             filename=Path(CHECKPOINT).stem,

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import objectives, validate
-from experiments.errors import TrialError, UserError
+from experiments.errors import Interrupted, Pruned, TrialError, UserError
+from experiments.loggers import open_loggers
 from experiments.metrics import METRICS
-from experiments.record import CONFIG, RESULT, Record, discard
+from experiments.record import RESULT, Record, discard, hardware_settings
 
 if TYPE_CHECKING:
     from pytorch_lightning.callbacks import Callback
 
+    from experiments.data import ImageSet
     from experiments.device import Hardware
     from experiments.parts import Data, Schedule
+    from experiments.resume import Session
     from models.vae import VAE
 
 _PROBES = 16  # validation images whose reconstructions are shown
@@ -53,6 +56,7 @@ class _Trial:
     data: Data
     when: Schedule
     vae: VAE
+    session: Session | None
 
 
 def run_trial(
@@ -61,6 +65,9 @@ def run_trial(
     *,
     in_sweep: bool = False,
     callbacks: Sequence[Callback] = (),
+    resumable: bool = False,
+    should_stop: Callable[[], bool] | None = None,
+    images: ImageSet | None = None,
 ) -> Result:
     """Train one VAE and leave a record in `directory`.
 
@@ -68,9 +75,19 @@ def run_trial(
         config: plain values, as `experiments.config.plain` makes them.
         directory: of the record; its parents are made.
         in_sweep: whether the trial is one of many: no table at the end, no test split.
-        callbacks: more of Lightning's callbacks, called after the trial's own.
+        callbacks: more of Lightning's callbacks, called after the trial's own; their
+            `state_dict` is part of the checkpoints. One that raises `Pruned` ends the trial.
+        resumable: keep checkpoints/last.ckpt until the trial ends, and continue from it if
+            `directory` holds the unfinished record of the same trial.
+        should_stop: asked at the end of every epoch but the last; if it says so, the trial ends
+            with `Interrupted` and, if `resumable`, a checkpoint of that moment. An epoch is
+            never cut short.
+        images: those that the config names, if they are loaded already.
 
     Raises:
+        Interrupted: `should_stop` said so.
+        Pruned: a callback said so, or the run was stopped at W&B; the record has the validation
+            metrics of the best epoch.
         UserError: something is wrong with the config, the data or the machine; nothing is left
             behind.
         TrialError: the loss became NaN or infinite; the record says at which step.
@@ -78,28 +95,41 @@ def run_trial(
     record = Record(directory, config)
     try:
         validate(config)
-        trial = _prepare(config, record)
-        record.begin()
+        trial = _prepare(config, record, images, resumable, in_sweep)
+        _begin(trial, resumable)
     except (UserError, OSError):
         discard(record.directory)
         raise
-    with _logging(trial, in_sweep) as loggers, _ending(record):
-        record.update(timings={"prepare_seconds": record.seconds()})
-        _train(trial, loggers, callbacks)
-        result = _score(trial, in_sweep)
+    with open_loggers(config, record) as loggers, _ending(trial):
+        record.took("prepare", record.seconds())
+        record.save()
+        _train(trial, loggers, callbacks, resumable, should_stop)
+        result = _score(trial, loggers, in_sweep)
     if not in_sweep:
         _report(trial, result)
     return result
 
 
-def _prepare(config: Mapping[str, Any], record: Record) -> _Trial:
+def _prepare(
+    config: Mapping[str, Any],
+    record: Record,
+    images: ImageSet | None,
+    resumable: bool,
+    in_sweep: bool,
+) -> _Trial:
     from experiments import parts
 
-    images = parts.load(config)
+    images = parts.load(config) if images is None else images
     # PyTorch loads only now, so that mistakes in the data are told at once.
     from experiments.device import choose_hardware, seed_everything
+    from experiments.preflight import foresee
 
-    trainer = config["trainer"]
+    session = None
+    if resumable:
+        from experiments.resume import find_session
+
+        session = find_session(record.directory, config, images.fingerprint)
+    trainer = config["trainer"] | (hardware_settings(session.result) if session else {})
     hardware = choose_hardware(
         device=trainer["device"],
         precision=trainer["precision"],
@@ -114,7 +144,7 @@ def _prepare(config: Mapping[str, Any], record: Record) -> _Trial:
     vae = parts.build_vae(config, loss, images.image_shape, hardware, when)
     record.directory.mkdir(parents=True, exist_ok=True)
     network_bytes = sum(p.numel() * p.element_size() for p in vae.network.parameters())
-    parts.check_space(record.directory, network_bytes)
+    parts.check_space(record.directory, network_bytes, resumable=resumable)
     record.result |= {
         "hardware": {**vars(hardware)},
         "data": {
@@ -125,64 +155,44 @@ def _prepare(config: Mapping[str, Any], record: Record) -> _Trial:
             **{name: len(indices) for name, indices in vars(data.splits).items()},
         },
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),
+        "preflight": foresee(config, loss, images, data.splits.train, quiet=in_sweep),
     }
-    return _Trial(config, record, hardware, data, when, vae)
+    return _Trial(config, record, hardware, data, when, vae, session)
+
+
+def _begin(trial: _Trial, resumable: bool) -> None:
+    """Write the first files, over those of an earlier session or trial."""
+    from experiments.resume import earlier_run, remove_results, restore_files
+
+    record, session = trial.record, trial.session
+    if session is not None:
+        record.resume(session.result)
+        restore_files(record, session)
+        log.info("%s continues after epoch %d", record.directory, session.epochs)
+    elif resumable:
+        run = earlier_run(record.directory, trial.config, trial.data.images.fingerprint)
+        if run is not None:
+            record.result["wandb"] = run
+        remove_results(record.directory)
+    record.begin()
 
 
 @contextmanager
-def _logging(trial: _Trial, in_sweep: bool) -> Iterator[list[Any]]:
-    """The loggers, closed whatever happens."""
-    config, record = trial.config, trial.record
-    settings = config["logger"]
-    if settings["name"] == "none":
-        yield []
-        return
-    if settings["name"] == "csv":
-        from pytorch_lightning.loggers import CSVLogger
-
-        yield [CSVLogger(record.directory, name="csv", version="")]
-        return
-    from experiments import tracking
-
-    title = f"{config['loss']['name']} z{config['latent_dim']} lr{config['lr']:g}"
-    try:
-        logger = tracking.start(
-            record.directory,
-            project=settings["project"],
-            entity=settings["entity"],
-            name=f"{title} seed{config['seed']}",
-            group=settings["group"] or config["name"],
-            tags=[config["loss"]["name"], config["data"]["name"], *settings["tags"]],
-            config=dict(config),
-            objectives={name: METRICS[name].direction for name in objectives(config)},
-        )
-    except UserError:
-        discard(record.directory, also={RESULT, CONFIG, "wandb"})
-        raise
-    record.update(wandb=tracking.describe(logger))
-    try:
-        yield [logger]
-    finally:
-        result = record.result
-        tracking.finish(
-            logger,
-            status=result["status"],
-            reason=result["reason"],
-            summary={
-                f"final/{split}/{name}": value
-                for split, metrics in result["metrics"].items()
-                for name, value in metrics.items()
-            },
-        )
-
-
-@contextmanager
-def _ending(record: Record) -> Iterator[None]:
-    """Write into the record how the trial ended."""
+def _ending(trial: _Trial) -> Iterator[None]:
+    """Write into the record how the trial ended; what it could continue from goes with it."""
+    from experiments.resume import LAST
     from models.vae import DivergedError
 
+    record = trial.record
     try:
         yield
+    except Pruned as error:
+        _note_best_epoch(trial)
+        record.end("pruned", str(error))
+        raise
+    except Interrupted as error:
+        record.end("interrupted", str(error))
+        raise
     except DivergedError as error:
         record.end("failed", str(error))
         raise TrialError(f"{error}\nrecord: {record.directory}") from error
@@ -194,21 +204,53 @@ def _ending(record: Record) -> Iterator[None]:
     except Exception as error:
         record.end("failed", f"{type(error).__name__}: {error}")
         raise
-    record.end("completed")
+    else:
+        record.end("completed")
+    finally:
+        if record.result["status"] not in ("running", "interrupted"):
+            record.path(LAST).unlink(missing_ok=True)
 
 
-def _train(trial: _Trial, loggers: list[Any], callbacks: Sequence[Callback]) -> None:
-    from pytorch_lightning.loggers import WandbLogger
+def _note_best_epoch(trial: _Trial) -> None:
+    """Of a trial that was pruned: no more is scored."""
+    from experiments.training import CHECKPOINT
 
-    from experiments.callbacks import Pictures, Progress, Scores
+    result, rows = trial.record.result, trial.record.history()
+    name = objectives(trial.config)[0]
+    better = max if METRICS[name].direction == "maximize" else min
+    scored = [row for row in rows if row[f"val/{name}"] is not None]  # else NaN or infinite
+    if scored:
+        best = better(scored, key=lambda row: float(row[f"val/{name}"]))
+        values = {k.removeprefix("val/"): v for k, v in best.items() if k.startswith("val/")}
+        result |= {"metrics": {"val": values}}
+    if rows:
+        result |= {"epochs": rows[-1]["epoch"] + 1, "steps": rows[-1]["step"]}
+    if trial.record.path(CHECKPOINT).exists():
+        result |= {"checkpoint": CHECKPOINT}
+
+
+def _train(
+    trial: _Trial,
+    loggers: list[Any],
+    callbacks: Sequence[Callback],
+    resumable: bool,
+    should_stop: Callable[[], bool] | None,
+) -> None:
+    from experiments.callbacks import Pictures, Progress, Scores, StoppedAtWandb
+    from experiments.resume import LAST, LastCheckpoint
+    from experiments.tracking_logger import SafeWandbLogger
     from experiments.training import fit, quiet_lightning
 
     config, record = trial.config, trial.record
-    own: list[Callback] = [Scores(record)]
+    own: list[Callback] = [
+        LastCheckpoint(record, should_stop, save=resumable),
+        Scores(record, objectives(config)[0]),
+    ]
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
+        if isinstance(logger, SafeWandbLogger):
             every = config["logger"]["log_images_every"]
             own.append(Pictures(_probes(trial), logger, every, trial.hardware.device))
+            own.append(StoppedAtWandb(logger))
     own.append(Progress(objectives(config)[0], quiet=not config["trainer"]["progress"]))
     started = time.monotonic()
     with quiet_lightning():
@@ -221,18 +263,20 @@ def _train(trial: _Trial, loggers: list[Any], callbacks: Sequence[Callback]) -> 
             when=trial.when,
             loggers=loggers,
             callbacks=[*own, *callbacks],
+            last=record.path(LAST) if trial.session else None,
         )
-    seconds = time.monotonic() - started
+    record.took("fit", time.monotonic() - started)
+    timings = record.result["timings"]
     images = trainer.global_step * config["batch_size"]
-    record.result["timings"] |= {
-        "fit_seconds": round(seconds, 3),
-        "images_per_second": round(images / seconds, 1),
-    }
+    timings["images_per_second"] = round(images / timings["fit_seconds"], 1)
     record.update(epochs=trainer.current_epoch, steps=trainer.global_step)
 
 
-def _score(trial: _Trial, in_sweep: bool) -> Result:
+def _score(trial: _Trial, loggers: list[Any], in_sweep: bool) -> Result:
     """Score the best weights in float32 and write everything that a person looks at."""
+    from pytorch_lightning.loggers import WandbLogger
+
+    from experiments.probes import log_probes
     from experiments.scoring import score
     from experiments.training import CHECKPOINT
 
@@ -251,7 +295,7 @@ def _score(trial: _Trial, in_sweep: bool) -> Result:
         samples=config["evaluation"]["samples"],
         feature_extractor=config["evaluation"]["feature_extractor"],
     )
-    record.result["timings"]["score_seconds"] = round(time.monotonic() - started, 3)
+    record.took("score", time.monotonic() - started)
     values = tuple(metrics["val"][name] for name in objectives(config))
     objective = values[0] if len(values) == 1 else values
     record.update(
@@ -259,6 +303,17 @@ def _score(trial: _Trial, in_sweep: bool) -> Result:
         objective={"names": objectives(config), "values": list(values)},
         checkpoint=CHECKPOINT,
     )
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            log_probes(
+                logger,
+                trial.vae.network,
+                _probes(trial),
+                trial.data.images.digests[trial.data.splits.val[:_PROBES]],
+                record.directory,
+                device=trial.hardware.device,
+                step=record.result["steps"],
+            )
     return Result(objective, metrics, record.directory)
 
 
@@ -272,6 +327,7 @@ def _probes(trial: _Trial) -> Any:
 
 
 def _report(trial: _Trial, result: Result) -> None:
+    from experiments.symptoms import symptoms
     from experiments.terminal import print_result
     from experiments.training import CHECKPOINT
 
@@ -287,3 +343,11 @@ def _report(trial: _Trial, result: Result) -> None:
         f"{trial.config['name']}: {record.result['epochs']} epochs, {steps} steps, {seconds:.0f} s"
     )
     print_result(title, result.metrics, paths)
+    for symptom in symptoms(
+        record.result["parameters"],
+        result.metrics["val"],
+        record.history(),
+        objective=objectives(trial.config)[0],
+        epochs=record.result["epochs"],
+    ):
+        log.warning("%s: %s; try %s", symptom.kind, symptom.evidence, symptom.remedy)

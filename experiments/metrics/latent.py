@@ -41,7 +41,7 @@ class LatentMetrics:
         self._kls.append(kl_divergence(mean, log_variance))
 
     def per_unit(self) -> dict[str, NDArray[np.float64]]:
-        """For each unit, (L,): `kl`, nats per image, and `variance` of the posterior mean.
+        """For each unit, (L,): `kl`, nats per image, `mean` and `variance` of the posterior mean.
 
         Raises:
             ValueError: fewer than the 2 images that a variance needs were added.
@@ -52,6 +52,7 @@ class LatentMetrics:
         means = torch.cat(self._means).double()
         return {
             "kl": torch.cat(self._kls).double().mean(dim=0).cpu().numpy(),
+            "mean": means.mean(dim=0).cpu().numpy(),
             "variance": means.var(dim=0, unbiased=True).cpu().numpy(),
         }
 

@@ -1,0 +1,233 @@
+"""Continuing a trial that was interrupted, as if it never had been.
+
+`LastCheckpoint` saves the complete state between two epochs, `find_session` finds it again. On a
+CPU the continued trial equals the uninterrupted one bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from experiments.device import random_state, restore_random_state
+from experiments.errors import Interrupted, UserError
+from experiments.identity import relevant
+from experiments.record import HISTORY, RESULT, Record, flat, read_config, read_result
+from experiments.training import CHECKPOINT
+
+LAST = "checkpoints/last.ckpt"
+SAVE_SECONDS = 10.0
+"""Least time between two checkpoints, so that saving does not hold up short epochs."""
+
+_UNFINISHED = ("running", "interrupted")
+_RESULTS = ("checkpoints", "csv", HISTORY, "validation.npz", "reconstructions.png", "samples.png")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Session:
+    """An interrupted session of a trial.
+
+    Attributes:
+        result: its result.json.
+        epochs: that its last checkpoint has behind it.
+        best: the bytes of the best checkpoint at that time; None if there was none.
+    """
+
+    result: Mapping[str, Any]
+    epochs: int
+    best: Tensor | None
+
+
+def find_session(directory: Path, config: Mapping[str, Any], fingerprint: str) -> Session | None:
+    """The session in `directory` that a trial can continue; if there is none, the log says why.
+
+    Its config must be the same but for what cannot change the result, for the number of threads,
+    which is then the session's, and for the device, which may be another one now. Its images
+    must have the same fingerprint.
+    """
+    if not (directory / RESULT).exists():
+        return None
+    try:
+        return _session(directory, config, fingerprint)
+    except _StartOver as reason:
+        log.info("%s starts over: %s", directory, reason)
+        return None
+
+
+def earlier_run(
+    directory: Path, config: Mapping[str, Any], fingerprint: str
+) -> dict[str, Any] | None:
+    """The W&B run of a trial that starts over in `directory`, so that it goes on in that run."""
+    if not (directory / RESULT).exists():
+        return None
+    try:
+        result = _same_trial(directory, config, fingerprint, (*_UNFINISHED, "failed"))
+    except _StartOver:
+        return None
+    run: dict[str, Any] | None = result.get("wandb")
+    return run
+
+
+def restore_files(record: Record, session: Session) -> None:
+    """Bring history and best checkpoint back to the time of the last checkpoint.
+
+    A process that was killed may have been further.
+    """
+    record.keep_history(session.epochs)
+    path = record.path(CHECKPOINT)
+    if session.best is None:
+        path.unlink(missing_ok=True)
+        return
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(session.best.numpy().tobytes())
+    temporary.replace(path)
+
+
+def remove_results(directory: Path) -> None:
+    """Remove what an earlier trial left in the directory of a record."""
+    for name in _RESULTS:
+        path = directory / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+class LastCheckpoint(Callback):
+    """Saves the state of the training between epochs, and ends it when it is asked to.
+
+    Must be the first of the callbacks: it acts at the very start of an epoch, when the one before
+    is complete. (At Lightning's own end of an epoch the plateau schedule has still to act, and a
+    restart would skip it.) There is no checkpoint before the first epoch and after the last.
+
+    Args:
+        record: its directory gets checkpoints/last.ckpt, replaced whole; result.json is saved
+            along with it.
+        should_stop: asked after each epoch but the last, validation included. If it says so, a
+            checkpoint is saved and `Interrupted` raised; never in the middle of an epoch,
+            however long that is.
+        save: whether there are checkpoints at all.
+    """
+
+    def __init__(
+        self, record: Record, should_stop: Callable[[], bool] | None = None, *, save: bool = True
+    ) -> None:
+        self._record = record
+        self._should_stop = should_stop
+        self._save = save
+        self._restored: dict[str, Any] | None = None
+        self._epochs_here = 0
+        self._started = self._saved = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = self._saved = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._epochs_here == 0:
+            self._restore(trainer, pl_module)
+        else:
+            self._between_epochs(trainer)
+        self._epochs_here += 1
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        best = self._record.path(CHECKPOINT)
+        checkpoint["session"] = {
+            "random_state": random_state(pl_module.device),
+            "metrics": dict(trainer.callback_metrics),
+            "best": torch.from_numpy(np.fromfile(best, np.uint8)) if best.exists() else None,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._restored = checkpoint["session"]
+
+    def _restore(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Undo what Lightning did since loading, and what it believes about restarts."""
+        if self._restored is None:
+            return
+        restore_random_state(self._restored["random_state"], pl_module.device)
+        trainer.callback_metrics.update(self._restored["metrics"])
+        # A loop that restarts takes the epoch's batches for done and skips the plateau schedule.
+        trainer.fit_loop.restarting = False
+        self._restored = None
+
+    def _between_epochs(self, trainer: pl.Trainer) -> None:
+        stop = self._should_stop is not None and self._should_stop()
+        if self._save and (stop or time.monotonic() - self._saved >= SAVE_SECONDS):
+            trainer.save_checkpoint(self._record.path(LAST), weights_only=False)
+            self._saved = time.monotonic()
+            self._record.took("fit", self._saved - self._started)
+            self._record.update(epochs=trainer.current_epoch, steps=trainer.global_step)
+        if stop:
+            raise Interrupted(f"asked to stop after epoch {trainer.current_epoch}")
+
+
+class _StartOver(Exception):  # noqa: N818
+    """Why a session cannot be continued."""
+
+
+def _session(directory: Path, config: Mapping[str, Any], fingerprint: str) -> Session:
+    result = _same_trial(directory, config, fingerprint, _UNFINISHED)
+    checkpoint = _load(directory / LAST)
+    return Session(result, checkpoint["epoch"], checkpoint["session"]["best"])
+
+
+def _same_trial(
+    directory: Path, config: Mapping[str, Any], fingerprint: str, statuses: Collection[str]
+) -> dict[str, Any]:
+    """The result.json in `directory` if it is of this trial and has one of the statuses."""
+    try:
+        result, before = read_result(directory), read_config(directory)
+    except UserError as error:
+        raise _StartOver(str(error)) from error
+    if result["status"] not in statuses:
+        raise _StartOver(f"its trial is {result['status']}")
+    changed = _differences(before, config)
+    if changed:
+        raise _StartOver(f"its config is another one ({'; '.join(changed)})")
+    if result["data"]["fingerprint"] != fingerprint:
+        raise _StartOver("its images have changed")
+    return result
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise _StartOver("it was interrupted before its first checkpoint")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"epoch", "session", "loops", "optimizer_states"} - checkpoint.keys()
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError,
+            pickle.UnpicklingError) as error:  # fmt: skip
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise _StartOver(f"{path.name} is broken ({first_line})") from error
+    if missing:
+        raise _StartOver(f"{path.name} lacks {', '.join(sorted(missing))}")
+    return checkpoint
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Keys that may change the result of a trial, with both values."""
+    old, new = flat(relevant(before)), flat(relevant(json.loads(json.dumps(now))))
+    return [
+        f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key, ...) != new.get(key, ...)
+    ]

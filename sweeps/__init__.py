@@ -1,0 +1,79 @@
+"""Sweeps: an Optuna study whose trials are trained by workers that share only its storage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeps.sweep import Sweep
+    from sweeps.task import Task
+
+ROOT = Path(__file__).parents[1]
+
+
+def whitelist() -> list[str]:
+    """What Hydra may import on a config's word.
+
+    Its own logging and launchers, Optuna's parts of a sweep, and what the user trusts. Losses,
+    models and data sources are known by name and need no such permission.
+    """
+    from losses.trust import trusted_packages
+
+    return [
+        "logging.*",
+        "hydra.*",
+        "hydra_plugins.*",
+        "optuna.samplers.*",
+        "optuna.pruners.*",
+        "optuna.storages.*",
+        *(f"{package}.*" for package in trusted_packages()),
+    ]
+
+
+def run(overrides: Sequence[str], *, task: Task | None = None) -> Sweep:
+    """Run a sweep as `python run.py -m OVERRIDES` does, for notebooks and scripts.
+
+    Scripts call it below `if __name__ == "__main__":`, since the workers are processes that
+    import the script; `hydra.sweeper.n_jobs=0` trains in this process.
+
+    >>> sweep = run(["loss=ssim,mse", "lr=1e-3,3e-4", "experiments=quick"])  # doctest: +SKIP
+    >>> sweep.table.sort_values("objective/psnr")  # doctest: +SKIP
+
+    Args:
+        overrides: of Hydra, as on the command line.
+        task: what a trial is; None trains a VAE.
+
+    Returns:
+        The study, a table with a row for each trial, and the directory of the records.
+
+    Raises:
+        UserError: something is wrong with the sweep, or all of it failed.
+        HydraException: an override cannot be read or composed.
+        SystemExit: it was interrupted.
+    """
+    from hydra._internal.execution_policy import execution_whitelist
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+
+    from sweeps.launch import register_config
+    from sweeps.sweeper import StudySweeper
+
+    register_config()
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        hydra = Hydra.create_main_hydra2("run", create_config_search_path(str(ROOT / "conf")))
+        with execution_whitelist(whitelist()), StudySweeper.running(task):
+            sweep: Sweep = hydra.multirun("config", _no_task, list(overrides))
+    finally:
+        GlobalHydra.instance().clear()
+        if before is not None:
+            GlobalHydra.instance().initialize(before)
+    return sweep
+
+
+def _no_task(config: object) -> None:
+    """Hydra wants a task function; the sweeper has its own."""

@@ -1,0 +1,75 @@
+"""Names of what vaesweep keeps in the user attributes of an Optuna trial or study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+STUDY = "vaesweep"
+"""Of the study: what it searches (see `sweeps.study`)."""
+STOP = "stop"
+"""Of the study: sessions whose workers should stop."""
+DEADLINE = "deadline"
+"""Of the study: seconds since the epoch after which no trial begins."""
+
+SEED = "seed"
+DIRECTORY = "directory"
+"""Of the trial's record, on the machine that trained it."""
+IDENTITY = "identity"
+"""Hash of the resolved configuration, the data and the seed."""
+LEASE = "lease"
+"""Who trains the trial, and a counter that grows while it lives (see `sweeps.leases`)."""
+REASON = "reason"
+"""Why the trial failed or was pruned."""
+SUMMARY = "summary"
+"""The content of the trial's result.json that an analysis needs."""
+OVERRIDES = "overrides"
+"""Of Hydra, list of str."""
+CELL = "cell"
+"""Of a grid: the choices and the seed as text."""
+RETRIED = "retried"
+"""Another trial does this one's work, such as a clone where the worker died: it counts nowhere."""
+SAME_AS = "same_as"
+"""Number of the trial whose values were copied, since it had the same identity."""
+REPORTS = "reports"
+"""Validation results by epoch, for several objectives: {"8": [19.1, 0.62]}."""
+EPOCHS = "epochs"
+"""The trial's max_epochs."""
+PHASE = "phase"
+CONFIRM = "confirm"
+"""The phase that trains the best configurations again with fresh seeds."""
+CONFIRMS = "confirms"
+"""Number of the trial that is confirmed."""
+RACE = "race"
+"""Of the study: how the race of the best configurations stands (see `sweeps.confirming`)."""
+
+
+def session_of(trial: FrozenTrial) -> str:
+    """The command whose worker trains or trained the trial; empty where nobody has begun."""
+    worker = str((trial.user_attrs.get(LEASE) or {}).get("worker", ""))
+    return worker.partition("-")[0]
+
+
+def is_withdrawn(trial: FrozenTrial) -> bool:
+    """Whether another trial does this one's work, so that it counts nowhere."""
+    return trial.state == TrialState.FAIL and RETRIED in trial.user_attrs
+
+
+def is_confirmation(trial: FrozenTrial) -> bool:
+    """Whether the trial only repeats another with a fresh seed."""
+    return trial.user_attrs.get(PHASE) == CONFIRM
+
+
+def is_counted(trial: FrozenTrial) -> bool:
+    """Whether the trial takes part of the search's budget, finished or not."""
+    return not (is_withdrawn(trial) or is_confirmation(trial) or SAME_AS in trial.user_attrs)
+
+
+def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials without those whose work another one does."""
+    repeated = {number for trial in trials for number in trial.system_attrs.get(_HISTORY, ())}
+    return [t for t in trials if t.number not in repeated and not is_withdrawn(t)]
+
+
+_HISTORY = "retry_history"  # of a clone that Optuna's callback makes

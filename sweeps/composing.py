@@ -1,0 +1,195 @@
+"""Asking Hydra what a search would compose, before any trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from experiments import config as configs
+from experiments.errors import UserError
+from experiments.record import flat
+from sweeps.grammar import key_of
+from sweeps.space import SEED_KEY, Dimension, Space, Values, conditional, parse
+
+_MOST_PROBES = 200
+_NOTHING = Space(())
+
+
+class Composer:
+    """Composes configs of a multirun.
+
+    Args:
+        loader: Hydra's.
+        config: the composed config of the sweep.
+    """
+
+    def __init__(self, loader: Any, config: Any) -> None:
+        self._loader, self._config = loader, config
+
+    def compose(self, overrides: Sequence[str]) -> Any:
+        """The config of a trial, with its `hydra` node.
+
+        Raises:
+            UserError: there is none.
+        """
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            return self._loader.load_sweep_config(self._config, list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            cause = error.__cause__
+            detail = f"\n{cause}" if isinstance(cause, OmegaConfBaseException) else ""
+            raise UserError(f"{error}{detail}") from error
+
+    def plain(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The checked plain values of a trial.
+
+        Raises:
+            UserError: a value breaks its rule.
+        """
+        return configs.plain(without_hydra(self.compose(overrides)))
+
+    def container(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The values of a trial, unchecked and with interpolations as they are."""
+        from omegaconf import OmegaConf
+
+        values = OmegaConf.to_container(self.compose(overrides), resolve=False)
+        assert isinstance(values, dict)
+        return {str(key): value for key, value in values.items() if key != "hydra"}
+
+    def has(self, key: str, overrides: Sequence[str]) -> bool:
+        """Whether a dotted key is part of the config that the overrides compose."""
+        node = self.compose(overrides)
+        for part in key.split("."):
+            try:
+                if part not in node:
+                    return False
+                node = node[part]
+            except (TypeError, ValueError):
+                return False
+        return True
+
+    def is_group(self, key: str) -> bool:
+        """Whether a key chooses a file of a config group."""
+        name = key.lstrip("+").partition("@")[0]
+        return "." not in name and bool(self._loader.get_group_options(name))
+
+    def space(
+        self,
+        params: Mapping[str, Any],
+        arguments: Sequence[str],
+        conditions: Mapping[str, str],
+        base: Space = _NOTHING,
+    ) -> Space:
+        """The search space of a preset and a command line, which wins.
+
+        Args:
+            params: the preset, key to choices.
+            arguments: overrides of the command line.
+            conditions: key to "other_key=values".
+            base: a space beneath both, taken as it is.
+
+        Raises:
+            UserError: it is no search space.
+        """
+        preset = [f"{key}={_text(value)}" for key, value in params.items()]
+        above = self._with_integers(parse([*preset, *arguments], self._loader))
+        space = _together(base, above)
+        self._refuse_fractions([d for d in space.dimensions if d in base.dimensions])
+        return conditional(space, exists=self.has, is_group=self.is_group, stated=conditions)
+
+    def _with_integers(self, space: Space) -> Space:
+        """Hydra reads every interval as one of real numbers; a key of integers wants integers."""
+
+        def of_its_key(dimension: Dimension) -> Dimension:
+            distribution = dimension.distribution
+            if dimension.enumerated or not isinstance(distribution, FloatDistribution):
+                return dimension
+            low, high = distribution.low, distribution.high
+            if type(base.get(dimension.key)) is not int or low % 1 or high % 1:
+                return dimension
+            integers = IntDistribution(int(low), int(high), log=distribution.log)
+            return replace(dimension, distribution=integers)
+
+        if space.is_enumerated:
+            return space
+        base = flat(self.container([]))
+        return replace(space, dimensions=tuple(of_its_key(d) for d in space.dimensions))
+
+    def _refuse_fractions(self, dimensions: Sequence[Dimension]) -> None:
+        """A key of integers cannot take the real numbers that a space was said to be of."""
+        keys = [d.key for d in dimensions if isinstance(d.distribution, FloatDistribution)]
+        values = flat(self.container([])) if keys else {}
+        for key in keys:
+            if type(values.get(key)) is int:
+                raise UserError(
+                    f"`{key}` must be a whole number, but its distribution gives others as well; "
+                    "take int_uniform, q_uniform with a whole q, or values"
+                )
+
+    def check(self, space: Space) -> None:
+        """Compose every value of every dimension once, so that mistakes are told before a trial.
+
+        Raises:
+            UserError: a value is none that its key may have.
+        """
+        seen: set[tuple[str, ...]] = set()
+        for values in probes(space):
+            overrides = space.overrides(values, space.seeds[0] if space.seeds else None)
+            if tuple(overrides) not in seen and len(seen) < _MOST_PROBES:
+                seen.add(tuple(overrides))
+                self.plain(overrides)
+
+
+def without_hydra(config: Any) -> Any:
+    """A trial's config without Hydra's own node."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+
+
+def probes(space: Space) -> Iterator[Values]:
+    """Values for all dimensions, among which each value (or end of an interval) occurs."""
+    yield space.fill(lambda dimension: some_values(dimension)[0])
+    by_key = {dimension.key: dimension for dimension in space.dimensions}
+    for dimension in space.dimensions:
+        for value in some_values(dimension):
+            forced: Values = {dimension.key: value}
+            for condition in dimension.conditions:
+                for key, text in zip(condition.keys, min(condition.allowed), strict=True):
+                    forced[key] = _value_of(by_key[key], text)
+            yield space.fill(lambda d, forced=forced: forced.get(d.key, some_values(d)[0]))  # type: ignore[misc]
+
+
+def some_values(dimension: Dimension) -> list[Any]:
+    """All values of a dimension or, of an interval, its ends."""
+    distribution = dimension.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        return dimension.values()
+    ends = [distribution.low, distribution.high]  # type: ignore[attr-defined]
+    return list(dict.fromkeys(ends))
+
+
+def _value_of(dimension: Dimension, text: str) -> Any:
+    return next(value for value in dimension.values() if dimension.render(value) == text)
+
+
+def _together(base: Space, above: Space) -> Space:
+    """Both spaces; of what both are about, the word of the one above counts."""
+    texts = (*(d.key for d in above.dimensions), *(f.text for f in above.fixed))
+    told = {key_of(text) for text in texts}
+    seeds = above.seeds or (() if SEED_KEY in told else base.seeds)
+    dimensions = [d for d in base.dimensions if key_of(d.key) not in told]
+    fixed = [f for f in base.fixed if key_of(f.text) not in told]
+    return Space((*dimensions, *above.dimensions), seeds, (*fixed, *above.fixed))
+
+
+def _text(value: Any) -> str:
+    """A value of `hydra.sweeper.params` as an override: YAML may have made it a list or number."""
+    from hydra.core.override_parser.types import Override
+
+    return value if isinstance(value, str) else Override._get_value_element_as_str(value)

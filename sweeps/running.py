@@ -1,0 +1,224 @@
+"""Running a plan: workers until there is nothing left to do, a view meanwhile, the results."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import optuna
+from optuna.trial import TrialState
+
+from experiments.errors import UserError
+from sweeps import launch, recovery, results
+from sweeps.attributes import REASON, is_withdrawn, session_of
+from sweeps.claims import Claims
+from sweeps.foresight import foreseeing
+from sweeps.formatting import first_line
+from sweeps.plan import Plan, artifacts_directory
+from sweeps.storages import dashboard_command, open_storage
+from sweeps.study import load_study
+from sweeps.summary import print_paths, print_summary
+from sweeps.supervision import Supervisor
+from sweeps.sweep import Sweep, study_lock
+from sweeps.task import Task
+from sweeps.view import View
+
+if TYPE_CHECKING:
+    from hydra.types import HydraContext
+    from omegaconf import DictConfig
+
+    from sweeps.sweeper import AtEnd
+
+log = logging.getLogger(__name__)
+
+_RESULTS = "optimization_results.yaml"
+_MOST_CELLS = 1_000_000
+_FRUITLESS_ROUNDS = 3
+_LOOK_SECONDS = 0.5
+
+
+def run(
+    plan: Plan,
+    task: Task,
+    sweep: Sweep,
+    processes: Any,
+    config: DictConfig,
+    context: HydraContext,
+    at_end: AtEnd | None = None,
+) -> Sweep:
+    """Launch workers, round after round, until there is nothing left to do.
+
+    One round is enough unless workers die.
+
+    Raises:
+        UserError: no trial succeeded, too many failed, or the workers cannot live.
+        SystemExit: it was interrupted.
+    """
+    _log_to_terminal()
+    claims = Claims(sweep.study, plan, partial(study_lock, plan), lambda: False)
+    supervisor = Supervisor(_own_connection(plan), plan, partial(study_lock, plan))
+    foreseen = foreseeing(plan, task, processes) if claims.is_work_left() else nullcontext()
+    killed = False
+    try:
+        with supervisor, supervisor.interruptible(), _view(plan), foreseen:
+            fruitless = 0
+            while claims.is_work_left():
+                before = _progress(sweep.study)
+                _launch(plan, task, supervisor, processes, config, context)
+                if supervisor.interrupted is not None:
+                    break
+                fruitless = 0 if _progress(sweep.study) > before else fruitless + 1
+                if fruitless == _FRUITLESS_ROUNDS:
+                    raise UserError(
+                        f"workers must get on with trials, but in {fruitless} rounds they did "
+                        f"not; see their logs in {plan.directory / 'workers'}"
+                    )
+    except KeyboardInterrupt:
+        killed = True
+    interrupted = killed or supervisor.interrupted is not None
+    if interrupted:
+        with study_lock(plan):
+            recovery.put_back(sweep.study, plan.session)
+    _report(sweep, plan, claims, None if interrupted else at_end)
+    if interrupted or claims.is_work_left():
+        log.info("to go on: %s", resume_command())
+    if interrupted:
+        raise SystemExit(143 if supervisor.interrupted == signal.SIGTERM else 130)
+    _refuse_failure(sweep.study, claims)
+    return sweep
+
+
+class _Terminal(logging.StreamHandler[TextIO]):
+    """Writes to what is the standard error now: a live view puts its own in place of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _log_to_terminal() -> None:
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Terminal()])
+
+
+def resume_command() -> str:
+    """The command as it was given, which goes on with the sweep."""
+    program = [] if Path(sys.argv[0]).suffix != ".py" else ["python"]
+    return shlex.join([*program, *sys.argv])
+
+
+def _own_connection(plan: Plan) -> optuna.Study:
+    """The study through a storage object that no other thread uses."""
+    return load_study(open_storage(plan.storage, plan.directory / "study.db"), plan.study)
+
+
+def _view(plan: Plan) -> View:
+    study = _own_connection(plan)
+    budget = plan.space.cell_count(_MOST_CELLS) if plan.grid else plan.limits.n_trials
+    return View(lambda: study, plan.objectives, budget, plan.limits.deadline)
+
+
+def _launch(
+    plan: Plan,
+    task: Task,
+    supervisor: Supervisor,
+    processes: Any,
+    config: DictConfig,
+    context: HydraContext,
+) -> None:
+    """One round of workers."""
+    if plan.workers == 0:
+        from sweeps.worker import work
+
+        work(plan, task, 0, handle_signals=False)
+        return
+    if processes is None:
+        if not launch.through_hydra(plan, task, config, context):
+            _wait_for_trials(plan)
+        return
+
+    def died(worker: str) -> bool:
+        supervisor.reclaim_from(worker)
+        return supervisor.interrupted is None
+
+    workers = launch.Processes(processes, plan, task)
+    try:
+        workers.run(plan.workers, died=died)
+    finally:
+        workers.kill()
+
+
+def _wait_for_trials(plan: Plan) -> None:
+    """Until no worker of the command trains: a launcher that lost one forgets the others."""
+    study = _own_connection(plan)
+    quiet = 0
+    while quiet < 2:  # a worker may be between two trials
+        time.sleep(_LOOK_SECONDS)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        quiet = 0 if any(session_of(t) == plan.session for t in running) else quiet + 1
+
+
+def _progress(study: optuna.Study) -> int:
+    """Grows with each trial that ends and each epoch that is reported."""
+    trials = study.get_trials(deepcopy=False)
+    reports = filter(None, map(results.last_report, trials))
+    return sum(t.state.is_finished() for t in trials) + sum(epoch for epoch, _ in reports)
+
+
+def _report(sweep: Sweep, plan: Plan, claims: Claims, at_end: AtEnd | None) -> None:
+    paths = {"records": plan.directory, "results": plan.directory / _RESULTS}
+    claims.note_race()
+    results.write_results(paths["results"], sweep.study, plan.objectives)
+    print_summary(sweep.study, plan.objectives)
+    print_paths({**paths, **(_call(at_end, sweep) if at_end is not None else {})})
+    reason = claims.stop_reason() or claims.patience_reason()
+    if reason is not None:
+        log.info("stopped: %s", reason)
+    log.info("to look closer: %s", _dashboard_command(plan))
+
+
+def _call(at_end: AtEnd, sweep: Sweep) -> Mapping[str, Path]:
+    """What it returns. Whatever goes wrong there, the trials and their results stay."""
+    try:
+        return at_end(sweep)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        command = f"python -m analysis.report {shlex.quote(str(sweep.directory))}"
+        why = first_line(f"{type(error).__name__}: {error}".removesuffix(": "))
+        log.error("no report was written (%s); to write it: %s", why, command)
+        log.debug("no report was written", exc_info=True)
+        return {}
+
+
+def _dashboard_command(plan: Plan) -> str:
+    pictures = shlex.quote(str(artifacts_directory(plan)))
+    return f"{dashboard_command(plan.storage)} --artifact-dir {pictures}"
+
+
+def _refuse_failure(study: optuna.Study, claims: Claims) -> None:
+    """End with an error where the sweep has no answer.
+
+    Raises:
+        UserError: every trial failed, or more than `sweep.max_failure_rate` of them.
+    """
+    trials = [t for t in study.get_trials(deepcopy=False) if not is_withdrawn(t)]
+    failed = [t for t in trials if t.state == TrialState.FAIL]
+    if failed and not any(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials):
+        first = failed[0]
+        raise UserError(
+            f"every trial failed; trial {first.number}: {first.user_attrs.get(REASON, 'no reason')}"
+        )
+    reason = claims.stop_reason()
+    if reason is not None and "failed" in reason:
+        first = failed[0]
+        raise UserError(
+            f"the sweep stopped because {reason}; trial {first.number}: "
+            f"{first.user_attrs.get(REASON, 'no reason')}"
+        )

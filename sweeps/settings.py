@@ -1,0 +1,94 @@
+"""The settings of a sweep, checked: `hydra.sweeper.*` and `sweep.*`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.errors import UserError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user set, as conf/hydra/sweeper/vaesweep.yaml and experiments/schema.py say."""
+
+    n_trials: int | None
+    timeout: float | None
+    n_jobs: int
+    storage: Any
+    study_name: str
+    params: Mapping[str, Any]
+    conditions: Mapping[str, str]
+    sampler: Mapping[str, Any]
+    pruner: Mapping[str, Any]
+    confirm: int
+    confirm_seeds: int
+    stop_after_no_improvement: int | None
+    max_failure_rate: float
+    max_retries: int
+    retry_failed: bool
+    trials_per_gpu: int
+
+
+def read(sweeper: Mapping[str, Any], sweep: Mapping[str, Any]) -> Settings:
+    """Check plain values of `hydra.sweeper` and `sweep`.
+
+    Raises:
+        UserError: one breaks its rule.
+    """
+    for prefix, values, rules in (
+        ("hydra.sweeper", sweeper, _SWEEPER),
+        ("sweep", sweep, _SWEEP),
+    ):
+        for key, (rule, holds) in rules.items():
+            if not holds(values[key]):
+                raise UserError(f"`{prefix}.{key}` must be {rule}, but got {values[key]!r}")
+    kept = {key: sweeper[key] for key in (*_SWEEPER, "storage", "sampler", "pruner")}
+    return Settings(**kept, **{key: sweep[key] for key in _SWEEP})
+
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+
+def _integer(least: int) -> Rule:
+    def holds(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+    return f"an integer of {least} or more", holds
+
+
+def _or_null(rule: Rule) -> Rule:
+    return f"{rule[0]}, or null", lambda value: value is None or rule[1](value)
+
+
+def _number(rule: str, holds: Callable[[float], bool]) -> Rule:
+    def is_number_that_holds(value: Any) -> bool:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value) and holds(value)
+
+    return rule, is_number_that_holds
+
+
+def _is_text_map(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(text, str) for text in value.values())
+
+
+_SWEEPER: dict[str, Rule] = {
+    "n_trials": _or_null(_integer(1)),
+    "timeout": _or_null(_number("a number of seconds above 0", lambda v: v > 0)),
+    "n_jobs": _integer(0),
+    "study_name": ("a name", lambda v: isinstance(v, str) and 0 < len(v) <= 400),
+    "params": ("keys with search spaces", lambda v: isinstance(v, Mapping)),
+    "conditions": ("keys with KEY=VALUES", _is_text_map),
+}
+_SWEEP: dict[str, Rule] = {
+    "confirm": _integer(0),
+    "confirm_seeds": _integer(2),
+    "stop_after_no_improvement": _or_null(_integer(1)),
+    "max_failure_rate": _number("in [0, 1]", lambda v: 0 <= v <= 1),
+    "max_retries": _integer(0),
+    "retry_failed": ("true or false", lambda v: isinstance(v, bool)),
+    "trials_per_gpu": _integer(1),
+}

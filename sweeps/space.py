@@ -1,0 +1,392 @@
+"""The search space that the overrides of a command line describe.
+
+Built on Hydra's override grammar and on hydra-optuna-sweeper's reading of it: `x=a,b`,
+`x=range(1,5)`, `x=interval(0,1)`, `x=tag(log,interval(1e-4,1e-2))`, `x=glob(*)`; everything else
+passes through.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeps.priors import Prior
+
+SEED_KEY = "seed"
+NOT_SWEPT = {
+    "name": "it names the sweep; start one command for each name",
+    "objective": "trials are compared by it; several objectives are a list: objective=[psnr,ssim]",
+    "sweep.file": "it says what is searched; start one command for each file",
+}
+
+Values = dict[str, Any]
+"""Of the dimensions of a trial, by key; what Optuna stores."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """That dimensions have some values.
+
+    Attributes:
+        keys: of the dimensions.
+        allowed: the combinations of their values, as text of overrides.
+    """
+
+    keys: tuple[str, ...]
+    allowed: frozenset[tuple[str, ...]]
+
+    def holds(self, rendered: Mapping[str, str]) -> bool:
+        """Whether it does for values given as text of overrides."""
+        return tuple(rendered.get(key, "") for key in self.keys) in self.allowed
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A parameter of the search.
+
+    Attributes:
+        key: as typed, with `+` or `++` if it had that.
+        distribution: Optuna's.
+        texts: of a categorical distribution's choices, as the override grammar writes them.
+        enumerated: the user listed the values, so that they can be a dimension of a grid.
+        listed: those of the distribution's choices that are meant, where it has others as well.
+        conditions: all of which must hold, or the dimension does not exist.
+        prior: how a random sampler draws its values; None for evenly over the distribution.
+    """
+
+    key: str
+    distribution: BaseDistribution
+    texts: tuple[str, ...] = ()
+    enumerated: bool = True
+    listed: tuple[Any, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    prior: Prior | None = None
+
+    def values(self) -> list[Any]:
+        """All of them, in the order given.
+
+        Raises:
+            UserError: there are infinitely many.
+        """
+        distribution = self.distribution
+        if isinstance(distribution, CategoricalDistribution):
+            return list(self.listed or distribution.choices)
+        if isinstance(distribution, IntDistribution):
+            return list(range(distribution.low, distribution.high + 1, distribution.step))
+        assert isinstance(distribution, FloatDistribution)
+        low, step = distribution.low, distribution.step
+        if step is None:
+            raise UserError(
+                f"a grid must have discrete values, but `{self.key}` is an interval; "
+                f"list the values ({self.key}=1e-3,3e-4) or choose another sampler"
+            )
+        count = round((distribution.high - low) / step) + 1
+        return [float(f"{low + i * step:.12g}") for i in range(count)]
+
+    def render(self, value: Any) -> str:
+        """A value as the override grammar writes it."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return self.texts[self.distribution.choices.index(value)]
+        return repr(value)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """An override that passes through, where its conditions hold."""
+
+    text: str
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a sweep searches.
+
+    Attributes:
+        dimensions: those that others depend on come first.
+        seeds: of the trials, if they are a dimension. They are kept apart, because a sampler must
+            not optimise over them.
+        fixed: overrides of every trial.
+    """
+
+    dimensions: tuple[Dimension, ...]
+    seeds: tuple[int, ...] = ()
+    fixed: tuple[Fixed, ...] = ()
+    _by_key: dict[str, Dimension] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_key", {d.key: d for d in self.dimensions})
+
+    @property
+    def is_enumerated(self) -> bool:
+        """Whether every dimension lists its values, so that the space is a grid."""
+        return all(dimension.enumerated for dimension in self.dimensions)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether there are finitely many combinations."""
+        return all(
+            not isinstance(d.distribution, FloatDistribution) or d.distribution.step is not None
+            for d in self.dimensions
+        )
+
+    def fill(self, draw: Callable[[Dimension], Any]) -> Values:
+        """Values for every dimension that exists, each drawn after those it depends on."""
+        values: Values = {}
+        rendered: dict[str, str] = {}
+        for dimension in self.dimensions:
+            if all(condition.holds(rendered) for condition in dimension.conditions):
+                value = draw(dimension)
+                values[dimension.key] = value
+                rendered[dimension.key] = dimension.render(value)
+        return values
+
+    def overrides(self, values: Mapping[str, Any], seed: int | None) -> list[str]:
+        """The overrides of a trial."""
+        rendered = {key: self._by_key[key].render(value) for key, value in values.items()}
+        fixed = [
+            f.text
+            for f in self.fixed
+            if all(condition.holds(rendered) for condition in f.conditions)
+        ]
+        seeds = [] if seed is None else [f"{SEED_KEY}={seed}"]
+        return [*fixed, *(f"{key}={text}" for key, text in rendered.items()), *seeds]
+
+    def cells(self) -> Iterator[tuple[Values, int | None]]:
+        """Every combination once, the last dimension fastest, and the seeds fastest of all."""
+        for values in _product(self.dimensions, {}, {}):
+            for seed in self.seeds or (None,):
+                yield values, seed
+
+    def cell_count(self, limit: int) -> int:
+        """How many cells there are, or `limit` if there are more."""
+        return sum(1 for _ in itertools.islice(self.cells(), limit))
+
+    def describe(self) -> dict[str, Any]:
+        """The dimensions as plain values, to store and to compare."""
+        from optuna.distributions import distribution_to_json
+
+        return {d.key: json.loads(distribution_to_json(d.distribution)) for d in self.dimensions}
+
+
+def cell_name(values: Mapping[str, Any], seed: int | None) -> str:
+    """A text that is the same for the same values and seed only."""
+    return json.dumps([dict(sorted(values.items())), seed], default=repr)
+
+
+def cell_seed(name: str) -> int | None:
+    """The seed in a cell's name."""
+    seed: int | None = json.loads(name)[1]
+    return seed
+
+
+def parse(overrides: Sequence[str], config_loader: Any = None) -> Space:
+    """The search space of some overrides, the later of two for the same key counting.
+
+    Conditions are not known yet: see `conditional`.
+
+    Raises:
+        UserError: a sweep is empty, or over a key that cannot be swept.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    dimensions: dict[str, Dimension] = {}
+    fixed: dict[str, str] = {}
+    seeds: tuple[int, ...] = ()
+    parser = OverridesParser.create(config_loader=config_loader)
+    for override in parser.parse_overrides(list(overrides)):
+        key = override.get_key_element()
+        dimensions.pop(key, None)
+        fixed.pop(key, None)
+        seeds = () if key == SEED_KEY else seeds
+        if not override.is_sweep_override():
+            fixed[key] = override.input_line or ""
+        elif key == SEED_KEY:
+            seeds = _seeds(override)
+        else:
+            dimensions[key] = _dimension(key, override)
+    return Space(tuple(dimensions.values()), seeds, tuple(Fixed(text) for text in fixed.values()))
+
+
+def conditional(
+    space: Space,
+    *,
+    exists: Callable[[str, Sequence[str]], bool],
+    is_group: Callable[[str], bool],
+    stated: Mapping[str, str],
+) -> Space:
+    """The space with its conditions: stated ones, and those that follow from the config.
+
+    A key that only some choices of a swept group have (`loss.window_size` with `loss=ssim,mse`)
+    is a dimension, or a fixed override, of those choices only.
+
+    Args:
+        space: as parsed.
+        exists: whether a key is part of the config that some overrides compose.
+        is_group: whether a key is a config group.
+        stated: key to "other_key=value,value", from `hydra.sweeper.conditions`.
+
+    Raises:
+        UserError: a key exists for no choice, or a condition names no dimension.
+    """
+    groups = [d for d in space.dimensions if is_group(d.key)]
+    plain_fixed = [f.text for f in space.fixed if _group_of(_key(f.text), groups) is None]
+
+    def found(key: str) -> tuple[Condition, ...]:
+        group = _group_of(key, groups)
+        return () if group is None else _existence(key, groups, plain_fixed, exists)
+
+    for key in stated:
+        if key not in space._by_key:
+            raise UserError(
+                f"`hydra.sweeper.conditions` must be about keys of the search, but {key!r} is "
+                f"none of {', '.join(space._by_key) or 'them: there are none'}"
+            )
+    dimensions = [
+        replace(d, conditions=found(d.key) + _stated(d.key, stated.get(d.key), space))
+        for d in space.dimensions
+    ]
+    fixed = [Fixed(f.text, found(_key(f.text))) for f in space.fixed]
+    return Space(tuple(_dependencies_first(dimensions)), space.seeds, tuple(fixed))
+
+
+def _seeds(override: Any) -> tuple[int, ...]:
+    if override.is_interval_sweep():
+        raise UserError("`seed` must be listed (seed=1,2,3): a sampler never optimises over it")
+    values = tuple(dict.fromkeys(override.sweep_iterator()))
+    if not values or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        raise UserError(f"`seed` must be integers, but got {override.input_line}")
+    return values
+
+
+def _dimension(key: str, override: Any) -> Dimension:
+    from hydra.core.override_parser.types import Transformer
+    from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
+
+    if key.lstrip("+") in NOT_SWEPT:
+        raise UserError(f"`{key}` cannot be swept: {NOT_SWEPT[key.lstrip('+')]}")
+    if override.is_discrete_sweep():
+        elements = list(override.sweep_iterator(transformer=Transformer.identity))
+        if not elements:
+            raise UserError(f"a sweep must have values, but {override.input_line} has none")
+        ordered = override.is_choice_sweep() or getattr(override.value(), "shuffle", False)
+        if ordered or getattr(override.value(), "transformers", None):
+            # By text, since 1 and True are equal; shuffled once, here.
+            by_text = {Transformer.str(element): element for element in elements}
+            choices = [Transformer.encode(element) for element in by_text.values()]
+            return Dimension(key, CategoricalDistribution(choices), tuple(map(str, by_text)))
+    try:
+        distribution = create_optuna_distribution_from_override(override)
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(f"{override.input_line} is no search space: {error}") from error
+    texts: tuple[str, ...] = ()
+    if isinstance(distribution, CategoricalDistribution):
+        texts = tuple(str(choice) for choice in distribution.choices)
+    return Dimension(key, distribution, texts, enumerated=not override.is_interval_sweep())
+
+
+def _key(text: str) -> str:
+    return text.partition("=")[0]
+
+
+def _group_of(key: str, groups: Collection[Dimension]) -> Dimension | None:
+    """The swept group that a key may depend on."""
+    if key.startswith(("+", "~")):
+        return None
+    for group in groups:
+        name = group.key.lstrip("+").partition("@")[0].replace("/", ".")
+        if key.startswith(f"{name}."):
+            return group
+    # A group whose options set keys anywhere, as experiments do, may bring any key with it.
+    everywhere = [g for g in groups if g.key == "experiments"]
+    return everywhere[0] if everywhere and "." in key else None
+
+
+def _existence(
+    key: str,
+    groups: Sequence[Dimension],
+    fixed: Sequence[str],
+    exists: Callable[[str, Sequence[str]], bool],
+) -> tuple[Condition, ...]:
+    name = key.lstrip("+")
+    asked = [g for g in groups if g.key == "experiments" or name.startswith(f"{g.key}.")]
+    combinations = list(itertools.product(*(group.texts for group in asked)))
+    keys = tuple(group.key for group in asked)
+    having = [
+        texts
+        for texts in combinations
+        if exists(name, [*fixed, *(f"{k}={t}" for k, t in zip(keys, texts, strict=True))])
+    ]
+    if not having:
+        choices = " ".join(f"{g.key}={','.join(g.texts)}" for g in asked)
+        raise UserError(f"`{name}` is not a key of the config with any of {choices}")
+    if len(having) == len(combinations):
+        return ()
+    return (Condition(keys, frozenset(having)),)
+
+
+def _stated(key: str, text: str | None, space: Space) -> tuple[Condition, ...]:
+    if text is None:
+        return ()
+    (other,) = parse([text]).dimensions or (None,)
+    if other is None:  # one value is no sweep
+        other_key, _, value = text.partition("=")
+        texts: tuple[str, ...] = (value,)
+    else:
+        other_key, texts = other.key, other.texts
+    if other_key == key or other_key not in space._by_key:
+        raise UserError(
+            f"`hydra.sweeper.conditions.{key}` must be KEY=VALUES of another key of the search, "
+            f"but got {text!r}"
+        )
+    return (Condition((other_key,), frozenset((value,) for value in texts)),)
+
+
+def _dependencies_first(dimensions: Sequence[Dimension]) -> list[Dimension]:
+    ordered: list[Dimension] = []
+    waiting = list(dimensions)
+    while waiting:
+        known = {d.key for d in ordered}
+        ready = [
+            d for d in waiting if all(set(condition.keys) <= known for condition in d.conditions)
+        ]
+        if not ready:
+            keys = ", ".join(d.key for d in waiting)
+            raise UserError(f"`hydra.sweeper.conditions` must not run in a circle: {keys}")
+        ordered += ready
+        waiting = [d for d in waiting if d not in ready]
+    return ordered
+
+
+def _product(
+    dimensions: Sequence[Dimension], values: Values, rendered: dict[str, str]
+) -> Iterator[Values]:
+    if not dimensions:
+        yield dict(values)
+        return
+    first, rest = dimensions[0], dimensions[1:]
+    if not all(condition.holds(rendered) for condition in first.conditions):
+        yield from _product(rest, values, rendered)
+        return
+    for value in first.values():
+        if isinstance(value, float) and math.isnan(value):
+            continue
+        yield from _product(
+            rest,
+            {**values, first.key: value},
+            {**rendered, first.key: first.render(value)},
+        )

@@ -1,0 +1,272 @@
+"""From the overrides of a command to a plan that workers can follow, each mistake found first."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
+
+from experiments import config as configs
+from experiments.errors import UserError
+from experiments.identity import relevant
+from experiments.record import discard, flat
+from sweeps import launch, launchers, recovery, results, wandb_file
+from sweeps.attributes import DEADLINE
+from sweeps.builders import build_pruner, build_sampler, is_grid
+from sweeps.composing import Composer, probes
+from sweeps.launchers import launcher_name
+from sweeps.leases import Watch, holder
+from sweeps.locks import excludes_all
+from sweeps.plan import (
+    DEFAULT_TRIALS,
+    Limits,
+    Plan,
+    check_gpus,
+    is_grid_search,
+    threads_per_worker,
+    visible_gpus,
+)
+from sweeps.priors import with_priors
+from sweeps.settings import Settings, read
+from sweeps.space import Space
+from sweeps.storages import lock, normalised, open_storage
+from sweeps.study import open_study
+from sweeps.task import Task, TrainingTask, WorkerSettings
+
+if TYPE_CHECKING:
+    import pandas
+    from hydra.types import HydraContext
+    from omegaconf import DictConfig
+    from optuna.storages import BaseStorage
+
+    from sweeps.sweeper import AtEnd
+
+_PRUNER_KEY = "hydra/sweeper/pruner="
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep gives back.
+
+    Attributes:
+        study: Optuna's.
+        objectives: names of its metrics.
+        directory: of the trials' records and the results.
+        config: plain values of a trial without the search.
+    """
+
+    study: optuna.Study
+    objectives: tuple[str, ...]
+    directory: Path
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _table: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """A row for each trial: parameters, seed, objectives, metrics, state, directory."""
+        if not self._table:
+            self._table.append(results.table(self.study, self.objectives))
+        return self._table[0]
+
+
+def run_sweep(
+    arguments: Sequence[str],
+    sweeper: Mapping[str, Any],
+    config: DictConfig,
+    context: HydraContext,
+    *,
+    task: Task | None = None,
+    at_end: AtEnd | None = None,
+) -> Sweep:
+    """Search the space that the overrides describe.
+
+    Args:
+        arguments: overrides of the command line.
+        sweeper: the values of `hydra.sweeper`.
+        config: Hydra's composed config of the sweep.
+        context: Hydra's.
+        task: makes the jobs; None trains VAEs.
+        at_end: see `sweeps.sweeper.register`.
+
+    Raises:
+        UserError: something is wrong with the sweep, or all of it failed.
+        SystemExit: it was interrupted.
+    """
+    from omegaconf import OmegaConf
+
+    from sweeps.running import run
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    below = Space(())
+    if wandb_file.is_named(config):
+        arguments, config, below = wandb_file.applied(config, context.config_loader)
+        sweeper = {k: v for k, v in config.hydra.sweeper.items() if k != "_target_"}
+    settings = read(_plain(sweeper), _plain(config.sweep))
+    processes = None
+    if settings.n_jobs > 0 and launcher_name(config) == "BasicLauncher":
+        # Loads libraries while this process goes on.
+        processes = launch.prepare_processes(preload=task is None)
+    composer = Composer(context.config_loader, config)
+    plan, values = _plan(arguments, settings, config, composer, below)
+    with _directory_of(plan):
+        # Before the images, which may take their time: a server that is away is told at once.
+        storage = open_storage(plan.storage, plan.directory / "study.db")
+        if task is None:
+            task = TrainingTask(context.config_loader, config, context.execution_whitelist)
+            if plan.on_one_machine:
+                _try_data(plan, task)
+        study, plan = _open(storage, plan, settings, flat(relevant(values)))
+        OmegaConf.save(config, plan.directory / "multirun.yaml")
+    sweep = Sweep(study, plan.objectives, plan.directory, values)
+    return run(plan, task, sweep, processes, config, context, at_end)
+
+
+def study_lock(plan: Plan) -> AbstractContextManager[None]:
+    """A context in which nobody else claims trials of the study."""
+    return lock(plan.storage, plan.study, plan.directory / "lock")
+
+
+def _plan(
+    arguments: Sequence[str],
+    settings: Settings,
+    config: DictConfig,
+    composer: Composer,
+    below: Space,
+) -> tuple[Plan, dict[str, Any]]:
+    """The plan, and the plain values of a trial without the search."""
+    space = composer.space(settings.params, arguments, settings.conditions, below)
+    if not space.dimensions and not space.seeds:
+        raise UserError(
+            "a sweep must search something, but nothing has several values; give some "
+            "(loss=ssim,mse, sweep=quick), or leave out -m for one trial"
+        )
+    grid = is_grid_search(space, settings.n_trials, asked_for=is_grid(settings.sampler))
+    values = composer.container([f.text for f in space.fixed if not f.conditions])
+    base = flat(relevant(values))
+    objectives = tuple(configs.objectives(base))
+    composer.check(space)
+    launchers.check(config)
+    on_one_machine = launchers.is_on_this_machine(config)
+    if on_one_machine and values["trainer"]["device"] == "auto":
+        check_gpus(settings.n_jobs, visible_gpus(), settings.trials_per_gpu)
+    directory = Path(str(config.hydra.sweep.dir)).absolute()
+    plan = Plan(
+        study=settings.study_name,
+        storage=normalised(settings.storage, directory / "study.db"),
+        directory=directory,
+        session=uuid.uuid4().hex[:8],
+        space=space,
+        grid=grid,
+        objectives=objectives,
+        sampler=settings.sampler,
+        pruner=_pruner(settings, config, grid),
+        max_epochs=base["max_epochs"],
+        limits=_limits(settings, grid),
+        workers=settings.n_jobs,
+        threads=threads_per_worker(settings.n_jobs if on_one_machine else 1),
+        on_one_machine=on_one_machine,
+        command=holder("command"),
+        working_directory=Path.cwd(),
+    )
+    # Tried here, so that a mistake is told before any trial.
+    if not grid:
+        with_priors(build_sampler(settings.sampler, seed=0, workers=1), space)
+    build_pruner(plan.pruner, objectives=len(objectives), max_epochs=plan.max_epochs)
+    return plan, values
+
+
+def _pruner(settings: Settings, config: DictConfig, grid: bool) -> dict[str, Any]:
+    """A grid is there to compare all its cells, so only a pruner that was asked for prunes it."""
+    named = any(text.startswith(_PRUNER_KEY) for text in config.hydra.overrides.hydra)
+    if grid and not named:
+        return {"_target_": "optuna.pruners.NopPruner"}
+    return dict(settings.pruner)
+
+
+def _limits(settings: Settings, grid: bool) -> Limits:
+    n_trials = settings.n_trials
+    if n_trials is None and not grid:
+        n_trials = DEFAULT_TRIALS
+    return Limits(
+        n_trials=n_trials,
+        stop_after_no_improvement=settings.stop_after_no_improvement,
+        max_failure_rate=settings.max_failure_rate,
+        max_retries=settings.max_retries,
+        confirm=settings.confirm,
+        confirm_seeds=settings.confirm_seeds,
+    )
+
+
+def _try_data(plan: Plan, task: TrainingTask) -> None:
+    """Load the images of a trial, which fills the cache that the workers share."""
+    values = next(probes(plan.space))
+    seed = plan.space.seeds[0] if plan.space.seeds else None
+    task.prepare(plan.space.overrides(values, seed), 0, WorkerSettings(0, plan.threads))
+
+
+def _open(
+    storage: BaseStorage, plan: Plan, settings: Settings, base: Mapping[str, Any]
+) -> tuple[optuna.Study, Plan]:
+    """The study, with what an earlier command left behind put in order."""
+    with study_lock(plan):
+        if plan.study in optuna.study.get_all_study_names(storage):
+            study = optuna.load_study(study_name=plan.study, storage=storage)
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            recovery.reclaim(study, Watch().abandoned(running), plan.limits.max_retries)
+        study, space = open_study(
+            storage,
+            plan.study,
+            objectives=plan.objectives,
+            space=plan.space,
+            base=base,
+            grid=plan.grid,
+            is_locked=excludes_all(plan.storage),
+        )
+        if settings.retry_failed:
+            recovery.retry_failed(study)
+        limits = replace(plan.limits, deadline=_deadline(study, settings.timeout))
+    return study, replace(plan, space=space, limits=limits)
+
+
+@contextmanager
+def _directory_of(plan: Plan) -> Iterator[None]:
+    """The sweep's directory, which does not stay if it is new and the sweep cannot begin."""
+    is_new = not plan.directory.exists()
+    plan.directory.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            discard(plan.directory, also={path.name for path in plan.directory.iterdir()})
+        raise
+
+
+def _deadline(study: optuna.Study, timeout: float | None) -> float | None:
+    """That of the commands which are at work on the study already, else this one's own."""
+    if timeout is None:
+        return None
+    deadline = time.time() + timeout
+    shared = study.user_attrs.get(DEADLINE)
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    if running and shared is not None and shared > time.time():
+        return float(shared)
+    study.set_user_attr(DEADLINE, deadline)
+    return deadline
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    if OmegaConf.is_config(node):
+        return OmegaConf.to_container(node, resolve=True)  # type: ignore[return-value]
+    return {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in node.items()
+    }

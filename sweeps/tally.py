@@ -1,0 +1,101 @@
+"""What has become of a study's trials, counted once each."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Container, Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.attributes import (
+    CELL,
+    IDENTITY,
+    SAME_AS,
+    is_confirmation,
+    is_withdrawn,
+    session_of,
+)
+
+
+class Tally:
+    """Counts that are brought up to date in a time that does not grow with the study.
+
+    Attributes:
+        counted: trials that take part of the budget, finished or not.
+        waiting: trials that nobody trains yet.
+        training: trials that somebody trains now.
+        running: numbers of those that somebody trains, without confirmations.
+        cells: names of the cells that are taken.
+        finished: trials that ended, by whomever.
+    """
+
+    def __init__(self, session: str) -> None:
+        self._session = session
+        self._next = 0
+        self._open: set[int] = set()
+        self._done_counted = 0
+        self._done_cells: dict[str, set[int]] = {}
+        self._open_cells: dict[str, set[int]] = {}
+        self._by_identity: dict[str, int] = {}
+        self._finished_here = self._failed_here = 0
+        self.counted = self.waiting = self.training = self.finished = 0
+        self.running: list[int] = []
+        self.cells: Container[str] = ()
+
+    def update(self, trials: Sequence[FrozenTrial]) -> None:
+        """Take in the trials of the study, ordered by number."""
+        new = range(self._next, len(trials))
+        self._next = len(trials)
+        still_open: set[int] = set()
+        self.waiting, self.training, self.running = 0, 0, []
+        open_counted = 0
+        self._open_cells = {}
+        for number in sorted(self._open | set(new)):
+            trial = trials[number]
+            if trial.state.is_finished():
+                self._finish(trial)
+                continue
+            still_open.add(number)
+            self.waiting += trial.state == TrialState.WAITING
+            self.training += trial.state == TrialState.RUNNING
+            if not is_confirmation(trial):
+                open_counted += 1
+                if trial.state == TrialState.RUNNING:
+                    self.running.append(number)
+            self._open_cells.setdefault(_cell(trial), set()).add(number)
+        self._open = still_open
+        self.counted = self._done_counted + open_counted
+        self.cells = ChainMap(self._open_cells, self._done_cells)
+
+    def holders(self, cell: str) -> set[int]:
+        """Numbers of the trials that have the cell, without those that count nowhere."""
+        return self._done_cells.get(cell, set()) | self._open_cells.get(cell, set())
+
+    def twin(self, identity: str) -> int | None:
+        """Number of the completed or pruned trial of that identity."""
+        return self._by_identity.get(identity)
+
+    def failure_rate(self, least: int) -> float:
+        """Of the trials that this command's workers finished; 0 below the least number."""
+        if self._finished_here < least:
+            return 0.0
+        return self._failed_here / self._finished_here
+
+    def _finish(self, trial: FrozenTrial) -> None:
+        if is_withdrawn(trial):
+            return
+        self.finished += 1
+        attributes = trial.user_attrs
+        self._done_cells.setdefault(_cell(trial), set()).add(trial.number)
+        if session_of(trial) == self._session:
+            self._finished_here += 1
+            self._failed_here += trial.state == TrialState.FAIL
+        if SAME_AS in attributes:
+            return
+        if trial.state != TrialState.FAIL and IDENTITY in attributes:
+            self._by_identity.setdefault(attributes[IDENTITY], trial.number)
+        self._done_counted += not is_confirmation(trial)
+
+
+def _cell(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get(CELL, f"trial {trial.number}"))

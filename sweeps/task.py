@@ -1,0 +1,221 @@
+"""What a worker does with one trial: compose its config as Hydra would, and train it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from experiments import config as configs
+from experiments.errors import Interrupted, Pruned, UserError
+from experiments.identity import identity
+from sweeps.plan import device_of, visible_gpus
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+    from omegaconf import DictConfig
+
+    from experiments.data import ImageSet
+
+Report = Callable[[int, Sequence[float]], bool]
+"""Takes the epoch, counted from 1, and the objectives; says whether to prune the trial."""
+
+_SUMMARY = (
+    "status", "reason", "name", "seed", "parameters", "metrics", "timings", "started", "code",
+    "python", "hardware", "data", "network_parameters", "epochs", "steps", "checkpoint", "wandb",
+)  # fmt: skip
+
+
+_PICTURES = ("reconstructions.png", "samples.png")
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker does alike in all its trials.
+
+    Attributes:
+        index: of the worker among those that share a machine, from 0.
+        threads: of a trial on the CPU; None leaves PyTorch's own choice.
+    """
+
+    index: int
+    threads: int | None
+
+
+class Job(Protocol):
+    """A trial that is ready to run."""
+
+    identity: str
+    """Of everything that can change its result."""
+    directory: str
+    """Of its record."""
+    epochs: int
+    """At most."""
+    seed: int
+
+    def run(self, report: Report, should_stop: Callable[[], bool]) -> tuple[float, ...]:
+        """Train and return the objectives.
+
+        Raises:
+            Pruned: `report` said so.
+            Interrupted: `should_stop` said so; another run of the job goes on from there.
+            Exception: the trial failed.
+        """
+
+    def pictures(self) -> list[str]:
+        """Paths of the pictures that the study should show."""
+
+    def summary(self) -> dict[str, Any]:
+        """What the study keeps of the trial, so that an analysis needs no shared disk."""
+
+
+class Task(Protocol):
+    """Makes the jobs of a sweep. Travels to the workers, so it must be picklable."""
+
+    def prepare(self, overrides: Sequence[str], number: int, settings: WorkerSettings) -> Job:
+        """The job of the trial of that number.
+
+        Args:
+            overrides: of Hydra.
+            number: of the trial; a trial that is continued keeps its first one.
+            settings: of the worker.
+        """
+
+
+@dataclass
+class TrainingTask:
+    """Trains a VAE in the way of `python run.py`, with Hydra's directories and logging.
+
+    Args:
+        loader: Hydra's, of the command line.
+        config: Hydra's composed config of the sweep.
+        whitelist: what configs may instantiate.
+    """
+
+    loader: ConfigLoader
+    config: DictConfig
+    whitelist: Any
+    _images: dict[str, ImageSet] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_images": {}}  # each worker maps them for itself
+
+    def prepare(
+        self, overrides: Sequence[str], number: int, settings: WorkerSettings
+    ) -> TrainingJob:
+        from hydra.core.hydra_config import HydraConfig
+        from omegaconf import open_dict
+
+        from sweeps.composing import without_hydra
+
+        composed = self.loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(composed):
+            composed.hydra.job.id = str(number)
+            composed.hydra.job.num = number
+        HydraConfig.instance().set_config(composed)
+        values = configs.plain(without_hydra(composed))
+        trainer = values["trainer"]
+        if trainer["threads"] is None:
+            trainer["threads"] = settings.threads
+        if trainer["device"] == "auto" and visible_gpus():
+            import torch
+
+            trainer["device"] = device_of(settings.index, torch.cuda.device_count()) or "auto"
+        sweep = composed.hydra.sweep
+        directory = os.path.abspath(os.path.join(str(sweep.dir), str(sweep.subdir)))
+        return TrainingJob(self, composed, values, directory, self._load(values))
+
+    def _load(self, values: Mapping[str, Any]) -> ImageSet:
+        """The images, which stay in memory from trial to trial."""
+        from experiments.parts import load
+
+        key = repr(sorted(values["data"].items()))
+        if key not in self._images:
+            self._images = {key: load(values)}
+        return self._images[key]
+
+
+class TrainingJob:
+    """One trial of `TrainingTask`."""
+
+    def __init__(
+        self,
+        task: TrainingTask,
+        composed: DictConfig,
+        values: dict[str, Any],
+        directory: str,
+        images: ImageSet,
+    ) -> None:
+        self._task, self._composed, self._values = task, composed, values
+        self._images = images
+        self.directory = directory
+        self.epochs: int = values["max_epochs"]
+        self.seed: int = values["seed"]
+        self.identity = identity(values, images.fingerprint)
+
+    def run(self, report: Report, should_stop: Callable[[], bool]) -> tuple[float, ...]:
+        from hydra._internal.callbacks import Callbacks
+        from hydra.core.utils import run_job, setup_globals
+        from hydra.types import HydraContext
+
+        def train(_: DictConfig) -> tuple[float, ...] | Pruned | Interrupted:
+            try:
+                return self._train(report, should_stop)
+            except (Pruned, Interrupted) as ended:
+                return ended  # which is no failure, as Hydra would report it
+
+        setup_globals()
+        try:
+            returned = run_job(
+                task_function=train,
+                config=self._composed,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+                hydra_context=HydraContext(
+                    config_loader=self._task.loader,
+                    callbacks=Callbacks(self._composed),
+                    execution_whitelist=self._task.whitelist,
+                ),
+            )
+        finally:
+            # The trial's log file is closed with the trial.
+            logging.basicConfig(
+                level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True
+            )
+        outcome: tuple[float, ...] | Pruned | Interrupted = returned.return_value
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _train(self, report: Report, should_stop: Callable[[], bool]) -> tuple[float, ...]:
+        from experiments.trial import run_trial
+        from sweeps.training import Reporter
+
+        result = run_trial(
+            self._values,
+            self.directory,
+            in_sweep=True,
+            callbacks=[Reporter(configs.objectives(self._values), report)],
+            resumable=True,
+            should_stop=should_stop,
+            images=self._images,
+        )
+        objective = result.objective
+        return objective if isinstance(objective, tuple) else (objective,)
+
+    def pictures(self) -> list[str]:
+        paths = [Path(self.directory) / name for name in _PICTURES]
+        return [str(path) for path in paths if path.is_file()]
+
+    def summary(self) -> dict[str, Any]:
+        from experiments.record import read_result
+
+        try:
+            result = read_result(Path(self.directory))
+        except UserError:  # it failed before its record began
+            return {}
+        return {key: result[key] for key in _SUMMARY if key in result}

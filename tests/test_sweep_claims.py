@@ -1,0 +1,140 @@
+"""Without a lock, or when a server lets go of it, workers still share the trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from sweeps import claims, study
+from sweeps.attributes import CELL, is_withdrawn
+from sweeps.claims import Claims
+from sweeps.plan import Limits, Plan
+from sweeps.space import Dimension, Space
+
+SIZES = Dimension("latent_dim", CategoricalDistribution([4, 8, 16]), ("4", "8", "16"))
+RATES = Dimension("lr", FloatDistribution(1e-4, 1e-2, log=True), enumerated=False)
+
+Two = Callable[..., tuple[Claims, Claims]]
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Two:
+    """Workers of two machines at one study, without a lock that both know."""
+    monkeypatch.setattr(claims, "_POLL_SECONDS", 0.0)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    url = f"sqlite:///{tmp_path}/study.db"
+
+    def make(dimension: Dimension, *, grid: bool, n_trials: int | None) -> tuple[Claims, Claims]:
+        plan = Plan(
+            study="shared",
+            storage=url,
+            directory=tmp_path,
+            session="here",
+            space=Space((dimension,)),
+            grid=grid,
+            objectives=("psnr",),
+            sampler={},
+            pruner={},
+            max_epochs=1,
+            limits=Limits(n_trials=n_trials),
+            workers=1,
+            threads=None,
+            on_one_machine=True,
+            command={},
+            working_directory=tmp_path,
+        )
+        optuna.create_study(study_name="shared", storage=url, direction="maximize")
+        studies = [
+            optuna.load_study(
+                study_name="shared", storage=url, sampler=optuna.samplers.RandomSampler(seed=seed)
+            )
+            for seed in (0, 1)
+        ]
+        one, other = (Claims(s, plan, nullcontext, lambda: False) for s in studies)
+        return one, other
+
+    return make
+
+
+def claimed_at_once(one: Claims, other: Claims) -> list[Any]:
+    """All that both get, when the other claims after each look that the first takes."""
+    found = []
+    look = one._update
+
+    def interrupted() -> None:
+        look()
+        one._update = look  # type: ignore[method-assign]  # once a claim
+        theirs = other.next()
+        if theirs is not None:
+            found.append(theirs)
+
+    while True:
+        one._update = interrupted  # type: ignore[method-assign]
+        mine = one.next()
+        if mine is None:
+            return found
+        found.append(mine)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "grid", "n_trials", "expected"),
+    [(RATES, False, 5, 5), (SIZES, True, None, 3), (SIZES, False, 2, 2), (SIZES, False, 3, 3)],
+)
+def test_a_budget_is_spent_once_though_two_claim_at_the_same_time(
+    two: Two, dimension: Dimension, grid: bool, n_trials: int | None, expected: int
+) -> None:
+    one, other = two(dimension, grid=grid, n_trials=n_trials)
+    found = claimed_at_once(one, other)
+    numbers = [claim.trial.number for claim in found]
+    assert len(numbers) == len(set(numbers)) == expected
+    assert len({claim.trial.user_attrs[CELL] for claim in found}) == expected
+    kept = [t.number for t in one._study.trials if not is_withdrawn(t)]
+    assert sorted(numbers) == kept, "what was one too many counts nowhere"
+
+
+def test_a_trial_that_was_just_put_back_is_gone_on_with(two: Two) -> None:
+    """Between the look at what waits and the beginning of a new trial."""
+    one, other = two(RATES, grid=False, n_trials=5)
+    first = other.next()
+    assert first is not None
+    within = one._is_within_budget
+
+    def put_back() -> bool:
+        storage = one._study._storage
+        storage.set_trial_state_values(first.trial._trial_id, optuna.trial.TrialState.WAITING)
+        return within()
+
+    one._is_within_budget = put_back  # type: ignore[method-assign]
+    again = one.next()
+    assert again is not None
+    assert (again.trial.number, again.values) == (first.trial.number, first.values)
+
+
+def test_a_study_that_somebody_else_makes_meanwhile_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = optuna.storages.get_storage(f"sqlite:///{tmp_path}/study.db")
+    space, settings = Space((RATES,)), {"lr": 1e-3}
+
+    def open_it(*, is_locked: bool) -> optuna.Study:
+        return study.open_study(
+            storage, "a", objectives=["psnr"], space=space, base=settings, grid=False,
+            is_locked=is_locked,
+        )[0]  # fmt: skip
+
+    create = optuna.create_study
+
+    def slower(**arguments: Any) -> optuna.Study:
+        monkeypatch.setattr(optuna, "create_study", create)
+        open_it(is_locked=False)
+        return create(**arguments)
+
+    monkeypatch.setattr(optuna, "create_study", slower)
+    joined = open_it(is_locked=False)
+    assert joined.user_attrs["vaesweep"]["objectives"] == ["psnr"]

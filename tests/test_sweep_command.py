@@ -1,0 +1,285 @@
+"""`python run.py -m`, as people type, interrupt, kill and repeat it, with real trials."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "data.size=32",
+    "data.count=120",
+    "model.width=4",
+    "latent_dim=4",
+    "batch_size=16",
+    "max_epochs=2",
+    "evaluation.samples=64",
+    "logger=none",
+    "report=none",
+]
+
+ABSENT = ["data=images", "data.root=absent"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """An environment with a home of its own and no W&B settings."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    return {
+        **kept,
+        "HOME": str(tmp_path / "home"),
+        "VAESWEEP_CACHE": str(tmp_path / "cache"),
+        "PYTHONWARNINGS": "default",
+    }
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, home: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), "-m", *SMALL, *arguments],
+            cwd=tmp_path,
+            env=home,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@contextmanager
+def begun(folder: Path, home: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A sweep in a process group of its own, as a shell starts it."""
+    command = [sys.executable, str(ROOT / "run.py"), "-m", *SMALL, *arguments]
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(
+    holds: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.05)
+
+
+def study_in(folder: Path, name: str = "vae") -> optuna.Study:
+    database = folder / "outputs" / name / "sweep" / "study.db"
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{database}")
+
+
+def results(folder: Path) -> dict[str, Any]:
+    paths = sorted(folder.rglob("result.json"))
+    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+
+def weights(folder: Path, trial: int, name: str = "vae") -> dict[str, Any]:
+    import torch
+
+    path = folder / "outputs" / name / "sweep" / str(trial) / "checkpoints" / "best.ckpt"
+    state: dict[str, Any] = torch.load(path, weights_only=True)["state_dict"]
+    return state
+
+
+def test_a_sweep_trains_every_combination_prints_the_best_and_is_done_when_repeated(
+    tmp_path: Path, sweep: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = sweep("loss=ssim,mse", "lr=1e-3,3e-4", "hydra.sweeper.n_jobs=2")
+    assert done.returncode == 0, done.stderr
+    found = results(tmp_path / "outputs")
+    combinations = {(r["parameters"]["loss.name"], r["parameters"]["lr"]) for r in found.values()}
+    assert combinations == {(n, lr) for n in ("ssim", "mse") for lr in (1e-3, 3e-4)}
+    assert set(found) == {"0", "1", "2", "3"}
+    assert all(list(r["metrics"]) == ["val"] for r in found.values()), "no test split in a sweep"
+    assert {r["hardware"]["threads"] for r in found.values()} == {1} or os.cpu_count() != 2
+    study = study_in(tmp_path)
+    for trial in study.trials:
+        record = found[str(trial.number)]
+        assert trial.value == record["objective"]["values"][0]
+        assert trial.user_attrs["summary"]["metrics"] == record["metrics"]
+    (best,) = re.findall(r"^ +1 +(\d+) ", done.stdout, flags=re.MULTILINE)
+    assert int(best) == study.best_trial.number
+    yaml_text = (tmp_path / "outputs/vae/sweep/optimization_results.yaml").read_text()
+    assert f"best_value: {study.best_value!r}" in yaml_text
+    assert "Warning" not in done.stderr + done.stdout, done.stderr
+    times = {n: r["started"] for n, r in found.items()}
+
+    again = sweep("loss=ssim,mse", "lr=1e-3,3e-4", "hydra.sweeper.n_jobs=2")
+    assert again.returncode == 0
+    assert {n: r["started"] for n, r in results(tmp_path / "outputs").items()} == times
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_weights(
+    tmp_path: Path, home: dict[str, str], sweep: Callable[..., Any], stop: signal.Signals
+) -> None:
+    arguments = [
+        "loss=mse,l1",
+        "max_epochs=60",
+        "hydra.sweeper.n_jobs=2",
+        "trainer.validate_every=2",
+        "optimizer.plateau_patience=4",
+        "trainer.early_stopping_patience=null",
+    ]
+    with begun(tmp_path, home, *arguments) as process:
+        histories = lambda: len(list(tmp_path.rglob("history.jsonl")))  # noqa: E731
+        wait_for(lambda: histories() == 2, process)
+        process.send_signal(stop)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[stop], output
+    assert "stopping: running trials end their epoch" in output
+    command = " ".join(arguments)
+    assert f"to go on: python {ROOT / 'run.py'} -m {' '.join(SMALL)} {command}" in output
+    assert "Traceback" not in output, output
+    trials = study_in(tmp_path).trials
+    assert [t.state for t in trials] == [TrialState.WAITING] * 2
+    assert {r["status"] for r in results(tmp_path).values()} == {"interrupted"}
+
+    done = sweep(*arguments)
+    assert done.returncode == 0, done.stderr + done.stdout
+    found = results(tmp_path / "outputs")
+    assert [t.state for t in study_in(tmp_path).trials] == [TrialState.COMPLETE] * 2
+    assert all("resumed" in r for r in found.values())
+
+    whole = sweep(*arguments, "name=whole")
+    assert whole.returncode == 0, whole.stderr
+    for trial in (0, 1):
+        by_loss = {t.params["loss"]: t.number for t in study_in(tmp_path, "whole").trials}
+        other = by_loss[study_in(tmp_path).trials[trial].params["loss"]]
+        before, after = weights(tmp_path, trial), weights(tmp_path, other, "whole")
+        assert all((before[key] == after[key]).all() for key in before)
+
+
+@pytest.mark.slow
+def test_a_second_interrupt_stops_at_once_and_leaves_nothing_running(
+    tmp_path: Path, home: dict[str, str]
+) -> None:
+    arguments = ["loss=mse,l1", "max_epochs=100000", "trainer.early_stopping_patience=null"]
+    with begun(tmp_path, home, *arguments) as process:
+        wait_for(lambda: bool(list(tmp_path.rglob("history.jsonl"))), process)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=30)[0]
+    assert process.returncode == 130, output
+    assert TrialState.RUNNING not in {t.state for t in study_in(tmp_path).trials}
+    assert "to go on: python" in output
+
+
+@pytest.mark.slow
+def test_a_killed_worker_and_a_killed_command_lose_no_trial(
+    tmp_path: Path, home: dict[str, str], sweep: Callable[..., Any]
+) -> None:
+    arguments = ["loss=mse,l1", "max_epochs=40", "trainer.early_stopping_patience=null"]
+    with begun(tmp_path, home, *arguments) as process:
+        wait_for(lambda: bool(list(tmp_path.rglob("history.jsonl"))), process)
+        (lease,) = [
+            t.user_attrs["lease"]
+            for t in study_in(tmp_path).trials
+            if t.state == TrialState.RUNNING
+        ]
+        os.kill(lease["pid"], signal.SIGKILL)
+        wait_for(lambda: len(study_in(tmp_path).trials) > 1, process)
+        wait_for(
+            lambda: any(
+                t.state == TrialState.RUNNING and t.user_attrs["lease"]["pid"] != lease["pid"]
+                for t in study_in(tmp_path).trials
+            ),
+            process,
+        )
+        pids = [
+            t.user_attrs["lease"]["pid"]
+            for t in study_in(tmp_path).trials
+            if t.state == TrialState.RUNNING
+        ]
+        process.kill()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
+    done = sweep(*arguments)
+    assert done.returncode == 0, done.stderr + done.stdout
+    trials = study_in(tmp_path).trials
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    assert sorted(t.params["loss"] for t in complete) == ["l1", "mse"]
+    assert all("retried" in t.user_attrs for t in trials if t.state == TrialState.FAIL)
+    assert {t.state for t in trials} == {TrialState.COMPLETE, TrialState.FAIL}
+
+
+@pytest.mark.slow
+def test_two_commands_at_once_share_one_study(tmp_path: Path, home: dict[str, str]) -> None:
+    arguments = ["loss=mse,l1,ssim", "latent_dim=2,4", "max_epochs=4"]
+    with begun(tmp_path, home, *arguments) as one, begun(tmp_path, home, *arguments) as two:
+        outputs = [process.communicate(timeout=240)[0] for process in (one, two)]
+    assert (one.returncode, two.returncode) == (0, 0), outputs
+    trials = study_in(tmp_path).trials
+    cells = [(t.params["loss"], t.params["latent_dim"]) for t in trials]
+    assert len(cells) == len(set(cells)) == 6
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+    assert len({t.user_attrs["lease"]["worker"].partition("-")[0] for t in trials}) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["loss=mse,sim"], "Could not find 'loss/sim'"),
+        (["lr=interval(-1,1)"], "`lr` must be above 0, but got -1.0"),
+        (
+            ["loss=mse,l1", "hydra/sweeper/sampler=magic"],
+            "Could not find 'hydra/sweeper/sampler/magic'",
+        ),
+        (
+            ["loss=mse,l1", "hydra/sweeper/pruner=magic"],
+            "Could not find 'hydra/sweeper/pruner/magic'",
+        ),
+        (["loss=mse,l1", "hydra/launcher=magic"], "Could not find 'hydra/launcher/magic'"),
+        (["loss=mse,l1", "objective=beauty"], "`objective` must be one of psnr"),
+        (["loss=mse,l1", *ABSENT], "absent does not exist"),
+        (["loss=mse,l1", "hydra.sweep.dir=/dev/null/x"], "the output directory must be one that"),
+        (["loss=mse,l1", "hydra.sweeper.storage=mongodb://x"], "storage"),
+        (
+            ["loss=mse,l1", "hydra.sweeper.storage=mysql://me:key@127.0.0.1:1/x", *ABSENT],
+            "must be reachable and writable, but mysql://me:***@127.0.0.1:1/x",
+        ),
+    ],
+)
+def test_a_mistake_is_one_message_before_any_trial(
+    tmp_path: Path,
+    sweep: Callable[..., subprocess.CompletedProcess[str]],
+    arguments: list[str],
+    message: str,
+) -> None:
+    done = sweep(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "outputs").exists()

@@ -1,0 +1,99 @@
+"""What is called at the end of a sweep, such as a report: when, with what, and if it fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sweeps
+from experiments.errors import UserError
+from sweeps import sweeper
+from sweeps.sweep import Sweep
+from tests.simulated import SimulatedTask
+
+GRID = ["loss=ssim,mse", "hydra.sweeper.n_jobs=0"]
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sweeper.StudySweeper, "at_end", None)
+
+
+@pytest.fixture
+def ended() -> list[Sweep]:
+    """The sweeps that a function at the end, which is registered, has seen."""
+    seen: list[Sweep] = []
+
+    def write(sweep: Sweep) -> dict[str, Path]:
+        seen.append(sweep)
+        return {"report": sweep.directory / "report.html"}
+
+    sweeper.register(at_end=write)
+    return seen
+
+
+def test_a_sweep_that_ended_is_handed_over_and_the_paths_are_printed(
+    ended: list[Sweep], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = sweeps.run(["lr=1e-4", *GRID], task=SimulatedTask(log="log"))
+    assert ended == [sweep]
+    assert ended[0].config["lr"] == 1e-4
+    printed = capsys.readouterr().out
+    assert "report   outputs/vae/sweep/report.html\n" in printed
+    assert printed.index("2 trials: 2 done") < printed.index("report   ")
+
+
+def test_it_is_called_for_a_sweep_without_an_answer(ended: list[Sweep]) -> None:
+    with pytest.raises(UserError, match="every trial failed"):
+        sweeps.run(GRID, task=SimulatedTask(log="log", fail=("loss=ssim", "loss=mse")))
+    assert len(ended) == 1
+
+
+def test_it_is_not_called_for_a_sweep_that_was_interrupted(
+    ended: list[Sweep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupting(SimulatedTask):
+        def prepare(self, *args: Any) -> Any:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            raise AssertionError("the second interrupt stops at once")
+
+    with pytest.raises(SystemExit) as stopped:
+        sweeps.run(GRID, task=Interrupting(log="log"))
+    assert stopped.value.code == 130
+    assert ended == []
+
+
+@pytest.mark.parametrize("error", [ValueError("no trial\nis complete"), SystemExit(2)])
+def test_should_it_fail_the_sweep_stays_and_the_command_to_repeat_it_is_told(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(sweep: Sweep) -> dict[str, Path]:
+        raise error
+
+    sweeper.register(at_end=fail)
+    with caplog.at_level(logging.ERROR):
+        sweep = sweeps.run(["name=a b", *GRID], task=SimulatedTask(log="log"))
+    assert (sweep.directory / "optimization_results.yaml").exists()
+    (message,) = [r.getMessage() for r in caplog.records if "report" in r.getMessage()]
+    why = {"ValueError": "ValueError: no trial", "SystemExit": "SystemExit: 2"}
+    assert message == (
+        f"no report was written ({why[type(error).__name__]}); to write it: "
+        f"python -m analysis.report '{sweep.directory}'"
+    )
+
+
+def test_workers_that_tell_hydra_of_the_plugin_leave_what_the_command_registered(
+    ended: list[Sweep],
+) -> None:
+    from sweeps.launch import register_config
+
+    before = sweeper.StudySweeper.at_end
+    register_config()
+    assert sweeper.StudySweeper.at_end is before is not None

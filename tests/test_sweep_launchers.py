@@ -1,0 +1,290 @@
+"""Sweeps whose workers are jobs of Hydra's launchers: what is killed, interrupted or queued.
+
+Each sweep is a command of its own, in a process group of its own, as in a terminal.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from sweeps.plan import cores
+from sweeps.storages import open_storage
+from sweeps.study import load_study
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = """
+import sys
+import sweeps
+from experiments.terminal import errors_for_people
+from tests.simulated import SimulatedTask
+
+if __name__ == "__main__":
+    with errors_for_people():
+        sweeps.run(sys.argv[1:], task=SimulatedTask(**{task}))
+"""
+GRID = ["loss=ssim,mse", "lr=1e-3,3e-4"]
+SMALL = [
+    "data.size=32",
+    "data.count=120",
+    "model.width=4",
+    "latent_dim=4",
+    "batch_size=16",
+    "max_epochs=2",
+    "logger=none",
+    "report=none",
+    "evaluation.samples=64",
+]
+
+
+def launcher(name: str, package: str) -> Any:
+    missing = importlib.util.find_spec(f"hydra_plugins.hydra_{package}_launcher") is None
+    reason = f"needs hydra-{package}-launcher"
+    return pytest.param(name, marks=pytest.mark.skipif(missing, reason=reason))
+
+
+JOBLIB = launcher("joblib", "joblib")
+RAY = launcher("ray", "ray")
+SUBMITIT = launcher("submitit_local", "submitit")
+each_launcher = pytest.mark.parametrize("name", [JOBLIB, RAY, SUBMITIT])
+
+
+@dataclass(frozen=True)
+class Sweeping:
+    """A sweep in a directory, as a command that runs or has ended."""
+
+    directory: Path
+    process: subprocess.Popen[str]
+
+    def end(self) -> str:
+        """What it has printed when it ended."""
+        return self.process.communicate(timeout=120)[0]
+
+    def interrupt(self) -> None:
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def log(self) -> list[list[str]]:
+        path = self.directory / "log"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 90
+        while not holds():
+            assert self.process.poll() is None, self.end()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        path = self.directory / "outputs" / "vae" / "sweep" / "study.db"
+        return load_study(open_storage(None, path), "vae").get_trials()
+
+    def states(self) -> Counter[str]:
+        return Counter(trial.state.name for trial in self.trials())
+
+    def processes(self) -> list[str]:
+        """Those that the command has started and that still live; they inherit its mark."""
+        mark = f"MARK={self.directory}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (path / "environ").read_bytes().split(b"\0"):
+                    found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:  # it has just ended, or is another user's
+                continue
+        return found
+
+    def is_all_gone(self, seconds: float = 10) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.processes() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self.processes() == []
+
+
+Start = Callable[..., Sweeping]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a sweep by two workers, of simulated trials unless `script` says otherwise."""
+    started: list[Sweeping] = []
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def start_sweep(*overrides: str, script: Path | None = None, **task: Any) -> Sweeping:
+        arguments = [*overrides, "hydra.sweeper.n_jobs=2"]
+        if script is None:
+            script = tmp_path / "simulated_sweep.py"
+            task = {"log": str(tmp_path / "log"), **task}
+            script.write_text(SCRIPT.format(task=task))
+        env = {**os.environ, "MARK": str(tmp_path), "HOME": str(home)}
+        if "hydra/launcher=ray" in overrides:
+            env.pop("COVERAGE_PROCESS_CONFIG", None)  # Ray's own processes start too late with it
+        # The workers find our packages by themselves, but this script does not.
+        env["PYTHONPATH"] = "" if script.name == "run.py" else str(ROOT)
+        process = subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            cwd=tmp_path,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(Sweeping(tmp_path, process))
+        return started[-1]
+
+    yield start_sweep
+    for sweep in started:
+        if sweep.process.poll() is None:
+            os.killpg(sweep.process.pid, signal.SIGKILL)
+            sweep.end()
+
+
+@each_launcher
+def test_each_trial_runs_once_and_the_command_alone_speaks(start: Start, name: str) -> None:
+    sweep = start(f"hydra/launcher={name}", *GRID, seconds=0.2)
+    printed = sweep.end()
+    assert sweep.process.returncode == 0, printed
+    begun = [" ".join(words[2:]) for words in sweep.log() if words[1] == "begin"]
+    assert len(begun) == len(set(begun)) == 4
+    assert sweep.states() == {"COMPLETE": 4}
+    workers = {trial.user_attrs["lease"]["worker"] for trial in sweep.trials()}
+    folder = sweep.directory / "outputs" / "vae" / "sweep" / "workers"
+    assert {path.name for path in folder.iterdir() if path.is_dir()} >= workers
+    # Lines of the trials, then the summary, and nothing of the launcher's.
+    for noise in ("Launch", "launch", "Warning", "WARNING", "Ray", "Submitit", "lost"):
+        assert noise not in printed, printed
+    assert printed.startswith("trial ")
+    assert sweep.is_all_gone()
+
+
+@each_launcher
+def test_a_killed_workers_trial_goes_on_from_its_checkpoint(start: Start, name: str) -> None:
+    sweep = start(f"hydra/launcher={name}", "loss=ssim,mse,l1", seconds=0.3, kill=("loss=mse",))
+    printed = sweep.end()
+    assert sweep.process.returncode == 0, printed
+    assert sweep.states()["COMPLETE"] == 3
+    failed = [trial for trial in sweep.trials() if trial.state.name == "FAIL"]
+    assert failed
+    assert all(trial.user_attrs["retried"] for trial in failed)
+    assert "resume" in {words[1] for words in sweep.log()}
+    ended = Counter(" ".join(words[2:]) for words in sweep.log() if words[1] == "end")
+    assert list(ended.values()) == [1] * 3
+    assert sweep.is_all_gone()
+
+
+@each_launcher
+def test_an_interrupt_lets_trials_end_their_epoch_and_the_command_goes_on(
+    start: Start, name: str
+) -> None:
+    arguments = ["hydra/launcher=" + name, "loss=ssim,mse"]
+    sweep = start(*arguments, seconds=0.5, epochs=1000)
+    sweep.until(lambda: len(sweep.log()) == 2)
+    sweep.interrupt()
+    printed = sweep.end()
+    assert sweep.process.returncode == 130, printed
+    assert "to go on: python" in printed
+    assert "Traceback" not in printed
+    assert sweep.states() == {"WAITING": 2}
+    assert sweep.is_all_gone()
+    epochs = [int(path.read_text()) for path in sweep.directory.glob("*.epoch")]
+    assert len(epochs) == 2
+
+    # The same command; with a launcher as quick as any.
+    again = start("loss=ssim,mse", seconds=0.0, epochs=max(epochs) + 2)
+    assert (again.end(), again.process.returncode)[1] == 0
+    assert again.states() == {"COMPLETE": 2}
+    assert [words[1] for words in again.log()].count("resume") == 2
+
+
+@each_launcher
+def test_a_second_interrupt_stops_now(start: Start, name: str) -> None:
+    sweep = start("hydra/launcher=" + name, "loss=ssim,mse", seconds=1000.0)
+    sweep.until(lambda: len(sweep.log()) == 2)
+    sweep.interrupt()
+    assert sweep.process.stdout is not None
+    assert "again to stop at once" in sweep.process.stdout.readline()
+    sweep.interrupt()
+    printed = sweep.end()
+    assert sweep.process.returncode == 130, printed
+    assert "Traceback" not in printed
+    assert sweep.states() == {"WAITING": 2}
+    assert sweep.is_all_gone()
+
+
+@pytest.mark.parametrize("name", [JOBLIB, SUBMITIT])
+def test_workers_stop_when_the_command_is_killed(start: Start, name: str) -> None:
+    sweep = start("hydra/launcher=" + name, "loss=ssim,mse", seconds=0.2, epochs=10000)
+    sweep.until(lambda: len(sweep.log()) == 2)
+    sweep.process.kill()
+    sweep.end()
+    assert sweep.is_all_gone(30), sweep.processes()
+    assert sweep.states() == {"WAITING": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [RAY])
+def test_workers_that_queue_do_no_harm(start: Start, name: str) -> None:
+    sweep = start("hydra/launcher=" + name, *GRID, "+hydra.launcher.ray.init.num_cpus=1")
+    printed = sweep.end()
+    assert sweep.process.returncode == 0, printed
+    assert sweep.states() == {"COMPLETE": 4}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["hydra/launcher=absent"], "Could not find 'hydra/launcher/absent'"),
+        (["hydra/launcher=absent"], "pip install 'vaesweep[joblib]'"),
+        pytest.param(
+            ["hydra/launcher=joblib", "hydra.launcher.backend=multiprocessing"],
+            "`hydra.launcher.backend` must be loky",
+            marks=JOBLIB.marks,
+        ),
+    ],
+)
+def test_a_launcher_that_cannot_work_is_told_before_any_trial(
+    start: Start, overrides: list[str], message: str
+) -> None:
+    sweep = start(*overrides, *GRID)
+    printed = sweep.end()
+    assert sweep.process.returncode == 1
+    assert message in printed
+    assert "Traceback" not in printed
+    assert sweep.log() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [JOBLIB, RAY, SUBMITIT])
+def test_real_trials(start: Start, name: str) -> None:
+    sweep = start("-m", f"hydra/launcher={name}", *GRID, *SMALL, script=ROOT / "run.py")
+    printed = sweep.end()
+    assert sweep.process.returncode == 0, printed
+    assert len(re.findall(r"^trial \d done", printed, flags=re.M)) == 4
+    assert "Warning" not in printed
+    found = [
+        json.loads((sweep.directory / "outputs" / "vae" / "sweep" / n / "result.json").read_text())
+        for n in "0123"
+    ]
+    assert {r["hardware"]["threads"] for r in found} == {max(1, cores() // 2)}
+
+
+def test_slurms_allotment_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "64")
+    assert cores() == len(os.sched_getaffinity(0))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    assert cores() == 1
