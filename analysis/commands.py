@@ -1,0 +1,161 @@
+"""Commands that add what a comparison lacks."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis.runs import Runs
+
+_GROUPS = (".name",)
+SEEDS = "0,1,2"
+
+
+def add_seeds(runs: Runs, best: int = 3) -> str:
+    """Trains every configuration of a grid with more seeds, or the best of a search.
+
+    It is the sweep's own command with one more override, so that what is done is kept.
+
+    Args:
+        runs: to add to.
+        best: how many configurations of a search to train again.
+    """
+    sweep = _sweep(runs)
+    if sweep is None:
+        choices = _searched_choices(runs) | {"seed": SEEDS}
+        return _joined(_without(_run_overrides(runs), set(choices)), choices)
+    if sweep.is_search:
+        return _joined(_without(sweep.overrides, {"sweep.confirm"}), {"sweep.confirm": str(best)})
+    return _joined(_without(sweep.overrides, {"seed"}), {"seed": SEEDS})
+
+
+def go_on(directory: Path) -> str | None:
+    """The command that made the sweep of a directory, which also continues it; None if unknown."""
+    sweep = _sweep_in(directory)
+    return None if sweep is None else _joined(sweep.overrides, {})
+
+
+def vary_beta(runs: Runs, fixed: Mapping[str, Any], losses: Sequence[str], betas: str) -> str:
+    """Trains losses at several weights of the KL term, all else fixed.
+
+    Args:
+        runs: whose other settings are kept.
+        fixed: values of columns.
+        losses: to compare.
+        betas: of the override.
+    """
+    sweep = _sweep(runs)
+    typed = _run_overrides(runs) if sweep is None else sweep.overrides
+    overrides = [text for text in typed if not _is_swept(text)]
+    name = _name(runs)
+    changed = {
+        "name": f"{name}-rate" if name else "rate",
+        **{_key(column): _text(value) for column, value in fixed.items()},
+        "loss": ",".join(losses),
+        "beta": betas,
+        "seed": SEEDS,
+    }
+    return _joined(_without(overrides, {*changed, "sweep", "sweep.confirm"}), changed)
+
+
+class _Sweep(NamedTuple):
+    """What was typed after `python run.py -m`, and whether a sampler chose."""
+
+    overrides: list[str]
+    is_search: bool
+
+
+def _sweep(runs: Runs) -> _Sweep | None:
+    """The sweep that the trials are of, if its directory is here."""
+    parents = dict.fromkeys(directory.parent for directory in _directories(runs))
+    return next(filter(None, map(_sweep_in, parents)), None)
+
+
+def _sweep_in(directory: Path) -> _Sweep | None:
+    """The sweep of a directory; None if it is none of vaesweep."""
+    content = _read(directory / "multirun.yaml")
+    try:
+        typed = content["hydra"]["overrides"]
+        own = [text for text in typed["hydra"] if not text.startswith("hydra.mode=")]
+        overrides = [*map(str, typed["task"]), *map(str, own)]
+        sweeper = content["hydra"]["sweeper"]
+        space = [*overrides, *map(str, sweeper["params"].values())]
+    except (KeyError, TypeError, AttributeError):
+        return None
+    sampled = sweeper.get("n_trials") is not None or any("interval(" in text for text in space)
+    return _Sweep(overrides, sampled)
+
+
+def _run_overrides(runs: Runs) -> list[str]:
+    """What was typed for the first single run whose directory is here."""
+    for directory in _directories(runs):
+        content = _read(directory / ".hydra" / "overrides.yaml")
+        if isinstance(content, list):
+            return list(map(str, content))
+    return []
+
+
+def _directories(runs: Runs) -> list[Path]:
+    if "directory" not in runs.trials.columns:
+        return []
+    return [Path(str(directory)) for directory in runs.trials["directory"].dropna()]
+
+
+def _read(path: Path) -> Any:
+    """The content of a YAML file; None where there is none that can be read."""
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+
+
+def _searched_choices(runs: Runs) -> dict[str, str]:
+    """Overrides that list what the trials took."""
+    name = _name(runs)
+    choices = {"name": name} if name else {}
+    for column in runs.searched:
+        if column in runs.trials.columns:
+            values = runs.trials[column].dropna().drop_duplicates()
+            choices[_key(column)] = ",".join(_text(value) for value in values)
+    return choices
+
+
+def _is_swept(override: str) -> bool:
+    """Whether an override has several values, as far as its text tells."""
+    value = override.partition("=")[2]
+    return ("," in value and value[:1] not in "[{'\"") or "(" in value
+
+
+def _without(overrides: Sequence[str], keys: set[str]) -> list[str]:
+    return [text for text in overrides if text.partition("=")[0].lstrip("+") not in keys]
+
+
+def _name(runs: Runs) -> str | None:
+    if "name" not in runs.trials.columns:
+        return None
+    names = runs.trials["name"].dropna()
+    return None if names.empty else str(names.iloc[0])
+
+
+def _key(column: str) -> str:
+    """The override for a column: `loss` for `loss.name`."""
+    return next((column.removesuffix(end) for end in _GROUPS if column.endswith(end)), column)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None or value is pd.NA else str(value)
+
+
+def _joined(kept: Sequence[str], changed: Mapping[str, str]) -> str:
+    texts = [*kept, *(f"{key}={value}" for key, value in changed.items())]
+    return " ".join(["python run.py -m", *map(shlex.quote, texts)])

@@ -1,0 +1,271 @@
+"""What went wrong in a sweep, and what to type about it: `diagnose`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from analysis.runs import Runs
+from experiments import symptoms
+from experiments.metrics import METRICS
+from experiments.symptoms import Symptom
+
+FAILED = "failures"
+NOTHING_LEFT = "nothing completed"
+LR_EDGE = "lr at the edge"
+LATENT_EDGE = "latent_dim at the edge"
+
+_ORDER = (
+    NOTHING_LEFT, FAILED, symptoms.COLLAPSE, symptoms.NOTHING_LEARNED, symptoms.UNSTABLE,
+    symptoms.SATURATED, LR_EDGE, LATENT_EDGE, symptoms.IDLE, symptoms.SHORT,
+)  # fmt: skip
+_AT_EDGE = 0.1  # of the range searched, in logarithms
+_LARGEST = "is the largest that was tried, and all of it is in use"
+_LEAST_VALUES = 3  # of a parameter; of two values one is always at an edge
+_REMEDIES = (
+    ("NaN or infinite", "a smaller lr, optimizer.gradient_clip=1 or trainer.precision=32-true"),
+    ("out of memory", "a smaller batch_size or model.width, or fewer hydra.sweeper.n_jobs"),
+    ("OutOfMemory", "a smaller batch_size or model.width, or fewer hydra.sweeper.n_jobs"),
+    ("worker died", "fewer hydra.sweeper.n_jobs if memory ran out; then sweep.retry_failed=true"),
+    ("No space left", "make room, then sweep.retry_failed=true"),
+)
+_GROUP = (("loss", "loss.name"), ("loss.scale", "loss.scale"))
+_Group = tuple[tuple[str, str], ...]
+"""Keys and values of overrides that a group of trials shares."""
+_MOST_ALIKE = 4
+"""Findings of one kind and remedy; more become one."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with a sweep.
+
+    Attributes:
+        kind: a name of `experiments.symptoms` or of this module.
+        what: what is wrong, in a sentence.
+        trials: which are concerned.
+        evidence: the numbers that show it, of the first or the most telling trial.
+        remedy: overrides of `run.py`, or what to do.
+    """
+
+    kind: str
+    what: str
+    trials: tuple[str, ...]
+    evidence: str
+    remedy: str
+
+
+def diagnose(runs: Runs) -> list[Finding]:
+    """What went wrong, the gravest first; empty if nothing is known to have.
+
+    What a column or a history would show is not said where it is missing.
+    """
+    if runs.trials.empty:
+        return []
+    found = [
+        *_nothing_completed(runs),
+        *_failures(runs.trials),
+        *_symptoms(runs),
+        *_lr_at_an_edge(runs),
+        *_latent_at_an_edge(runs),
+    ]
+    return sorted(found, key=lambda finding: _ORDER.index(finding.kind))
+
+
+def _nothing_completed(runs: Runs) -> Iterator[Finding]:
+    status = runs.trials["status"]
+    ended = runs.trials[status.isin(["completed", "pruned", "failed"])]
+    if ended.empty or (status == "completed").any():
+        return
+    pruned = int((status == "pruned").sum())
+    if not pruned:
+        return
+    yield Finding(
+        NOTHING_LEFT,
+        "every trial was pruned or failed, so that nothing was trained to its end",
+        tuple(ended["trial"]),
+        f"{pruned} pruned, {len(ended) - pruned} failed",
+        "hydra/sweeper/pruner=none, or one that waits longer: hydra/sweeper/pruner=patient",
+    )
+
+
+def _failures(trials: pd.DataFrame) -> Iterator[Finding]:
+    """One for each reason; numbers in it do not tell reasons apart."""
+    groups: dict[str, list[Mapping[Any, Any]]] = defaultdict(list)
+    for row in trials[trials["status"] == "failed"].to_dict("records"):
+        groups[re.sub(r"\d+", "#", _first_line(row.get("reason")))].append(row)
+    for rows in sorted(groups.values(), key=len, reverse=True):
+        reason = _first_line(rows[0].get("reason"))
+        remedies = (remedy for text, remedy in _REMEDIES if text in str(rows[0].get("reason")))
+        yield Finding(
+            FAILED,
+            f"{_count(len(rows), len(trials))} failed: {reason}",
+            _names(rows),
+            f"{rows[0]['trial']}{_settings(rows[0])}: {reason}",
+            next(remedies, "see the trial's run.log; then sweep.retry_failed=true"),
+        )
+
+
+def _symptoms(runs: Runs) -> Iterator[Finding]:
+    """Those of single trials, together for each loss and scale, or for many at once."""
+    found: dict[tuple[str, str], dict[_Group, list[tuple[str, Symptom]]]] = {}
+    counts: dict[_Group, int] = defaultdict(int)
+    for row, history in _completed(runs):
+        group = tuple((k, str(row[column])) for k, column in _GROUP if _is_known(row.get(column)))
+        counts[group] += 1
+        for symptom in _of_trial(row, history, _objective(runs)):
+            alike = found.setdefault((symptom.kind, symptom.remedy), {})
+            alike.setdefault(group, []).append((str(row["trial"]), symptom))
+    for (kind, remedy), groups in found.items():
+        together = [list(groups)] if len(groups) > _MOST_ALIKE else [[group] for group in groups]
+        for some in together:
+            rows = [row for group in some for row in groups[group]]
+            total = sum(counts[group] for group in some)
+            trial, symptom = rows[0]
+            yield Finding(
+                kind,
+                f"{kind} in {_count(len(rows), total)}{_of_groups(some)}",
+                tuple(name for name, _ in rows),
+                f"{trial}: {symptom.evidence}",
+                remedy,
+            )
+
+
+def _of_groups(groups: Sequence[_Group]) -> str:
+    """« of loss=ssim loss.scale=mean», or « of 12 losses at loss.scale=mean»."""
+    common = " ".join(f"{k}={v}" for k, v in groups[0] if all((k, v) in group for group in groups))
+    if len(groups) == 1:
+        return f" of {common}" if common else ""
+    losses = {group[:1] for group in groups}
+    what = "losses" if len(losses) == len(groups) else "losses and scales"
+    return f" of {len(groups)} {what}" + (f" at {common}" if common else "")
+
+
+def _of_trial(
+    row: Mapping[Any, Any], history: Sequence[Mapping[Any, Any]], objective: str
+) -> list[Symptom]:
+    known = {str(key): value for key, value in row.items() if _is_known(value)}
+    metrics = {k.removeprefix("val/"): v for k, v in known.items() if k.startswith("val/")}
+    found = symptoms.symptoms(
+        known, metrics, history, objective=objective, epochs=known.get("epochs")
+    )
+    collapse = [symptom for symptom in found if symptom.kind == symptoms.COLLAPSE]
+    return collapse or found  # whatever else such a trial shows comes of it
+
+
+def _completed(
+    runs: Runs,
+) -> Iterator[tuple[Mapping[Any, Any], Sequence[Mapping[Any, Any]]]]:
+    histories: dict[str, list[dict[Any, Any]]] = {}
+    if not runs.history.empty:
+        ordered = runs.history.sort_values("epoch")
+        histories = {str(name): rows.to_dict("records") for name, rows in ordered.groupby("trial")}
+    for row in runs.trials[runs.trials["status"] == "completed"].to_dict("records"):
+        yield row, histories.get(row["trial"], [])
+
+
+def _lr_at_an_edge(runs: Runs) -> Iterator[Finding]:
+    """Of each loss whose best trial has the lowest or highest learning rate searched."""
+    column = f"val/{_objective(runs)}"
+    if "lr" not in runs.searched or column not in runs.trials:
+        return
+    for loss, rows in _by_loss(runs.trials):
+        tried = pd.to_numeric(rows["lr"], errors="coerce").dropna()
+        best = _best(rows, column)
+        if best is None or tried.nunique() < _LEAST_VALUES or tried.min() <= 0:
+            continue
+        low, high, lr = float(tried.min()), float(tried.max()), float(best["lr"])
+        position = math.log(lr / low) / math.log(high / low)
+        if _AT_EDGE < position < 1 - _AT_EDGE:
+            continue
+        end, wider = ("lowest", (low / 10, low * 3)) if position < 0.5 else (
+            "highest", (high / 3, high * 10))  # fmt: skip
+        yield Finding(
+            LR_EDGE,
+            f"the best learning rate{loss} is among the {end} that were tried",
+            (str(best["trial"]),),
+            f"lr={lr:.3g} of {low:.3g} to {high:.3g}, {column} {best[column]:.4g}",
+            f"'lr=tag(log,interval({wider[0]:.1g},{wider[1]:.1g}))'",
+        )
+
+
+def _latent_at_an_edge(runs: Runs) -> Iterator[Finding]:
+    """Of each loss that is best at the largest latent size and has every unit of it in use."""
+    column = f"val/{_objective(runs)}"
+    needed = {"latent_dim", "val/active_units", column}
+    if "latent_dim" not in runs.searched or not needed <= set(runs.trials):
+        return
+    found: list[Finding] = []
+    for loss, rows in _by_loss(runs.trials):
+        best = _best(rows, column)
+        sizes = pd.to_numeric(rows["latent_dim"], errors="coerce").dropna()
+        if best is None or sizes.nunique() < 2:
+            continue
+        size, active = int(best["latent_dim"]), best["val/active_units"]
+        if size < sizes.max() or not active >= size:
+            continue
+        found.append(
+            Finding(
+                LATENT_EDGE,
+                f"the best latent size{loss} {_LARGEST}",
+                (str(best["trial"]),),
+                f"latent_dim={size}, {active:.0f} units active, {column} {best[column]:.4g}",
+                f"latent_dim={size},{2 * size},{4 * size}",
+            )
+        )
+    if len(found) <= _MOST_ALIKE:
+        yield from found
+        return
+    trials = tuple(trial for one in found for trial in one.trials)
+    what = f"the best latent size of {len(found)} losses {_LARGEST}"
+    yield replace(found[0], what=what, trials=trials)
+
+
+def _by_loss(trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The trials of each loss, with what to call it in a sentence."""
+    if "loss.name" not in trials or trials["loss.name"].nunique() < 2:
+        yield "", trials
+        return
+    for name, rows in trials.groupby("loss.name"):
+        yield f" of loss={name}", rows
+
+
+def _best(rows: pd.DataFrame, column: str) -> pd.Series | None:
+    scored = rows[(rows["status"] == "completed") & rows[column].notna()]
+    if scored.empty:
+        return None
+    up = METRICS[column.removeprefix("val/")].direction == "maximize"
+    values = pd.to_numeric(scored[column])
+    return scored.loc[values.idxmax() if up else values.idxmin()]
+
+
+def _objective(runs: Runs) -> str:
+    return runs.objectives[0] if runs.objectives else "psnr"
+
+
+def _names(rows: Sequence[Mapping[Any, Any]]) -> tuple[str, ...]:
+    return tuple(str(row["trial"]) for row in rows)
+
+
+def _count(some: int, of: int) -> str:
+    return f"{some} of {of} trial{'' if of == 1 else 's'}"
+
+
+def _settings(row: Mapping[Any, Any]) -> str:
+    text = row.get("configuration")
+    return f" ({text})" if _is_known(text) and text else ""
+
+
+def _first_line(reason: Any) -> str:
+    lines = str(reason).strip().splitlines() if _is_known(reason) else []
+    return lines[0] if lines else "for no known reason"
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and value is not pd.NA and value == value

@@ -1,0 +1,36 @@
+"""Figures: each a function that returns a plotly figure, all in one style (`style`).
+
+Points of trials carry the trial's name as `customdata[0]`, so that a page can show more of a
+trial than the text that appears on hovering.
+"""
+
+from analysis.figures.learning import learning_curves, pruning
+from analysis.figures.matrices import home_advantage, latent_factors
+from analysis.figures.metrics import metric_by_loss, pareto_front
+from analysis.figures.pictures import (
+    interpolation,
+    nearest_training_images,
+    reconstructions,
+    samples,
+    traversals,
+)
+from analysis.figures.rate import rate_distortion
+from analysis.figures.search import importance, parallel_coordinates, slices
+
+__all__ = [
+    "home_advantage",
+    "importance",
+    "interpolation",
+    "latent_factors",
+    "learning_curves",
+    "metric_by_loss",
+    "nearest_training_images",
+    "parallel_coordinates",
+    "pareto_front",
+    "pruning",
+    "rate_distortion",
+    "reconstructions",
+    "samples",
+    "slices",
+    "traversals",
+]

@@ -1,0 +1,159 @@
+"""From the table of trials to what figures draw: columns of metrics, groups, texts to hover."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.style import escape
+from analysis.labels import title
+from analysis.runs import Runs
+from experiments.metrics import METRICS
+
+ABSENT = "-"
+_SHOWN = 12  # parameters in a text to hover
+_EVERYDAY = ("loss.name", "loss.scale", "latent_dim", "lr", "beta")
+
+
+def column_of(table: pd.DataFrame, metric: str) -> str | None:
+    """The column that holds a metric: of that name, else of the validation split.
+
+    Returns:
+        None if the table has no such column, but could.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    for column in (metric, f"val/{metric}"):
+        if column in table.columns:
+            return column
+    if base_name(metric) in METRICS or table.empty:
+        return None
+    choices = sorted({base_name(c) for c in table.columns if c.startswith(("val/", "test/"))})
+    raise ValueError(
+        f"a metric must be one of {', '.join(choices or METRICS)} or a column of the trials, "
+        f"but got {metric!r}"
+    )
+
+
+def base_name(metric: str) -> str:
+    """«psnr» of «val/psnr» and «test/psnr»."""
+    return metric.removeprefix("val/").removeprefix("test/")
+
+
+def maximized(metric: str) -> bool:
+    """Whether more of a metric is better; less is, of times."""
+    found = METRICS.get(base_name(metric))
+    return found is not None and found.direction == "maximize"
+
+
+def words(metric: str) -> str:
+    """How people write a metric: «PSNR», «active units»."""
+    return escape(title(base_name(metric)))
+
+
+def axis_title(metric: str) -> str:
+    """«PSNR (dB), more is better»."""
+    found = METRICS.get(base_name(metric))
+    unit = f" ({found.unit})" if found is not None and found.unit else ""
+    if found is None or base_name(metric) == "kl":  # the KL is a price and no merit
+        return f"{words(metric)}{unit}"
+    return f"{words(metric)}{unit}, {'more' if maximized(metric) else 'less'} is better"
+
+
+def grouped(table: pd.DataFrame, by: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The rows of each group, such as «ssim» or «ssim, mean», in the order of first appearance.
+
+    Raises:
+        ValueError: a column that is grouped by is missing.
+    """
+    missing = [name for name in by if name not in table.columns]
+    if table.empty:
+        return {}
+    if missing or not by:
+        raise ValueError(
+            f"groups must be made by columns of the trials, but got {', '.join(missing) or 'none'}"
+        )
+    labels = table[list(by)].map(shown).agg(", ".join, axis=1)
+    return {str(name): rows for name, rows in table.groupby(labels, sort=False)}
+
+
+def shown(value: Any) -> str:
+    """A value as a person writes it: 0.001, not 0.0010000000000000002; a dash for none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ABSENT
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral | bool):
+        return f"{float(value):.4g}"
+    return str(value)
+
+
+def parameters(runs: Runs) -> list[str]:
+    """What distinguishes trials: what was searched, else what varies of the everyday knobs."""
+    columns = runs.trials.columns
+    found = [name for name in runs.searched if name in columns]
+    if found or runs.trials.empty:
+        return found
+    return [n for n in _EVERYDAY if n in columns and runs.trials[n].map(shown).nunique() > 1]
+
+
+def hover_texts(runs: Runs, table: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """For each row of `table`: the trial, its parameters and its values, escaped.
+
+    Args:
+        runs: of which `table` is a part.
+        table: rows of `runs.trials`.
+        metrics: columns to show.
+    """
+    names = parameters(runs)[:_SHOWN] or [n for n in _EVERYDAY if n in table.columns]
+    names += ["seed"] if "seed" in table.columns and "seed" not in names else []
+    texts = []
+    for _, row in table.iterrows():
+        lines = [f"<b>{escape(row['trial'])}</b>, {escape(row.get('status', ''))}"]
+        lines += [f"{escape(n)} {escape(_cut(shown(row[n])))}" for n in names]
+        lines += [f"{words(m)} {escape(shown(row[m]))}" for m in metrics]
+        texts.append("<br>".join(lines))
+    return texts
+
+
+def identities(table: pd.DataFrame) -> list[list[str]]:
+    """`customdata` of points: the trial of each, so that a page can show more of it."""
+    return [[str(trial)] for trial in table["trial"]]
+
+
+def finite(values: pd.Series) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The values as floats, NaN where they are missing or infinite."""
+    floats = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.where(np.isfinite(floats), floats, np.nan)
+
+
+def is_number(values: pd.Series) -> bool:
+    """Whether all present values are numbers, and there is one."""
+    present = values.dropna()
+    return len(present) > 0 and all(
+        isinstance(v, numbers.Real) and not isinstance(v, bool) for v in present
+    )
+
+
+def is_logarithmic(values: pd.Series) -> bool:
+    """Whether numbers are better seen by their ratio: all above 0 and over 8 times apart."""
+    if not is_number(values):
+        return False
+    floats = finite(values)
+    floats = floats[~np.isnan(floats)]
+    return bool(len(floats) and floats.min() > 0 and floats.max() / floats.min() > 8)
+
+
+def log_ticks(low: float, high: float) -> dict[float, str]:
+    """Places 1 and 3 of each decade between two numbers above 0, and what to write there."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [m * 10.0**exponent for exponent in exponents for m in (1, 3)]
+    return {t: shown(t) for t in ticks if low * 0.99 <= t <= high * 1.01}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -1,0 +1,131 @@
+"""A trial as one source knows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.runs import Broken
+
+Row = dict[str, Any]
+"""Values by column."""
+
+FINGERPRINT = "data.fingerprint"
+"""The column that says which images a trial saw; its config says only where they lay."""
+SEARCH, CONFIRM = "search", "confirm"
+"""Phases of a sweep."""
+
+
+@dataclass
+class Found:
+    """A trial.
+
+    Attributes:
+        origin: the sweep's directory, the study or the W&B project that it was found in.
+        sweep: name of its sweep; None for a single run.
+        number: within the sweep: the name of the trial's directory; None if it has none.
+        label: the value of `trial` if there is no number.
+        config: flat, with its images' fingerprint.
+        row: other columns of `Runs.trials`, without those that follow from the attributes above.
+        history: rows of `Runs.history`, without `trial`.
+        run: id of its W&B run.
+    """
+
+    origin: str
+    sweep: str | None
+    number: int | None
+    label: str
+    config: Row
+    row: Row
+    history: Sequence[Row] = ()
+    run: str | None = None
+
+
+@dataclass
+class Findings:
+    """What a source holds.
+
+    Attributes:
+        trials: those that could be read.
+        broken: what could not.
+        searched: columns that a sweep searched over, by its name, where the source says so.
+    """
+
+    trials: list[Found] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    searched: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def add(self, other: Findings) -> None:
+        """Take over what another source holds."""
+        self.trials += other.trials
+        self.broken += other.broken
+        self.searched |= other.searched
+
+
+def config_of(result: Mapping[str, Any]) -> Row:
+    """The flat config in the content of a result.json, and the fingerprint of its images.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    config = {key: column_value(value) for key, value in _mapping(result, "parameters").items()}
+    fingerprint = _mapping(result, "data").get("fingerprint")
+    return config if fingerprint is None else config | {FINGERPRINT: str(fingerprint)}
+
+
+def row_of(result: Mapping[str, Any]) -> Row:
+    """The other columns that the content of a result.json fills.
+
+    Args:
+        result: as `experiments.record` writes it; a study's summary has the same keys.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    row: Row = {}
+    metrics = _mapping(result, "metrics")
+    for split in metrics:
+        row |= {f"{split}/{name}": value for name, value in _numbers(metrics, split).items()}
+    timings = _numbers(result, "timings")
+    fit, epochs = timings.get("fit_seconds"), result.get("epochs")
+    return row | {
+        "status": result.get("status"),
+        "reason": result.get("reason"),
+        "seed": result.get("seed"),
+        "epochs": epochs,
+        "steps": result.get("steps"),
+        "seconds/total": timings.get("total_seconds"),
+        "seconds/fit": fit,
+        "seconds/epoch": fit / epochs if fit and epochs else None,
+        "images_per_second": timings.get("images_per_second"),
+        "wandb": _mapping(result, "wandb").get("url") or None,
+    }
+
+
+def run_id(result: Mapping[str, Any]) -> str | None:
+    """Of the W&B run that a result.json names."""
+    return _mapping(result, "wandb").get("id") or None
+
+
+def column_value(value: Any) -> Any:
+    """A value of a config as a column can hold and compare it."""
+    if isinstance(value, list):
+        return tuple(column_value(item) for item in value)
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def _mapping(result: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = result.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"its {key!r} must be an object, but is {type(value).__name__}")
+    return value
+
+
+def _numbers(result: Mapping[str, Any], key: str) -> Mapping[str, float | None]:
+    values = _mapping(result, key)
+    for name, value in values.items():
+        if value is not None and not isinstance(value, int | float):
+            raise ValueError(f"{name!r} in its {key!r} must be a number, but is {value!r}")
+    return values

@@ -1,0 +1,129 @@
+"""What groups, metrics and their values are called in tables, sentences and figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.scores import DISTANCE
+from experiments.metrics import METRICS, Direction
+
+SECONDS = "seconds/epoch"
+MOST_NAMED = 8
+"""Groups that a sentence names; more are counted."""
+DESCRIPTIVE = ("kl", "active_units")
+"""Neither good nor bad as such: what a model pays for its reconstructions and how many units it
+spends it on. More of either is only better if it buys something, which the other metrics tell."""
+
+_TITLES = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
+    "l1": "L1",
+    "mse": "MSE",
+    "kl": "KL",
+    "active_units": "active units",
+    "sliced_wasserstein": "sliced Wasserstein",
+    "fid": "FID",
+    "kid": "KID",
+    SECONDS: "seconds per epoch",
+}
+_WORDS = {"latent_dim": "latent"}
+_PLAIN = (".name", ".scale", ".target")  # columns whose values speak for themselves
+
+
+def is_quality(metric: str) -> bool:
+    """Whether a metric says how good a model is, and so counts for the mean rank.
+
+    Not what is `DESCRIPTIVE`, nor seconds per epoch, which are a cost.
+    """
+    return metric not in (*DESCRIPTIVE, SECONDS)
+
+
+def better(metric: str) -> Direction:
+    """Which way a metric, a loss's distance or the seconds per epoch are better.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    if metric == SECONDS or metric.startswith(DISTANCE):
+        return "minimize"
+    if metric not in METRICS:
+        choices = ", ".join([*METRICS, SECONDS, f"{DISTANCE}<loss>"])
+        raise ValueError(f"a metric must be one of {choices}, but got {metric!r}")
+    return METRICS[metric].direction
+
+
+def title(metric: str) -> str:
+    """A metric in words: MS-SSIM for ms_ssim."""
+    if metric.startswith(DISTANCE):
+        return f"{metric.removeprefix(DISTANCE)} loss"
+    return _TITLES.get(metric, metric.replace("_", " "))
+
+
+def unit(metric: str) -> str:
+    """Of a metric, such as dB; empty where there is none."""
+    if metric == SECONDS:
+        return "s"
+    return METRICS[metric].unit if metric in METRICS else ""
+
+
+def group_label(values: Mapping[str, Any]) -> str:
+    """Of the trials that share these values of columns: «ssim, mean» or «ssim, latent 64»."""
+    return ", ".join(_said(column, value) for column, value in values.items())
+
+
+def parameters(values: Mapping[str, Any]) -> str:
+    """Of a configuration, for a sentence: «latent 64, lr 0.0003»."""
+    return ", ".join(_said(column, value) for column, value in values.items())
+
+
+def quantity(metric: str, value: float) -> str:
+    """A value with its unit and 4 digits."""
+    return _with_unit(f"{value:.4g}", metric)
+
+
+def estimate(metric: str, value: float, low: float, high: float, level: float = 0.95) -> str:
+    """A value and its interval, as exactly as the interval allows: 19.5 dB, 95% interval ...
+
+    Without an interval only the value.
+    """
+    half = (high - low) / 2
+    if not math.isfinite(half):
+        return quantity(metric, value)
+    decimals = _decimals(half, value)
+    mean, lower, upper = (f"{number:z.{decimals}f}" for number in (value, low, high))
+    return f"{_with_unit(mean, metric)}, {100 * level:g}% interval {lower} to {upper}"
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """Names in a sentence: a, b and c; with semicolons where a name has a comma."""
+    if len(names) < 2:
+        return "".join(names)
+    between = "; " if any(", " in name for name in names) else ", "
+    return f"{between.join(names[:-1])} {last} {names[-1]}"
+
+
+def _decimals(half: float, value: float) -> int:
+    """Digits after the point at which an interval of that half width begins to show."""
+    shown = half if half > 0 else abs(value) / 100
+    return min(max(0, -math.floor(math.log10(shown))), 8) if shown > 0 else 0
+
+
+def _with_unit(text: str, metric: str) -> str:
+    return f"{text} {unit(metric)}".rstrip()
+
+
+def _said(column: str, value: Any) -> str:
+    missing = value is None or value is pd.NA or value != value
+    if column.endswith(_PLAIN):
+        return "none" if missing else str(value)
+    word = _WORDS.get(column, column)
+    if missing:
+        return f"no {word}"
+    if isinstance(value, float):
+        return f"{word} {value:.4g}"
+    return f"{word} {value}"

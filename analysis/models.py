@@ -1,0 +1,168 @@
+"""The network that a trial trained, and the images that it trained and did not train on."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import models
+from analysis.found import FINGERPRINT
+from experiments import data
+from experiments.data import ImageSet, Splits
+from experiments.errors import UserError
+from experiments.parts import load
+from experiments.record import read_config, read_result
+from experiments.scoring import load_weights
+from experiments.training import CHECKPOINT
+
+if TYPE_CHECKING:
+    from models.network import Network
+
+Trial = Mapping[str, Any] | str | PathLike[str]
+"""A row of `Runs.trials`, or the directory of a record."""
+
+SPLITS = ("val", "test")
+
+_KEPT = 2  # sets of images in memory at once; they are memory-mapped
+
+
+def load_network(trial: Trial) -> Network:
+    """The network with its best weights, in evaluation mode, on the CPU. No code is run.
+
+    Raises:
+        UserError: there is no checkpoint on this machine, or it is not vaesweep's.
+    """
+    path = checkpoint(trial)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        described = content["vaesweep"]
+        options = dict(described["model"])
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"a checkpoint must be one that vaesweep wrote, but {path} cannot be read: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    if described.get("schema") != models.CHECKPOINT_SCHEMA:
+        raise UserError(
+            f"a checkpoint must have schema {models.CHECKPOINT_SCHEMA}, but {path} has "
+            f"{described.get('schema')!r}; use the version of vaesweep that wrote it"
+        )
+    try:
+        network = models.create(
+            options.pop("name"),
+            image_shape=tuple(described["image_shape"]),
+            latent_dim=described["latent_dim"],
+            **options,
+        )
+        load_weights(network, path)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"a checkpoint must fit the network that it describes, but {path} does not: {error}"
+        ) from error
+    return network.eval()
+
+
+def checkpoint(trial: Trial) -> Path:
+    """The file of a trial's best weights.
+
+    Raises:
+        UserError: there is none on this machine.
+    """
+    path = directory_of(trial) / CHECKPOINT
+    if not path.is_file():
+        raise UserError(f"a trial's checkpoint must be in its record, but there is no {path}")
+    return path
+
+
+def directory_of(trial: Trial) -> Path:
+    """Of a trial's record.
+
+    Raises:
+        UserError: it is not on this machine.
+    """
+    directory = trial if isinstance(trial, str | PathLike) else trial.get("directory")
+    if not isinstance(directory, str | PathLike) or not Path(directory).is_dir():
+        name = trial if isinstance(trial, str | PathLike) else trial.get("trial")
+        raise UserError(
+            f"a trial's record must be on this machine, but that of {name} is not; "
+            "load the directory of its sweep"
+        )
+    return Path(directory)
+
+
+def held_out(trial: Trial, split: str = "test") -> Tensor:
+    """The images (N, C, H, W), uint8, of a split that the trial did not train on.
+
+    Raises:
+        UserError: the images cannot be had, or are not those that the trial saw.
+        ValueError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"`split` must be one of {', '.join(SPLITS)}, but got {split!r}")
+    return _of_split(trial, split)
+
+
+def train_images(trial: Trial) -> Tensor:
+    """The images (N, C, H, W), uint8, that the trial trained on, without augmentation.
+
+    Raises:
+        UserError: the images cannot be had, or are not those that the trial saw.
+    """
+    return _of_split(trial, "train")
+
+
+def splits_of(trial: Trial) -> tuple[ImageSet, Splits]:
+    """All images of a trial and how it split them.
+
+    Raises:
+        UserError: the images cannot be had, or are not those that the trial saw.
+    """
+    directory = directory_of(trial)
+    config = read_config(directory)
+    images = _images(_fingerprint(trial, directory), directory)
+    settings = config["data"]
+    return images, data.split(
+        images.digests,
+        val_fraction=settings["val_fraction"],
+        test_fraction=settings["test_fraction"],
+        seed=settings["split_seed"],
+    )
+
+
+def _of_split(trial: Trial, name: str) -> Tensor:
+    images, splits = splits_of(trial)
+    return torch.from_numpy(np.ascontiguousarray(images.images[getattr(splits, name)]))
+
+
+def _fingerprint(trial: Trial, directory: Path) -> str:
+    known = None if isinstance(trial, str | PathLike) else trial.get(FINGERPRINT)
+    if isinstance(known, str):
+        return known
+    return str(read_result(directory).get("data", {}).get("fingerprint"))
+
+
+_loaded: dict[str, ImageSet] = {}
+
+
+def _images(fingerprint: str, directory: Path) -> ImageSet:
+    """The images of that fingerprint, which many trials share, loaded once."""
+    if fingerprint not in _loaded:
+        config = read_config(directory)
+        images = load(config | {"trainer": config["trainer"] | {"progress": False}})
+        if images.fingerprint != fingerprint:
+            raise UserError(
+                "a trial's images must be those that it was trained on, but those in "
+                f"{images.source} are others than those of {directory}: their fingerprint is "
+                f"{images.fingerprint}, and was {fingerprint}"
+            )
+        while len(_loaded) >= _KEPT:
+            _loaded.pop(next(iter(_loaded)))
+        _loaded[fingerprint] = images
+    return _loaded[fingerprint]

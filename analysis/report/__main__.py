@@ -1,0 +1,68 @@
+"""Write a report: `python -m analysis.report outputs/vae/sweep`.
+
+Exits with 0; with 1 if there is no report, or if there is one that has no answer because no trial
+was completed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from experiments.terminal import errors_for_people
+
+_SOURCES = """\
+a sweep's or a trial's directory, a folder of sweeps, a study (sqlite:///study.db#name,
+postgresql://...#name, journal:///file.log#name) or W&B runs (wandb://entity/project)"""
+
+
+def main() -> None:
+    """The command."""
+    arguments = _parser().parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("analysis").setLevel(logging.INFO)
+    with errors_for_people():
+        from analysis.load import load
+        from analysis.report.writing import default_path, write
+
+        out = arguments.out or default_path(arguments.source, arguments.format)
+        runs = load(*arguments.source)
+        write(
+            runs,
+            out,
+            form=arguments.format,
+            sources=arguments.source,
+            figures=arguments.figures,
+        )
+    sys.stdout.write(f"{out}\n")
+    sys.exit(0 if (runs.trials["status"] == "completed").any() else 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
+    parser.add_argument("source", nargs="+", help=_SOURCES)
+    parser.add_argument(
+        "--format",
+        choices=("html", "md", "csv"),
+        default="html",
+        help="one HTML file; Markdown; or the table of all trials",
+    )
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        metavar="FOLDER",
+        help="of Markdown: draw its figures (SVG) into this folder; needs Chrome or Chromium",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the file; by default report.FORMAT in the source's directory, or here if there are "
+        "several sources or the source is no directory",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

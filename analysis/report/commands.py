@@ -1,0 +1,74 @@
+"""The commands that train a trial again, continue a sweep and write a report again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.commands import go_on
+from analysis.report.trials import ranked
+from analysis.runs import Runs
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command is for, and the command."""
+
+    purpose: str
+    text: str
+
+
+def commands(runs: Runs, sources: Sequence[str]) -> list[Command]:
+    """What a reader may want to run next, in the directory from which the report was made.
+
+    Args:
+        runs: of the report.
+        sources: as they were given.
+    """
+    found = []
+    best = best_record(runs)
+    if best is not None:
+        text = f"python -m experiments.rerun {_path(best)}"
+        found.append(Command("train the best trial again and compare, bit for bit", text))
+    for directory in sweep_directories(runs):
+        command = go_on(directory)
+        if command is not None:
+            found.append(Command(f"continue the sweep {_name(directory)}", command))
+    again = " ".join(_path(Path(s)) if Path(s).exists() else shlex.quote(s) for s in sources)
+    if again:
+        found.append(Command("write this report again", f"python -m analysis.report {again}"))
+    return found
+
+
+def best_record(runs: Runs) -> Path | None:
+    """The directory of the best completed trial of which there is one here."""
+    for _, row in ranked(runs).iterrows():
+        directory = row.get("directory")
+        if row["status"] == "completed" and isinstance(directory, str) and Path(directory).is_dir():
+            return Path(directory)
+    return None
+
+
+def sweep_directories(runs: Runs) -> list[Path]:
+    """Those whose records are here, in the order of their trials."""
+    if "directory" not in runs.trials:
+        return []
+    directories = runs.trials["directory"].dropna()
+    parents = dict.fromkeys(Path(directory).parent for directory in directories)
+    return [parent for parent in parents if (parent / "multirun.yaml").is_file()]
+
+
+def _name(directory: Path) -> str:
+    """«cats» of outputs/cats/sweep."""
+    return directory.parent.name if directory.name == "sweep" else directory.name
+
+
+def _path(path: Path) -> str:
+    """Relative to the working directory if it lies there, as a shell reads it."""
+    absolute = path.absolute()
+    if absolute.is_relative_to(Path.cwd()):
+        absolute = Path(os.path.relpath(absolute))
+    return shlex.quote(str(absolute))

@@ -1,0 +1,95 @@
+"""What there is to say of a sweep, whatever the format that says it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from analysis.report.commands import Command
+from analysis.report.tables import Table
+from analysis.runs import Broken
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from analysis.diagnosis import Finding
+
+STATUSES = ("completed", "pruned", "failed", "running", "interrupted", "waiting")
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A table for those who want to know more."""
+
+    id: str
+    title: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure.
+
+    Attributes:
+        title: what it shows, in a few words; unique in the report.
+        caption: what one reads from it.
+        figure: plotly's.
+        wide: whether it wants the page's whole width.
+    """
+
+    title: str
+    caption: str
+    figure: go.Figure
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A part of the report: sentences, a table and figures, each of which may be missing."""
+
+    id: str
+    title: str
+    sentences: Sequence[str] = ()
+    table: Table | None = None
+    plots: Sequence[Plot] = ()
+
+
+@dataclass(frozen=True)
+class Content:
+    """A whole report, in the order in which it is read.
+
+    Attributes:
+        title: the names of the sweeps.
+        subtitle: how many trials there are, and of when the report is.
+        verdict: sentences, the most important first; at least one.
+        facts: names and values that say what the verdict rests on.
+        estimates: what each group reached, or None if there is nothing to compare.
+        details: further tables of the comparison.
+        findings: what went wrong in training, and the remedy.
+        notes: how the comparison was made, and what it cannot say.
+        chapters: the rest of the analysis.
+        trials: all of them.
+        statuses: how many trials have each status.
+        broken: what could not be read.
+        commands: what to run next.
+        pictured: names and directories of trials whose pictures the page may show, the most
+            important first.
+        made: by what, when.
+    """
+
+    title: str
+    subtitle: str
+    verdict: Sequence[str]
+    trials: Table
+    made: str
+    facts: Sequence[tuple[str, str]] = ()
+    estimates: Table | None = None
+    details: Sequence[Detail] = ()
+    findings: Sequence[Finding] = ()
+    notes: Sequence[str] = ()
+    chapters: Sequence[Chapter] = ()
+    statuses: Sequence[tuple[str, int]] = ()
+    broken: Sequence[Broken] = ()
+    commands: Sequence[Command] = ()
+    pictured: Sequence[tuple[str, str | None]] = field(default=(), repr=False)

@@ -1,0 +1,188 @@
+"""Trials from an Optuna study alone: what workers leave there is enough without their records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from analysis.found import (
+    CONFIRM,
+    SEARCH,
+    Findings,
+    Found,
+    Row,
+    column_value,
+    config_of,
+    row_of,
+    run_id,
+)
+from analysis.runs import Broken
+from analysis.sources.trials import trials_of
+from experiments.errors import UserError
+from experiments.metrics import METRICS
+from experiments.record import RESULT
+from sweeps import attributes
+from sweeps.study import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+_GROUPS = ("loss", "model", "data", "logger")
+"""Config groups, which a search names without `.name`."""
+_STATUSES = {"COMPLETE": "completed", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
+
+
+def read(study: Study, source: str) -> Findings:
+    """The trials of a study that count: not those whose work another one does.
+
+    A trial whose worker died has the number of the first trial that it continues, as its record
+    has; a trial that was ended as the copy of another is left out.
+
+    Args:
+        study: of a sweep.
+        source: how to name it, without passwords.
+
+    Raises:
+        UserError: it is not vaesweep's, or another version's.
+    """
+    description = _description(study, source)
+    frozen = attributes.counted(trials_of(study))
+    frozen = [trial for trial in frozen if attributes.SAME_AS not in trial.user_attrs]
+    name = _sweep_name(study, frozen)
+    findings = Findings(searched=_searched(description, name))
+    for trial in frozen:
+        try:
+            findings.trials.append(_found(trial, name, source, description))
+        except ValueError as error:
+            findings.broken.append(Broken(f"{source}, trial {trial.number}", str(error)))
+    return findings
+
+
+def _description(study: Study, source: str) -> Mapping[str, Any]:
+    stored = study.user_attrs.get(attributes.STUDY)
+    if not isinstance(stored, dict):
+        raise UserError(f"a study must be that of a vaesweep sweep, but {source} is not")
+    if stored.get("schema") != SCHEMA_VERSION:
+        raise UserError(
+            f"a study must have schema {SCHEMA_VERSION}, but {source} has "
+            f"{stored.get('schema')!r}; use the version of vaesweep that made it"
+        )
+    return stored
+
+
+def _sweep_name(study: Study, trials: Sequence[FrozenTrial]) -> str:
+    """The `name` of the config, by which the records go; a study may have another."""
+    summaries = (trial.user_attrs.get(attributes.SUMMARY) or {} for trial in trials)
+    names = (summary["name"] for summary in summaries if isinstance(summary.get("name"), str))
+    return next(names, study.study_name)
+
+
+def _searched(description: Mapping[str, Any], name: str) -> dict[str, tuple[str, ...]]:
+    keys = [key.lstrip("+") for key in description["space"]]
+    if "experiments" in keys:  # whose choices may set anything
+        return {}
+    return {name: tuple(f"{key}.name" if key in _GROUPS else key for key in keys)}
+
+
+def _found(trial: FrozenTrial, sweep: str, source: str, description: Mapping[str, Any]) -> Found:
+    attrs = trial.user_attrs
+    summary = attrs.get(attributes.SUMMARY) or {}
+    number = int(trial.system_attrs.get("failed_trial", trial.number))
+    status = _status(trial, summary)
+    seed = attrs.get(attributes.SEED, summary.get("seed"))
+    config = config_of(summary) or _expected_config(trial, description["base"])
+    history = _history(trial, description["objectives"])
+    if status in ("running", "waiting", "interrupted"):
+        summary = {}  # of an earlier attempt
+    row = row_of(summary) | {
+        "source": source,
+        "phase": CONFIRM if attributes.is_confirmation(trial) else SEARCH,
+        "status": status,
+        "reason": attrs.get(attributes.REASON) if status != "completed" else None,
+        "seed": seed,
+        "epochs": summary.get("epochs") or (history[-1]["epoch"] + 1 if history else None),
+        **_places(attrs.get(attributes.DIRECTORY), summary.get("checkpoint")),
+    }
+    if status in ("completed", "pruned") and not summary.get("metrics"):
+        row |= _values(trial, description["objectives"], history)
+    return Found(
+        origin=source,
+        sweep=sweep,
+        number=number,
+        label=f"{sweep}/{number}",
+        config=config if seed is None else config | {"seed": seed},
+        row=row,
+        history=history,
+        run=run_id(summary),
+    )
+
+
+def _status(trial: FrozenTrial, summary: Mapping[str, Any]) -> str:
+    if trial.state.name in _STATUSES:
+        return _STATUSES[trial.state.name]
+    begun = attributes.DIRECTORY in trial.user_attrs and summary.get("status") != "failed"
+    return "interrupted" if begun else "waiting"
+
+
+def _expected_config(trial: FrozenTrial, base: Mapping[str, Any]) -> Row:
+    """The config of a trial that has left none yet, as far as the study tells."""
+    params = {
+        f"{key}.name" if key in _GROUPS else key: value
+        for key, value in ((key.lstrip("+"), value) for key, value in _params(trial).items())
+    }
+    if "experiments" in params:
+        del params["experiments"]
+        return params
+    chosen = {key for key in params if key.endswith(".name") and params[key] != base.get(key)}
+    others = tuple(f"{key.removesuffix('name')}" for key in chosen)
+    config = {
+        key: column_value(value)
+        for key, value in base.items()
+        if key != attributes.SEED and (key.endswith(".scale") or not key.startswith(others))
+    }
+    return config | params
+
+
+def _params(trial: FrozenTrial) -> dict[str, Any]:
+    """Also of a trial that waits, which has them fixed only."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _history(trial: FrozenTrial, objectives: Sequence[str]) -> list[Row]:
+    """What the trial has reported; the study counts epochs from 1."""
+    reports: Mapping[Any, Sequence[float | None]]
+    reports = {step: [value] for step, value in trial.intermediate_values.items()}
+    reports = reports or trial.user_attrs.get(attributes.REPORTS) or {}
+    return [
+        {
+            "epoch": int(epoch) - 1,
+            **{f"val/{name}": v for name, v in zip(objectives, values, strict=False)},
+        }
+        for epoch, values in sorted(reports.items(), key=lambda item: int(item[0]))
+    ]
+
+
+def _values(trial: FrozenTrial, objectives: Sequence[str], history: Sequence[Row]) -> Row:
+    """The objectives of a trial that has left no summary."""
+    if trial.values:
+        return {f"val/{name}": v for name, v in zip(objectives, trial.values, strict=False)}
+    first = f"val/{objectives[0]}"
+    better = max if METRICS[objectives[0]].direction == "maximize" else min
+    scored = [row for row in history if row[first] is not None]
+    if not scored:
+        return {}
+    best = better(scored, key=lambda row: float(row[first]))
+    return {key: value for key, value in best.items() if key != "epoch"}
+
+
+def _places(directory: str | None, checkpoint: str | None) -> Row:
+    """Where the record is, if it is on this machine."""
+    if directory is None or not os.path.isfile(os.path.join(directory, RESULT)):
+        return {"directory": None, "checkpoint": None}
+    path = os.path.join(directory, checkpoint) if checkpoint else None
+    return {
+        "directory": directory,
+        "checkpoint": path if path is not None and os.path.isfile(path) else None,
+    }

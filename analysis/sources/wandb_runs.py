@@ -1,0 +1,179 @@
+"""Trials from Weights & Biases, through its public API (wandb 0.31)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from analysis.found import Findings, Found, Row, column_value
+from analysis.runs import Broken
+from experiments.errors import UserError
+from experiments.record import STATUSES, flat
+
+_ADDRESS = re.compile(r"wandb://(?P<path>[^/#?]+/[^/#?]+)(/sweeps/(?P<sweep>[^/#?]+))?/?")
+_STATUSES = {
+    "finished": "completed",
+    "running": "running",
+    "failed": "failed",
+    "pending": "waiting",
+}
+_TIMEOUT = 30  # seconds a request may take
+_AT_ONCE = 8  # requests for histories
+_ROWS = 10_000  # of a history; W&B thins out longer ones
+_STEP = "trainer/global_step"
+
+
+def read(source: Any) -> Findings:
+    """The trials of a W&B project or sweep.
+
+    Args:
+        source: `wandb://<entity>/<project>`, `wandb://<entity>/<project>/sweeps/<id>`, or an
+            iterable of the API's runs, as `wandb.Api().runs(...)` returns.
+
+    Raises:
+        UserError: it is none of these, W&B cannot be reached or refuses, or there are no runs.
+    """
+    import wandb
+
+    name = source if isinstance(source, str) else f"W&B runs {getattr(source, 'project', '')}"
+    try:
+        runs = list(_runs(source) if isinstance(source, str) else _iterable(source))
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            described = list(pool.map(_described, runs))
+    except (wandb.Error, ValueError, OSError) as error:  # OSErrors of requests as well
+        raise UserError(
+            f"a W&B source must be readable, but {name} answered {type(error).__name__}: "
+            f"{error}; check the entity, the project and `wandb login`"
+        ) from error
+    if not described:
+        raise UserError(f"a W&B source must hold runs, but {name} holds none")
+    return findings_of(described, name.rstrip())
+
+
+def findings_of(runs: Iterable[Mapping[str, Any]], source: str) -> Findings:
+    """Trials from runs as plain values.
+
+    Args:
+        runs: each with `id`, `state`, `group`, `url`, `config`, `summary` and `history`, as the
+            API's objects have them.
+        source: how to name where they are from.
+    """
+    findings = Findings()
+    for run in runs:
+        try:
+            findings.trials.append(_found(run, source))
+        except ValueError as error:
+            findings.broken.append(Broken(run.get("url") or f"{source}/{run['id']}", str(error)))
+    return findings
+
+
+def _runs(address: str) -> Iterable[Any]:
+    import wandb
+
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None:
+        raise UserError(
+            "a W&B source must be wandb://ENTITY/PROJECT or wandb://ENTITY/PROJECT/sweeps/ID, "
+            f"but got {address!r}"
+        )
+    filters = {"sweep": parts["sweep"]} if parts["sweep"] else None
+    api = wandb.Api(timeout=_TIMEOUT)
+    runs: Iterable[Any] = api.runs(parts["path"], filters=filters, lazy=False)
+    return runs
+
+
+def _iterable(source: Any) -> Iterable[Any]:
+    if not isinstance(source, Iterable):
+        raise UserError(
+            "a source must be a path, an address, a study, a sweep or W&B's runs, "
+            f"but got {type(source).__name__}"
+        )
+    return source
+
+
+def _described(run: Any) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "state": run.state,
+        "group": getattr(run, "group", None),
+        "url": run.url,
+        "config": dict(run.config),
+        "summary": dict(run.summary),
+        "history": run.history(samples=_ROWS, pandas=False),
+    }
+
+
+def _found(run: Mapping[str, Any], source: str) -> Found:
+    config = {
+        key: column_value(value)
+        for key, value in flat(run["config"]).items()
+        if not key.startswith("_")
+    }
+    if "loss.name" not in config:
+        raise ValueError("its config names no loss (loss.name), so it is no run of vaesweep")
+    summary, history = run["summary"], _history(run["history"])
+    sweep = run.get("group") or config.get("name")
+    status = summary.get("status")
+    if status not in STATUSES:  # nobody has finished it
+        status = _STATUSES.get(run["state"], "interrupted")
+    epochs = history[-1]["epoch"] + 1 if history else None
+    row: Row = {
+        "source": source,
+        "status": status,
+        "reason": summary.get("reason"),
+        "seed": config.get("seed"),
+        "epochs": epochs,
+        "steps": history[-1]["step"] if history else None,
+        "seconds/total": summary.get("_runtime"),
+        "wandb": run.get("url") or None,
+        **_scores(summary, status),
+    }
+    return Found(
+        origin=source,
+        sweep=None if sweep is None else str(sweep),
+        number=None,
+        label=f"{sweep}/{run['id']}",
+        config=config,
+        row=row,
+        history=history,
+        run=run["id"],
+    )
+
+
+def _scores(summary: Mapping[str, Any], status: str) -> Row:
+    """Those of the final evaluation or, of a pruned trial, the best that was logged."""
+    final = {
+        key.removeprefix("final/"): value
+        for key, value in summary.items()
+        if key.startswith(("final/val/", "final/test/")) and isinstance(value, int | float)
+    }
+    if final or status != "pruned":
+        return final
+    best = {key: _best(value) for key, value in summary.items() if key.startswith("val/")}
+    return {key: value for key, value in best.items() if value is not None}
+
+
+def _best(value: Any) -> float | None:
+    """A summary's value: {"max": 19.5} where W&B was told which way is better."""
+    if hasattr(value, "items"):
+        value = next((v for k, v in value.items() if k in ("max", "min")), None)
+    return value if isinstance(value, int | float) else None
+
+
+def _history(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The validations, of which W&B may hold the same again after a resume."""
+    by_epoch: dict[int, Row] = {}
+    for row in rows:
+        values = {
+            key: value
+            for key, value in row.items()
+            if key.startswith("val/") and (value is None or isinstance(value, int | float))
+        }
+        if values and row.get("epoch") is not None:
+            epoch = int(row["epoch"])
+            logged = row.get(_STEP)  # that of the last step before the validation, from 0
+            step = None if logged is None else int(logged) + 1
+            by_epoch[epoch] = {"epoch": epoch, "step": step, **values}
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]

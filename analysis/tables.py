@@ -1,0 +1,127 @@
+"""From the trials that sources found to the tables that every analysis reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.configurations import descriptions, varying
+from analysis.found import FINGERPRINT, Findings, Found
+from analysis.runs import Runs
+
+_FIRST = (
+    "trial", "source", "sweep", "number", "phase", "status", "reason", "seed", "configuration",
+)  # fmt: skip
+_LAST = (
+    "epochs", "steps", "seconds/total", "seconds/fit", "seconds/epoch", "images_per_second",
+    "directory", "checkpoint", "wandb",
+)  # fmt: skip
+_TYPES = {
+    **dict.fromkeys(("number", "seed", "epochs", "steps"), "Int64"),
+    **{name: "float64" for name in _LAST if name.startswith(("seconds", "images"))},
+}
+_HISTORY = ("trial", "epoch", "step")
+
+
+def runs_of(findings: Findings) -> Runs:
+    """The tables of what was found, each trial once."""
+    found = _ordered(findings.trials)
+    names = _names(found)
+    return Runs(
+        trials=_trials(names, found),
+        history=_history(names, found),
+        broken=findings.broken,
+        objectives=_objectives(found),
+        searched=_searched(findings),
+    )
+
+
+def _ordered(found: Iterable[Found]) -> list[Found]:
+    """By sweep, in the order found, and number."""
+    found = list(found)
+    places = {sweep: i for i, sweep in enumerate(dict.fromkeys(trial.sweep for trial in found))}
+    return sorted(found, key=lambda trial: (places[trial.sweep], trial.number or 0))
+
+
+def _names(found: Iterable[Found]) -> list[str]:
+    taken: dict[str, int] = {}
+    names = []
+    for trial in found:
+        name = trial.label if trial.number is None else f"{trial.sweep}/{trial.number}"
+        taken[name] = taken.get(name, 0) + 1
+        names.append(name if taken[name] == 1 else f"{name} ({taken[name]})")
+    return names
+
+
+def _trials(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
+    texts = descriptions([trial.config for trial in found])
+    rows = [
+        {
+            **trial.config,
+            **trial.row,
+            "trial": name,
+            "sweep": trial.sweep,
+            "number": trial.number,
+            "configuration": text,
+        }
+        for name, trial, text in zip(names, found, texts, strict=True)
+    ]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    between = sorted(
+        (key for key in keys if key not in _FIRST + _LAST),
+        key=lambda key: ("/" in key, key.startswith("test/")),
+    )
+    columns = [*_FIRST, *between, *_LAST]
+    table = pd.DataFrame.from_records(
+        [[row.get(c) for c in columns] for row in rows], columns=columns
+    )
+    return table.astype(_TYPES)
+
+
+def _history(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
+    # Rows with the same keys become one array, which is several times faster than row by row.
+    alike: dict[tuple[str, ...], tuple[list[int], list[list[float | None]]]] = {}
+    for index, trial in enumerate(found):
+        for row in trial.history:
+            indices, values = alike.setdefault(tuple(row), ([], []))
+            indices.append(index)
+            values.append(list(row.values()))
+    parts = [
+        pd.DataFrame(np.array(values, dtype=np.float64), columns=list(keys), index=indices)
+        for keys, (indices, values) in alike.items()
+    ]
+    history = pd.concat(parts) if parts else pd.DataFrame(index=np.array([], dtype=np.int64))
+    history = history.sort_index(kind="stable")
+    history.insert(0, "trial", np.array(names, dtype=object)[history.index])
+    columns = [*_HISTORY, *(column for column in history if column not in _HISTORY)]
+    history = history.reindex(columns=columns).reset_index(drop=True)
+    return history.astype({"epoch": "Int64", "step": "Int64"})
+
+
+def _objectives(found: Sequence[Found]) -> tuple[str, ...]:
+    named = {trial.config["objective"] for trial in found if "objective" in trial.config}
+    if len(named) != 1:
+        return ()
+    (objective,) = named
+    return objective if isinstance(objective, tuple) else (objective,)
+
+
+def _searched(findings: Findings) -> tuple[str, ...]:
+    """As the source says or, where it does not, what varies within each sweep."""
+    sweeps: dict[str | None, list[Found]] = {}
+    for trial in findings.trials:
+        sweeps.setdefault(trial.sweep, []).append(trial)
+    if len(sweeps) > 1:
+        sweeps.pop(None, None)  # single runs, beside sweeps
+    searched: dict[str, None] = {}
+    for sweep, trials in sweeps.items():
+        said = findings.searched.get(sweep or "")
+        configs = [trial.config for trial in trials]
+        known = {key for config in configs for key in config}
+        searched |= dict.fromkeys(
+            varying(configs) if said is None else (key for key in said if key in known)
+        )
+    searched.pop(FINGERPRINT, None)
+    return tuple(searched)
