@@ -1,0 +1,166 @@
+"""The routes of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Annotated, Any, Literal
+
+import torch
+from fastapi import APIRouter, File, HTTPException, Query, Response, UploadFile
+from torch import Tensor
+
+from experiments.pictures import grid, reconstruction_grid
+from serving import latents
+from serving.about import describe
+from serving.encoding import animation, base64_png, png
+from serving.engine import Engine
+from serving.messages import (
+    DecodeRequest,
+    Encoded,
+    Generated,
+    GenerateRequest,
+    Images,
+    ModelInfo,
+    Problem,
+    Reconstructions,
+)
+from serving.settings import Settings
+
+Format = Annotated[Literal["png", "json"], Query(description="of the answer")]
+Motion = Annotated[Literal["png", "gif", "webp", "json"], Query(description="of the answer")]
+Photos = Annotated[
+    list[UploadFile], File(min_length=1, description="JPEG, PNG, WebP, BMP, GIF or TIFF")
+]
+Photo = Annotated[UploadFile, File(description="JPEG, PNG, WebP, BMP, GIF or TIFF")]
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": why}
+    for status, why in {
+        400: "the body cannot be read",
+        401: "a bearer token is needed",
+        408: "the request came too slowly",
+        413: "the body is too large",
+        415: "a photo is no image that can be used",
+        422: "a value is missing, unknown or out of range",
+        429: "too many requests are waiting; see Retry-After",
+        504: "the answer took too long",
+    }.items()
+}
+
+
+def _pictures(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {f"image/{kind}": {} for kind in kinds}}}
+
+
+def build(engine: Engine, settings: Settings) -> APIRouter:
+    """The routes under /v1, in front of `engine`."""
+    router = APIRouter(prefix="/v1", responses=PROBLEMS)
+    info = describe(engine.model, settings)
+    units = engine.model.network.latent_dim
+
+    @router.get("/model")
+    async def model() -> ModelInfo:
+        """What is served: architecture, data, loss, scores and this service's limits."""
+        return info
+
+    @router.post("/generate", response_model=Generated, responses=_pictures("png"))
+    async def generate(body: GenerateRequest, format: Format = "png") -> Response:  # noqa: A002
+        """New images from the prior; a PNG is a square grid, with the seed in the header X-Seed."""
+        _bound("count", body.count, settings.max_images)
+        _bound("temperature", body.temperature, settings.max_temperature)
+        seed = secrets.randbelow(2**31) if body.seed is None else body.seed
+        z = latents.draw(body.count, units, seed=seed, temperature=body.temperature)
+        images = await engine.decode(z)
+        if format == "png":
+            columns = max(1, round(body.count**0.5))
+            return await _png(lambda: grid(images, columns=columns), {"X-Seed": str(seed)})
+        return await _json(
+            lambda: Generated(
+                images=_encoded(images),
+                latents=z.tolist(),
+                seed=seed,
+                temperature=body.temperature,
+            )
+        )
+
+    @router.post("/decode", response_model=Images, responses=_pictures("png"))
+    async def decode(body: DecodeRequest, format: Format = "png") -> Response:  # noqa: A002
+        """The images of given latents."""
+        _bound("latents", len(body.latents), settings.max_images)
+        wrong = [len(point) for point in body.latents if len(point) != units]
+        if wrong:
+            raise HTTPException(422, f"each latent must have {units} values, but got {wrong[0]}")
+        images = await engine.decode(torch.tensor(body.latents, dtype=torch.float32))
+        if format == "png":
+            return await _png(lambda: grid(images))
+        return await _json(lambda: Images(images=_encoded(images), latents=body.latents))
+
+    @router.post("/encode")
+    async def encode(photos: Photos) -> Encoded:
+        """The posterior of each photo."""
+        _, mean, log_variance = await engine.encode(await _read(photos, settings))
+        return Encoded(mean=mean.tolist(), log_variance=log_variance.tolist())
+
+    @router.post("/reconstruct", response_model=Reconstructions, responses=_pictures("png"))
+    async def reconstruct(photos: Photos, format: Format = "png") -> Response:  # noqa: A002
+        """Photos and their reconstructions; JSON adds the metrics of each."""
+        found = await engine.reconstruct(await _read(photos, settings))
+        if format == "png":
+            return await _png(lambda: reconstruction_grid(found.x, found.x_hat))
+        return await _json(
+            lambda: Reconstructions(
+                photos=_encoded(found.x),
+                images=_encoded(found.x_hat),
+                latents=found.mean.tolist(),
+                metrics=found.metrics,
+            )
+        )
+
+    @router.post("/interpolate", response_model=Images, responses=_pictures("png", "gif", "webp"))
+    async def interpolate(
+        first: Photo,
+        second: Photo,
+        steps: Annotated[int, Query(ge=2, le=64)] = 9,
+        format: Motion = "png",  # noqa: A002
+    ) -> Response:
+        """The way from one photo to another, as a strip, an animation or single images."""
+        _, mean, _ = await engine.encode(await _read([first, second], settings))
+        path = latents.interpolate(mean[0], mean[1], steps)
+        images = await engine.decode(path)
+        if format == "png":
+            return await _png(lambda: grid(images, columns=steps))
+        if format == "json":
+            return await _json(lambda: Images(images=_encoded(images), latents=path.tolist()))
+        data = await asyncio.to_thread(_animated, images, format)
+        return Response(data, media_type=f"image/{format}")
+
+    return router
+
+
+def _bound(name: str, value: float, most: float) -> None:
+    if value > most:
+        raise HTTPException(422, f"`{name}` must be at most {most:g}, but got {value:g}")
+
+
+async def _read(photos: list[UploadFile], settings: Settings) -> list[bytes]:
+    _bound("photos", len(photos), settings.max_images)
+    return [await photo.read() for photo in photos]
+
+
+def _encoded(images: Tensor) -> list[str]:
+    return [base64_png(image) for image in images.numpy()]
+
+
+def _animated(images: Tensor, kind: str) -> bytes:
+    return animation([grid(image[None], columns=1, padding=0) for image in images], kind)
+
+
+async def _png(make: Any, headers: dict[str, str] | None = None) -> Response:
+    data = await asyncio.to_thread(lambda: png(make()))
+    return Response(data, media_type="image/png", headers=headers)
+
+
+async def _json(make: Any) -> Response:
+    data = await asyncio.to_thread(lambda: make().model_dump_json())
+    return Response(data, media_type="application/json")

@@ -1,0 +1,129 @@
+"""The model behind a service: what its requests ask for, batched."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from experiments.evaluation import to_uint8
+from experiments.metrics.reconstruction import reconstruction_metrics
+from serving import codec, latents
+from serving.batching import Batcher
+from serving.checkpoints import Model
+from serving.drift import Drift
+from serving.settings import Settings
+from serving.telemetry import Telemetry
+from serving.uploads import decoded
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """Photos (N, C, H, W), uint8, and what the model makes of them.
+
+    Attributes:
+        x: the photos in the model's shape.
+        x_hat: their reconstructions.
+        mean: of their posteriors, (N, L).
+        metrics: of each reconstruction, N dicts.
+    """
+
+    x: Tensor
+    x_hat: Tensor
+    mean: Tensor
+    metrics: list[dict[str, float]]
+
+
+class Engine:
+    """Runs the network in one thread and everything else (photos, PNG) in others."""
+
+    def __init__(self, model: Model, settings: Settings, telemetry: Telemetry) -> None:
+        self.model = model
+        self._settings = settings
+        self._telemetry = telemetry
+        self._network = ThreadPoolExecutor(1, thread_name_prefix="network")
+        limits = {"most": settings.batch, "waiting": settings.queue}
+        self.decoding = Batcher(
+            self._decode, self._network, observe=telemetry.batch.observe, **limits
+        )
+        self.encoding = Batcher(
+            self._encode, self._network, observe=telemetry.batch.observe, **limits
+        )
+        statistics = model.trained.statistics if model.trained is not None else None
+        self._drift = Drift(statistics, settings.drift_window) if statistics is not None else None
+        telemetry.watch_queues(
+            settings.queue,
+            decoder=lambda: self.decoding.waiting,
+            encoder=lambda: self.encoding.waiting,
+        )
+        telemetry.set_thresholds(
+            reconstruction=settings.drift_reconstruction, latent=settings.drift_latent
+        )
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request may wait."""
+        return max(self.decoding.waiting, self.encoding.waiting) < self._settings.queue
+
+    def warm_up(self) -> None:
+        """Run everything once, so that the first request is as fast as the others."""
+        z = latents.draw(1, self.model.network.latent_dim, seed=0)
+        x = to_uint8(self._decode(z))
+        self._encode(x)
+        reconstruction_metrics(x.float() / 255, x.float() / 255)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._network.shutdown(wait=True, cancel_futures=True)
+
+    async def decode(self, z: Tensor) -> Tensor:
+        """Images (N, C, H, W), uint8, of latents (N, L).
+
+        Raises:
+            QueueFullError: too many requests wait.
+        """
+        return to_uint8(await self.decoding(z))
+
+    async def encode(self, photos: list[bytes]) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, uint8, and the means and log-variances of the posteriors of photos.
+
+        Raises:
+            BadImageError: one is no image that can be used.
+            QueueFullError: too many requests wait.
+        """
+        limit = self._settings.max_pixels
+        x = torch.stack(
+            [await asyncio.to_thread(decoded, photo, self.model, limit) for photo in photos]
+        )
+        mean, log_variance = (await self.encoding(x)).chunk(2, dim=1)
+        return x, mean, log_variance
+
+    async def reconstruct(self, photos: list[bytes]) -> Reconstructed:
+        """What the model makes of photos; they count for drift.
+
+        Raises:
+            BadImageError: one is no image that can be used.
+            QueueFullError: too many requests wait.
+        """
+        x, mean, _ = await self.encode(photos)
+        x_hat = await self.decoding(mean)
+        metrics = await asyncio.to_thread(reconstruction_metrics, x_hat, x.float() / 255)
+        rows = [{name: float(v[i]) for name, v in metrics.items()} for i in range(len(x))]
+        self._watch(rows, mean)
+        return Reconstructed(x, to_uint8(x_hat), mean, rows)
+
+    def _decode(self, z: Tensor) -> Tensor:
+        return codec.decode(self.model.network, z)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        return torch.cat(codec.encode(self.model.network, x), dim=1)
+
+    def _watch(self, rows: list[dict[str, float]], mean: Tensor) -> None:
+        if self._drift is None:
+            return
+        for row, point in zip(rows, mean.double().numpy(), strict=True):
+            self._drift.add(row["mse"], point)
+        self._telemetry.set_drift(self._drift.photos, self._drift.measure())

@@ -1,0 +1,47 @@
+"""A person's photo in the shape that a model takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.data.decode import BadImageError, BombError, decode, quiet
+from experiments.errors import UserError
+from serving.checkpoints import Model
+
+_MAX_BYTES = 512 * 2**20
+
+
+def prepared(data: bytes, model: Model) -> Tensor:
+    """The image (C, H, W), uint8, of an encoded photo, brought to shape as in training.
+
+    Raises:
+        BadImageError: it is no image that can be used.
+    """
+    channels, size, _ = model.network.image_shape
+    fit = model.trained.fit if model.trained is not None else "crop"
+    try:
+        return torch.from_numpy(decode(data, size=size, channels=channels, fit=fit).copy())
+    except BombError as error:
+        raise BadImageError(f"too large: {error}") from error
+
+
+def read_photo(path: Path, model: Model) -> Tensor:
+    """The image (C, H, W), uint8, in a file.
+
+    Raises:
+        UserError: there is no such file, or it is no image that can be used.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(
+                f"a photo must have at most {_MAX_BYTES // 2**20} MiB, but {path} has more"
+            )
+        with quiet():
+            return prepared(path.read_bytes(), model)
+    except OSError as error:
+        raise UserError(f"a photo must be a readable file, but {path}: {error.strerror}") from error
+    except BadImageError as error:
+        raise UserError(f"a photo must be an image, but {path} is not: {error}") from error

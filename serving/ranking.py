@@ -1,0 +1,66 @@
+"""Which of a sweep's trials is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A completed trial.
+
+    Attributes:
+        directory: of its record.
+        configuration: the same for trials that differ in nothing but the seed.
+        objectives: name and direction ("maximize" or "minimize") of each.
+        values: of the objectives.
+    """
+
+    directory: str
+    configuration: str
+    objectives: tuple[tuple[str, str], ...]
+    values: tuple[float, ...]
+
+    def scores(self) -> str:
+        """For people: `psnr 19.42`."""
+        pairs = zip(self.objectives, self.values, strict=True)
+        return ", ".join(f"{name} {value:.4g}" for (name, _), value in pairs)
+
+
+def best(candidates: Sequence[Candidate]) -> Candidate:
+    """The best trial of the best configuration.
+
+    Configurations are compared by their means over seeds. Those with several seeds stand above
+    those with one: the best of many single runs is partly luck.
+
+    Args:
+        candidates: at least one, all with the same objectives.
+    """
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.configuration, []).append(candidate)
+    repeated = [group for group in groups.values() if len(group) > 1]
+    chosen = repeated or list(groups.values())
+    means = np.array([np.mean([_losses(c) for c in group], axis=0) for group in chosen])
+    group = chosen[_first_of_front(means)]
+    return group[_first_of_front(np.array([_losses(c) for c in group]))]
+
+
+def _losses(candidate: Candidate) -> list[float]:
+    """The values with their signs such that lower is better."""
+    pairs = zip(candidate.objectives, candidate.values, strict=True)
+    return [-value if way == "maximize" else value for (_, way), value in pairs]
+
+
+def _first_of_front(losses: NDArray[np.float64]) -> int:
+    """Of points (N, objectives) one that none dominates, with the best places on average."""
+    places = np.stack([np.unique(column, return_inverse=True)[1] for column in losses.T], axis=1)
+    dominated = [
+        bool(((losses <= point).all(axis=1) & (losses < point).any(axis=1)).any())
+        for point in losses
+    ]
+    return int(np.lexsort((places.mean(axis=1), dominated))[0])

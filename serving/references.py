@@ -1,0 +1,106 @@
+"""Where a checkpoint is, from what a person calls it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from experiments.errors import UserError
+from experiments.metrics import direction
+from experiments.record import RESULT, read_result
+from serving.ranking import Candidate, best
+
+KINDS = (
+    "a .ckpt file, the directory of a trial or a sweep, a study (sqlite:///study.db#NAME) or a "
+    "W&B artifact (wandb:ENTITY/PROJECT/NAME:ALIAS)"
+)
+"""What a reference to a checkpoint can be."""
+_DEFAULT = "checkpoints/best.ckpt"
+
+log = logging.getLogger(__name__)
+
+
+def find_checkpoint(reference: str) -> Path:
+    """The checkpoint that a reference names.
+
+    A sweep and a study mean their best trial: the configuration with the best mean of the
+    objective over its seeds (those trained with several seeds stand above those with one), and
+    of its trials the best. With several objectives, the configuration of the Pareto front whose
+    places in the single ones are best on average.
+
+    Args:
+        reference: path of a checkpoint, of a trial's or of a sweep's directory; `URL#NAME` of an
+            Optuna study, whose trials' directories must be on this machine; or
+            `wandb:ENTITY/PROJECT/NAME:ALIAS`, which is downloaded.
+
+    Raises:
+        UserError: there is no such thing, or it holds no checkpoint.
+    """
+    if reference.startswith("wandb:"):
+        from serving.artifacts import download
+
+        return download(reference.removeprefix("wandb:"))
+    if "://" in reference:
+        from serving.studies import best_directory
+
+        return _of_trial(best_directory(reference))
+    path = Path(reference).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"`--checkpoint` must name {KINDS}, but there is no {reference}")
+    return _of_trial(path if (path / RESULT).exists() else _best_of_sweep(path))
+
+
+def _of_trial(directory: Path) -> Path:
+    result = read_result(directory)
+    path = directory / str(result.get("checkpoint") or _DEFAULT)
+    if not path.is_file():
+        raise UserError(
+            f"a trial must have a checkpoint to be used, but {directory} has none; it is "
+            f"{result.get('status')}"
+        )
+    return path
+
+
+def _best_of_sweep(directory: Path) -> Path:
+    found = sorted([*directory.glob(f"*/{RESULT}"), *directory.glob(f"sweep/*/{RESULT}")])
+    if not found:
+        raise UserError(
+            f"`--checkpoint` must name {KINDS}, but {directory} holds no trial's {RESULT}"
+        )
+    candidates = list(_candidates(path.parent for path in found))
+    if not candidates:
+        raise UserError(
+            f"a sweep must have a completed trial to be used, but none of the {len(found)} in "
+            f"{directory} is"
+        )
+    if len({candidate.objectives for candidate in candidates}) > 1:
+        raise UserError(
+            f"the best of several trials is by one objective, but those in {directory} have "
+            "different ones; name the directory of one trial"
+        )
+    chosen = best(candidates)
+    log.info("best of %d trials: %s (%s)", len(candidates), chosen.directory, chosen.scores())
+    return Path(chosen.directory)
+
+
+def _candidates(directories: Iterable[Path]) -> Iterable[Candidate]:
+    for directory in directories:
+        try:
+            result = read_result(directory)
+        except UserError as error:
+            log.warning("left out: %s", error)
+            continue
+        objective = result.get("objective") or {}
+        names, values = objective.get("names") or (), objective.get("values") or ()
+        if result.get("status") != "completed" or not names or None in values:
+            continue
+        parameters = dict(result.get("parameters") or {})
+        yield Candidate(
+            directory=str(directory),
+            configuration=repr(sorted((k, v) for k, v in parameters.items() if k != "seed")),
+            objectives=tuple((name, direction(name)) for name in names),
+            values=tuple(map(float, values)),
+        )

@@ -1,0 +1,115 @@
+"""The service as an ASGI application: routes, refusals, health and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from experiments.data.decode import BadImageError
+from serving import api, page
+from serving.batching import QueueFullError
+from serving.checkpoints import Model
+from serving.engine import Engine
+from serving.guard import Guard
+from serving.settings import Settings
+from serving.telemetry import Telemetry
+
+
+def create(model: Model, settings: Settings) -> ASGIApp:
+    """The whole service, ready to be run by an ASGI server."""
+    telemetry = Telemetry()
+    engine = Engine(model, settings, telemetry)
+    telemetry.model.info(_labels(model))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine.warm_up()
+        app.state.ready = True
+        yield
+        app.state.ready = False
+        engine.close()
+
+    app = FastAPI(
+        title="vaesweep",
+        version=model.version,
+        summary="Images from a variational auto-encoder",
+        docs_url=None,  # theirs load scripts from elsewhere; see `serving.page`
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.ready = False
+    telemetry.watch_ready(lambda: app.state.ready and engine.has_room)
+
+    @app.exception_handler(BadImageError)
+    async def bad_image(request: Request, error: BadImageError) -> JSONResponse:
+        return JSONResponse({"detail": f"a photo cannot be used: {error}"}, 415)
+
+    @app.exception_handler(QueueFullError)
+    async def full(request: Request, error: QueueFullError) -> JSONResponse:
+        headers = {"Retry-After": str(error.retry_after)}
+        return JSONResponse({"detail": str(error)}, 429, headers)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"detail": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": "; ".join(map(_told, error.errors()[:20]))}, 422)
+
+    @app.get("/healthz", response_class=PlainTextResponse)
+    async def healthz() -> str:
+        """Whether the process lives."""
+        return "ok"
+
+    @app.get("/readyz", response_class=PlainTextResponse, responses={503: {}})
+    async def readyz() -> PlainTextResponse:
+        """Whether requests are welcome: the model is loaded and the queue has room."""
+        if app.state.ready and engine.has_room:
+            return PlainTextResponse("ready")
+        return PlainTextResponse("busy" if app.state.ready else "not ready", 503)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> PlainTextResponse:
+        """For Prometheus."""
+        return PlainTextResponse(telemetry.text(), media_type=CONTENT_TYPE_LATEST)
+
+    app.include_router(api.build(engine, settings))
+    app.include_router(page.build(app))
+    guarded = Guard(app, settings, telemetry)
+    if not settings.cors:
+        return guarded
+    # Outside, as browsers ask for permission without the token, and may read refusals, too.
+    return CORSMiddleware(
+        guarded,
+        allow_origins=list(settings.cors),
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+        expose_headers=["X-Seed", "Retry-After"],
+    )
+
+
+def _told(error: Mapping[str, Any]) -> str:
+    """Where and why, without the value that came in, which may be long or not even text."""
+    where = ".".join(map(str, error["loc"][1:]))[:100] or "body"
+    where = where.encode("ascii", "backslashreplace").decode()
+    return f"`{where}`: {error['msg']}"
+
+
+def _labels(model: Model) -> dict[str, str]:
+    parameters = model.trained.result["parameters"] if model.trained is not None else {}
+    return {
+        "version": model.version,
+        "network": model.name,
+        "latent_dim": str(model.network.latent_dim),
+        "loss": str(parameters.get("loss.name", "")),
+    }

@@ -1,0 +1,96 @@
+"""The best trial of an Optuna study, wherever the study is stored."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.errors import UserError
+from serving.ranking import Candidate, best
+
+if TYPE_CHECKING:
+    import optuna
+
+_PASSWORD = re.compile(r"(://[^/@:]*):[^@]*@")
+_RULE = (
+    "a study is named by the URL of its storage and its name, such as "
+    "sqlite:///outputs/vae/sweep/study.db#vae"
+)
+
+
+def best_directory(reference: str) -> Path:
+    """The record of the best trial of the study `URL#NAME`.
+
+    Raises:
+        UserError: there is no such study, it has no completed trial, or the best trial's record
+            is on another machine. The message holds no password.
+    """
+    url, _, name = reference.rpartition("#")
+    shown = _PASSWORD.sub(r"\1:***@", url or reference)
+    if not url or not name:
+        raise UserError(f"{_RULE}, but got {shown}")
+    study = _open(url, name, shown)
+    candidates = _candidates(study)
+    if not candidates:
+        raise UserError(f"a study must have a completed trial to be used, but {name!r} has none")
+    directory = Path(best(candidates).directory)
+    if not directory.is_dir():
+        raise UserError(
+            f"the record of a study's best trial must be on this machine, but {directory} is not; "
+            "copy it here and name its directory"
+        )
+    return directory
+
+
+def _open(url: str, name: str, shown: str) -> optuna.Study:
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    path = url.removeprefix("sqlite:///").removeprefix("journal://")
+    if url.startswith(("sqlite:///", "journal://")) and not Path(path).is_file():
+        raise UserError(f"{_RULE}, but there is no {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.load_study(study_name=name, storage=_storage(url))
+    except KeyError as error:
+        raise UserError(f"{_RULE}, but {shown} holds no study {name!r}") from error
+    except (ValueError, ImportError, SQLAlchemyError) as error:
+        reason = _PASSWORD.sub(r"\1:***@", str(error).splitlines()[0])
+        raise UserError(f"{_RULE}, but {shown} cannot be opened: {reason}") from error
+
+
+def _storage(url: str) -> Any:
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    if url.startswith("journal://"):
+        return JournalStorage(JournalFileBackend(url.removeprefix("journal://")))
+    return RDBStorage(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url))
+
+
+def _candidates(study: optuna.Study) -> list[Candidate]:
+    """The completed trials that left a record, as the sweep's own attributes describe them."""
+    import optuna
+
+    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    params = {trial.number: trial.params for trial in trials}
+    names = study.metric_names or [str(i) for i in range(len(study.directions))]
+    ways = [direction.name.lower() for direction in study.directions]
+    found = []
+    for trial in trials:
+        directory = trial.user_attrs.get("directory")
+        if directory is None or "same_as" in trial.user_attrs:
+            continue
+        own = params.get(trial.user_attrs.get("confirms", trial.number), trial.params)
+        found.append(
+            Candidate(
+                directory=str(directory),
+                configuration=repr(sorted((k, v) for k, v in own.items() if k != "seed")),
+                objectives=tuple(zip(names, ways, strict=True)),
+                values=tuple(trial.values),
+            )
+        )
+    return found

@@ -1,0 +1,100 @@
+"""What the record beside a checkpoint says of how, and on what, its model was trained."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.errors import UserError
+from experiments.record import RESULT, read_result
+
+_SCORES = "validation.npz"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of the validation images under the trained model: what photos like them look like to it.
+
+    Attributes:
+        mse: mean squared error of each image's reconstruction, (N,), sorted.
+        kl: of each latent unit, nats per image, (L,).
+        mean: of each unit's posterior mean over the images, (L,), or None in older records.
+        variance: of the same, (L,).
+    """
+
+    mse: NDArray[np.float64]
+    kl: NDArray[np.float64]
+    mean: NDArray[np.float64] | None
+    variance: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trial's record.
+
+    Attributes:
+        result: the content of result.json.
+        statistics: of its validation images, or None where the trial did not come so far.
+    """
+
+    result: Mapping[str, Any]
+    statistics: Statistics | None
+
+    @property
+    def fit(self) -> str:
+        """How photos were brought to the model's shape: crop, pad or squash."""
+        return str(self.result["parameters"].get("data.fit", "crop"))
+
+
+def read_trained(checkpoint: Path, description: Mapping[str, Any]) -> Trained | None:
+    """The record that `checkpoint` is part of; None, with a line in the log, where there is none.
+
+    Args:
+        checkpoint: in the folder `checkpoints` of a record.
+        description: of the network; a record of another network is not believed.
+    """
+    directory = checkpoint.absolute().parent.parent
+    if not (directory / RESULT).exists():
+        log.info("%s has no record beside it: nothing is known of its training", checkpoint)
+        return None
+    try:
+        result = read_result(directory)
+        parameters = result["parameters"]
+        same = (
+            parameters["latent_dim"] == description["latent_dim"]
+            and parameters["model.name"] == description["model"]["name"]
+        )
+        if not same:
+            raise UserError(f"{directory / RESULT} describes another network")
+        return Trained(result, _statistics(directory / _SCORES, description["latent_dim"]))
+    except (UserError, KeyError, TypeError) as error:
+        log.warning("the record of %s cannot be used: %s", checkpoint, error)
+        return None
+
+
+def _statistics(path: Path, latent_dim: int) -> Statistics | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as scores:
+            mean = scores.get("mean_per_unit")
+            found = Statistics(
+                np.sort(scores["mse"]), scores["kl_per_unit"], mean, scores["variance_per_unit"]
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("%s cannot be read: %s", path, error)
+        return None
+    units = [found.kl, found.variance, *([] if found.mean is None else [found.mean])]
+    if found.mse.ndim != 1 or any(values.shape != (latent_dim,) for values in units):
+        log.warning("%s is of another model", path)
+        return None
+    return found
