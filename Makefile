@@ -7,7 +7,7 @@ ARGS ?= experiments=quick
 # One thread a test process: two processes with two threads each would fight for two cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install run test test-fast lint format lock bench clean
+.PHONY: help install run test coverage test-fast lint format lock bench bench-sweep notebooks notebooks-run clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,7 +17,11 @@ install: $(INSTALLED)  ## .venv with everything that is pinned
 run: $(INSTALLED)  ## train one VAE; other settings: make run ARGS="loss=ssim lr=3e-4"
 	$(BIN)/python run.py $(ARGS)
 
-test: lint  ## linter, type checker and the whole suite with its coverage
+test: lint  ## linter, type checker and the whole suite
+	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+# Tracing makes the suite two to three times slower, so the everyday targets do without.
+coverage: $(INSTALLED)  ## the whole suite with the lines that it does not reach
 	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist worksteal --cov --cov-report=term
 
 test-fast: $(INSTALLED)  ## the part of the suite that takes under two minutes
@@ -35,6 +39,18 @@ format: $(INSTALLED)  ## rewrite the code as the formatter wants it
 bench: $(INSTALLED)  ## time training and start-up against bare PyTorch
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/startup.py
+
+bench-sweep: $(INSTALLED)  ## time sweeps: idle workers, what a trial costs, thousands of trials
+	$(BIN)/python benchmarks/sweep_idle.py
+	$(BIN)/python benchmarks/sweep_overhead.py
+	$(BIN)/python benchmarks/sweep_ask.py
+	$(BIN)/python benchmarks/sweep_scale.py
+
+notebooks: $(INSTALLED)  ## open the notebooks of analysis/; your sweep: VAESWEEP_SOURCE=outputs/...
+	cd analysis && ../$(BIN)/jupyter lab
+
+notebooks-run: $(INSTALLED)  ## run them again and rewrite their outputs
+	$(BIN)/python -m analysis.notebooks
 
 # torch's own requirements differ between its CPU and CUDA builds, so pip finds those itself.
 lock:  ## pin the newest versions that pyproject.toml admits (needs uv)

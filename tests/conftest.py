@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.browsers import run_browser
+from tests.coverage_files import discard_broken
+from tests.servers import PostgreSQL, Proxy, fresh_name, run_postgresql, run_proxy
+from tests.wandb_server import WandbServer, run_wandb_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,6 +33,15 @@ TINY = [
 """Overrides for a trial of a second or two."""
 
 Compose = Callable[..., dict[str, Any]]
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Before pytest-cov, whose own wrapper is around this one, combines what it finds."""
+    outcome = yield
+    if not hasattr(session.config, "workerinput"):  # of pytest-xdist, while others still write
+        discard_broken(ROOT)
+    return outcome
 
 
 @pytest.fixture(autouse=True)
@@ -71,9 +88,113 @@ def tiny(compose: Compose) -> Compose:
 
 
 @pytest.fixture(scope="session")
+def tiny_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a real sweep, `outputs/tiny/sweep`, that tests share and do not change.
+
+    Trials 0 to 3 are two losses with two seeds each, 4 failed and 5 was pruned.
+    """
+    import sweeps
+
+    folder = tmp_path_factory.mktemp("tiny")
+    settings = ["name=tiny", *TINY, "max_epochs=3", "trainer.validate_every=1"]
+    settings += ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=4"]
+    settings += ["hydra.sweeper.n_jobs=0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAESWEEP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.chdir(folder)
+        sweeps.run([*settings, "loss=mse,ssim", "lr=choice(3e-3)", "seed=0,1"])
+        sweeps.run([*settings, "loss=choice(mse)", "lr=1e30,1e-9", "seed=1"])
+    return folder / "outputs/tiny/sweep"
+
+
+@pytest.fixture(scope="session")
+def trained(_hydra: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The record of a completed tiny trial; tests that change it take a copy."""
+    from hydra import compose as hydra_compose
+
+    from experiments import config
+    from experiments.trial import run_trial
+
+    cache = tmp_path_factory.mktemp("trained-cache")
+    overrides = [*TINY, f"data.cache_dir={cache}"]
+    plain = config.plain(hydra_compose("config", overrides))
+    return run_trial(plain, tmp_path_factory.mktemp("trained") / "trial", in_sweep=True).directory
+
+
+@pytest.fixture(scope="session")
 def photos() -> Path:
     """The folder with the real photos."""
     folder = os.environ.get("VAESWEEP_DATA")
     if not folder:
         pytest.skip("needs real photos: set VAESWEEP_DATA to a folder with cats_raw/")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server; tests that stop it have to start it again."""
+    with run_postgresql() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgresql: PostgreSQL) -> str:
+    """The URL of a fresh, empty PostgreSQL database."""
+    return postgresql.create(fresh_name())
+
+
+@pytest.fixture(scope="session")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """Optuna's gRPC proxy server; tests that stop it have to start it again."""
+    with run_proxy(tmp_path_factory.mktemp("proxy")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")  # its event loop is in the way of tests that have their own
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; see `tests.browsers.visit` for a window of it."""
+    with run_browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> str:
+    """The URL of a journal file that does not exist yet."""
+    return f"journal://{tmp_path / 'sweep.log'}"
+
+
+def isolated_wandb(home: Path) -> dict[str, str]:
+    """An environment in which the W&B client finds nothing of the user's: for subprocesses."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not (name.startswith("WANDB_") or name.lower().endswith("_proxy") or name == "NETRC")
+    }
+    return kept | {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
+
+
+@pytest.fixture
+def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home and an environment for the W&B client in this process, and its end."""
+    from experiments import tracking, tracking_client
+
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = isolated_wandb(home)
+    for name in os.environ.keys() - environment:
+        monkeypatch.delenv(name)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, environment[name])
+    monkeypatch.setattr(tracking, "_last_failure", None)
+    yield home
+    tracking_client.end_client()
+    os.environ.pop("WANDB_SERVICE", None)  # the client's own
+
+
+@pytest.fixture
+def wandb_server(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A stand-in for the W&B server that the client in this process would use."""
+    with run_wandb_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server

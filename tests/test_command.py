@@ -33,7 +33,8 @@ def home(tmp_path: Path) -> dict[str, str]:
         **kept,
         "HOME": str(tmp_path / "home"),
         "VAESWEEP_CACHE": str(tmp_path / "cache"),
-        "PYTHONWARNINGS": "default",
+        # The W&B client leaves the directory of a table's artifact to the interpreter's end.
+        "PYTHONWARNINGS": "default,ignore:Implicitly cleaning up:ResourceWarning",
         "PYTHONPATH": str(ROOT),
     }
 
@@ -113,6 +114,8 @@ def test_a_multirun_trains_every_combination(tmp_path: Path, home: dict[str, str
     }
     assert combinations == {(n, lr) for n in ("ssim", "mse") for lr in (1e-3, 3e-4)}
     assert all(list(r["metrics"]) == ["val"] for r in found)  # type: ignore[call-overload]
+    assert "report   outputs/vae/sweep/report.html" in done.stdout
+    assert "seeds are missing" in (tmp_path / "outputs/vae/sweep/report.html").read_text()
 
 
 def test_help_names_the_knobs_and_the_choices(tmp_path: Path, home: dict[str, str]) -> None:
@@ -131,6 +134,7 @@ def test_help_names_the_knobs_and_the_choices(tmp_path: Path, home: dict[str, st
         (["lr=fast"], "could not be converted to Float"),
         (["learning_rate=1"], "Could not override 'learning_rate'"),
         (["data=images", "data.root=absent"], "absent does not exist"),
+        (["sweep=wandb", "sweep.file=a.yaml"], "`sweep.file` must be searched with -m"),
         (["hydra.run.dir=/dev/null/x"], "the output directory must be one that can be written"),
     ],
 )
@@ -162,14 +166,19 @@ def test_an_interrupted_trial_says_so_in_its_record(
         env=home,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        # A shell's background jobs ignore interrupts, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        deadline = time.monotonic() + 120
-        while not list((tmp_path).rglob("history.jsonl")):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)  # until training has begun
-        process.send_signal(stop)
-        assert process.wait(timeout=60) != 0
+        try:
+            deadline = time.monotonic() + 120
+            while not list((tmp_path).rglob("history.jsonl")):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)  # until training has begun
+            process.send_signal(stop)
+            assert process.wait(timeout=60) != 0
+        finally:
+            process.kill()
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
     (result,) = results(tmp_path / "outputs")

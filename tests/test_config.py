@@ -53,6 +53,7 @@ def test_the_command_line_wins_over_a_saved_set(compose: Compose) -> None:
         ("latent_dim=0", "`latent_dim` must be an integer of 1 or more"),
         ("batch_size=1", "`batch_size` must be an integer of 2 or more"),
         ("max_epochs=0", "`max_epochs` must be"),
+        ("report=pdf", "`report` must be one of html, none, but got 'pdf'"),
         ("seed=-1", "`seed` must be an integer in"),
         ("name=..", "`name` must be a file name"),
         ("objective=psn", "one of psnr, ssim, .*but got 'psn'"),
@@ -93,3 +94,8 @@ def test_a_wrong_type_or_key_is_refused_by_hydra(
 
 def test_several_objectives_are_kept_in_order(compose: Compose) -> None:
     assert objectives(compose("objective=[ms_ssim,psnr]")) == ["ms_ssim", "psnr"]
+
+
+def test_whether_there_is_a_report_is_no_matter_of_a_trial(compose: Compose) -> None:
+    assert compose("report=none") == compose("report=html")
+    assert "report" not in compose()

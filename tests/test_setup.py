@@ -15,13 +15,27 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DECLARED = [Requirement(line) for line in PROJECT["dependencies"]]
-DEV = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
+EXTRAS = {
+    extra: [Requirement(line) for line in lines]
+    for extra, lines in PROJECT["optional-dependencies"].items()
+}
+OURSELVES = [found for found in EXTRAS["dev"] if found.name == PROJECT["name"]]
+OPTIONAL = [found for lines in EXTRAS.values() for found in lines if found not in OURSELVES]
 PINS = [
     Requirement(line)
     for line in (ROOT / "requirements.lock").read_text().splitlines()
     if line and not line.startswith("#")
 ]
-MODULES = {"PIL": "pillow", "yaml": "pyyaml", "hydra": "hydra-core", "skimage": "scikit-image"}
+MODULES = {
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "hydra": "hydra-core",
+    "hydra_plugins": "hydra-optuna-sweeper",
+    "lightning_fabric": "pytorch-lightning",
+    "skimage": "scikit-image",
+    "grpc": "grpcio",
+    "prometheus_client": "prometheus-client",
+}
 
 
 def test_every_pin_is_one_version_by_name_alone() -> None:
@@ -36,7 +50,7 @@ def test_what_only_a_cuda_build_of_torch_needs_is_not_pinned() -> None:
     assert [pin.name for pin in PINS if pin.name.startswith(forbidden)] == []
 
 
-@pytest.mark.parametrize("requirement", [*DECLARED, *DEV], ids=str)
+@pytest.mark.parametrize("requirement", [*DECLARED, *OPTIONAL], ids=str)
 def test_a_declared_package_is_pinned_within_its_range(requirement: Requirement) -> None:
     name = canonicalize_name(requirement.name)
     versions = [
@@ -47,6 +61,10 @@ def test_a_declared_package_is_pinned_within_its_range(requirement: Requirement)
         assert requirement.specifier.contains(version, prereleases=True)
 
 
+def test_developers_have_every_extra() -> None:
+    assert [found.extras for found in OURSELVES] == [set(EXTRAS) - {"dev"}]
+
+
 def test_torch_is_pinned_exactly() -> None:
     assert "torch==2.13.0" in PROJECT["dependencies"]
 
@@ -54,8 +72,9 @@ def test_torch_is_pinned_exactly() -> None:
 def third_party_imports() -> set[str]:
     ours = {path.name for path in ROOT.iterdir() if path.is_dir()} | {"run"}
     found = set()
-    for path in [ROOT / "run.py", *(p for d in ("losses", "models", "experiments") for p in
-                                    (ROOT / d).rglob("*.py"))]:  # fmt: skip
+    packages = ("losses", "models", "experiments", "sweeps", "analysis", "serving")
+    modules = (path for package in packages for path in (ROOT / package).rglob("*.py"))
+    for path in [ROOT / "run.py", *modules]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
@@ -65,7 +84,8 @@ def third_party_imports() -> set[str]:
 
 
 def test_everything_that_is_imported_is_declared() -> None:
-    declared = {canonicalize_name(requirement.name) for requirement in DECLARED}
+    chosen = [found for extra, lines in EXTRAS.items() if extra != "dev" for found in lines]
+    declared = {canonicalize_name(requirement.name) for requirement in [*DECLARED, *chosen]}
     imported = {canonicalize_name(MODULES.get(name, name)) for name in third_party_imports()}
     assert imported - declared == set()
 

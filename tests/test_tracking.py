@@ -30,20 +30,9 @@ OFFLINE = Mode("offline", "the test says so")
 
 
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _isolated(wandb_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home, working directory and environment without any W&B, proxy or netrc of the user's."""
-    for name in list(os.environ):
-        if name.startswith("WANDB_") or name.lower().endswith("_proxy") or name == "NETRC":
-            monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
-    monkeypatch.setattr(tracking, "_last_failure", None)
     monkeypatch.chdir(tmp_path)
-    yield
-    tracking._end_client()
-    os.environ.pop("WANDB_SERVICE", None)  # the client's own
 
 
 @pytest.fixture

@@ -123,6 +123,16 @@ def test_the_best_weights_are_kept_not_the_last(tiny: Compose, tmp_path: Path) -
     assert stored == pytest.approx(max(rows), abs=0.05)  # float32 here, perhaps bfloat16 there
 
 
+def test_the_averaged_weights_that_were_validated_are_those_that_are_kept(
+    tiny: Compose, tmp_path: Path
+) -> None:
+    config = tiny("optimizer.ema_decay=0.9", "max_epochs=12", "lr=5e-3", "optimizer.warmup_steps=0",
+                  "trainer.validate_every=1", "trainer.precision=32-true")  # fmt: skip
+    result = run_trial(config, tmp_path / "record")
+    best = max(row["val/psnr"] for row in history(tmp_path / "record"))
+    assert result.metrics["val"]["psnr"] == pytest.approx(best, abs=1e-4)
+
+
 def test_a_loss_that_becomes_nan_ends_the_trial_with_its_step(
     tiny: Compose, tmp_path: Path
 ) -> None:

@@ -1,0 +1,71 @@
+"""A real service in a process of its own, on loopback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.servers import START_SECONDS, free_port, wait_until
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Service:
+    """A running `python -m serving.app`."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
+
+    def metric(self, name: str) -> float:
+        """The value of the metric whose line begins with `name `."""
+        with self.client() as client:
+            lines = client.get("/metrics").text.splitlines()
+        return float(next(line for line in lines if line.startswith(f"{name} ")).split()[-1])
+
+    def end(self) -> int:
+        """Wait for its end, as long as a start may take; the exit status."""
+        return self.process.wait(START_SECONDS)
+
+
+@contextmanager
+def run_service(
+    checkpoint: Path, directory: Path, *options: str, **environment: str
+) -> Iterator[Service]:
+    """Start a service and stop it."""
+    port, log = free_port(), directory / "service.log"
+    command = [sys.executable, "-m", "serving.app", "--checkpoint", str(checkpoint)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), "--threads", "1", *options],
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **environment},
+        )
+    service = Service(f"http://127.0.0.1:{port}", process, log)
+
+    def ready() -> bool:
+        with suppress(httpx.TransportError), service.client() as client:
+            return client.get("/readyz").status_code == 200
+        return False
+
+    try:
+        wait_until(ready, process, log)
+        yield service
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        service.end()

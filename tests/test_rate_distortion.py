@@ -1,0 +1,193 @@
+"""At the same KL a loss and the same loss times 100 tie, and a better one wins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from torch import Tensor
+
+from analysis.rate_distortion import RateDistortion, common_range, curve, rate_distortion
+from analysis.scores import Scores
+from tests.conftest import Compose
+from tests.planted import Planted, runs
+
+EIGENVALUES = 0.05 * 0.8 ** np.arange(24)
+"""Of the covariance of the images; the other values of each are the same in all images."""
+VALUES = 300
+BETAS = np.geomspace(2e-3, 5e-2, 6).tolist()
+
+
+def hundredfold(x_hat: Tensor, x: Tensor) -> Tensor:
+    """A loss for `loss.target`: the squared error times 100."""
+    return 100 * (x_hat - x).square().flatten(1).mean(dim=1)
+
+
+def linear_vae(beta: float, weight: float) -> tuple[float, float]:
+    """KL and PSNR of the best linear VAE under `weight` times the summed squared error.
+
+    The decoder's implied variance is beta / (2 weight), and units are in use whose eigenvalue is
+    above it: reverse water-filling (Cover and Thomas, theorem 10.3.3; Lucas et al. 2019).
+    """
+    water = beta / (2 * weight)
+    active = EIGENVALUES[water < EIGENVALUES]
+    kl = 0.5 * np.log(active / water).sum()
+    error = np.minimum(EIGENVALUES, water).sum() / VALUES
+    return float(kl), float(-10 * np.log10(error))
+
+
+def trained(
+    loss: str,
+    betas: Sequence[float],
+    weight: float = 1.0,
+    gain: float = 0.0,
+    seeds: int = 3,
+    of: int = 0,
+) -> list[Planted]:
+    """Linear VAEs with the noise of a seed on what each makes of its nats."""
+    random = np.random.default_rng([of, *loss.encode()])
+    luck = 0.05 * random.normal(size=seeds)
+    found = []
+    for beta in betas:
+        kl, psnr = linear_vae(beta, weight)
+        for seed in range(seeds):
+            noise = luck[seed] + 0.01 * random.normal()
+            more = {"beta": beta, "val/kl": kl, "val/psnr": psnr + gain + noise}
+            found.append(Planted(loss, seed, more=more))
+    return found
+
+
+def compared(*trials: list[Planted]) -> RateDistortion:
+    return rate_distortion(
+        runs([one for several in trials for one in several], searched=("loss.name", "beta"))
+    )
+
+
+def test_a_loss_and_the_same_times_100_tie_at_other_betas() -> None:
+    scaled = trained("custom", np.geomspace(0.1, 3, 5).tolist(), weight=100)
+    found = compared(trained("mse", BETAS), scaled)
+    row = found.pairs.iloc[0]
+    assert row["verdict"] == "undecided"
+    assert abs(row["difference"]) < 0.1
+    assert row["low"] < 0 < row["high"]
+    assert found.verdict[0].startswith("at the same KL, ")
+    assert "mse and custom cannot be told apart on PSNR" in found.verdict[0]
+
+
+def test_at_one_beta_the_same_two_look_like_different_losses() -> None:
+    plain, scaled = linear_vae(0.02, weight=1), linear_vae(0.02, weight=100)
+    assert scaled[1] - plain[1] > 3
+
+
+def test_ties_get_a_winner_no_more_often_than_stated() -> None:
+    """At most 5%: of 60 comparisons 3, with room for chance."""
+    decided = 0
+    for draw in range(60):
+        scaled = trained("custom", [100 * beta for beta in BETAS[1:]], weight=100, of=draw)
+        found = compared(trained("mse", BETAS, of=draw), scaled)
+        decided += found.pairs["verdict"].iloc[0] != "undecided"
+    assert decided <= 6
+
+
+def test_a_loss_that_makes_more_of_its_nats_wins() -> None:
+    found = compared(trained("mse", BETAS, gain=0.5), trained("ssim", [3 * b for b in BETAS]))
+    row = found.pairs.iloc[0]
+    assert row["verdict"] == "better"
+    assert row["low"] < 0.5 < row["high"]
+    assert "mse is better than ssim on PSNR (by 0." in found.verdict[0]
+
+
+def test_bands_lie_around_the_closed_form() -> None:
+    bands = compared(trained("mse", BETAS), trained("ssim", BETAS)).bands
+    exact = np.array([linear_vae(beta, 1) for beta in np.geomspace(2e-3, 5e-2, 400)])[::-1]
+    of_mse = bands[bands["group"] == "mse"]
+    expected = np.interp(of_mse["kl"], exact[:, 0], exact[:, 1])
+    assert np.abs(of_mse["mean"] - expected).max() < 0.25
+    assert (of_mse["low"] < of_mse["mean"]).all()
+    assert set(bands["seeds"]) == {3}
+
+
+def test_without_several_betas_it_gives_the_command_that_adds_them() -> None:
+    found = compared([Planted("mse"), Planted("ssim")])
+    assert found.pairs.empty
+    assert found.verdict[0].endswith(
+        "python run.py -m name=cats-rate loss=mse,ssim beta=0.1,0.3,1,3,10 seed=0,1,2"
+    )
+
+
+@pytest.mark.parametrize("trials", [[], [Planted(status="failed")]])
+def test_without_completed_trials_it_does_the_same(trials: list[Planted]) -> None:
+    found = compared(trials)
+    assert found.points.empty
+    assert "several values of beta are missing" in found.verdict[0]
+
+
+def test_with_one_seed_nothing_is_decided() -> None:
+    found = compared(trained("mse", BETAS, seeds=1), trained("ssim", BETAS, gain=-9, seeds=1))
+    assert found.pairs["verdict"].tolist() == ["undecided"]
+    assert found.verdict[0].endswith("for which seeds are missing")
+
+
+def test_losses_that_reach_no_common_kl_are_not_compared() -> None:
+    found = compared(trained("mse", [1e-3, 2e-3]), trained("ssim", [2e-2, 3e-2]))
+    assert found.verdict == ["mse and ssim reach no common KL; add values of beta to one"]
+
+
+def test_trials_that_differ_in_more_than_beta_are_no_curve() -> None:
+    def with_latent(trials: list[Planted], size: int) -> list[Planted]:
+        return [replace(t, more={**(t.more or {}), "latent_dim": size}) for t in trials]
+
+    narrow = with_latent(trained("mse", BETAS[:2]), 8)
+    wide = with_latent(trained("mse", BETAS), 64)
+    known = runs([*narrow, *wide], searched=("loss.name", "latent_dim", "beta"))
+    found = rate_distortion(known)
+    assert set(found.points["trial"]) == set(known.trials["trial"][len(narrow) :])
+
+
+def test_scores_of_the_test_split_come_before_what_the_trials_say() -> None:
+    trials = [*trained("mse", BETAS), *trained("ssim", BETAS)]
+    known = runs(trials, searched=("loss.name", "beta"))
+    names = known.trials["trial"].tolist()
+    level = pd.DataFrame({"kl": known.trials["val/kl"].to_numpy()}, index=names)
+    values = {name: {"psnr": np.array([10.0, 12.0])} for name in names}
+    scores = Scores("test", values, level, dict.fromkeys(names, "cats"))
+    found = rate_distortion(known, scores)
+    assert found.split == "test"
+    assert set(found.points["value"]) == {11.0}
+
+
+def test_collapsed_trials_of_one_kl_are_one_point() -> None:
+    found = curve([0.0, 0.0002, 5.0, np.nan], [10.0, 12.0, 20.0, 1.0])
+    assert found is not None
+    assert found[0].tolist() == [0, 5]
+    assert found[1].tolist() == [11, 20]
+    assert curve([0.0, 0.0001], [10.0, 12.0]) is None
+    assert common_range([found, (np.array([6.0, 9.0]), np.zeros(2))]) is None
+
+
+@pytest.mark.slow
+def test_real_models_of_a_loss_and_the_same_times_100_tie(
+    tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained at the same beta they differ, since 100 times the loss buys more KL."""
+    from analysis.load import load
+    from experiments.trial import run_trial
+
+    monkeypatch.setenv("VAESWEEP_TRUST", "tests")
+    custom = ["loss=custom", "loss.target=tests.test_rate_distortion.hundredfold"]
+    settings = ["lr=1e-2", "max_epochs=40", "trainer.validate_every=20",
+                     "optimizer.warmup_steps=5", "optimizer.gradient_clip=null"]  # fmt: skip
+    for loss, betas in ((["loss=mse"], (0.1, 10)), (custom, (10, 1000))):
+        for beta, seed in product(betas, range(2)):
+            config = tiny(*loss, "loss.scale=sum", f"beta={beta}", f"seed={seed}", *settings)
+            run_trial(config, tmp_path / f"{loss[0]}-{beta}-{seed}", in_sweep=True)
+    found = rate_distortion(load(tmp_path))
+    at_10 = found.points[found.points["beta"] == 10].groupby("group")["kl"].mean()
+    assert at_10["custom"] > 5 * at_10["mse"]
+    assert found.pairs["verdict"].tolist() == ["undecided"]
+    assert abs(found.pairs["difference"].iloc[0]) < 0.01
