@@ -1,7 +1,8 @@
-"""What the benchmarks share: the config, the machine's description and a table of ratios."""
+"""What the benchmarks share: the config, the machine's description and the tables."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+RESULTS = "VAESWEEP_BENCHMARK_RESULTS"
+"""Names the file to which `result` adds a line for the one table of `benchmarks/all.py`."""
+
 sys.path.insert(0, str(ROOT))
 
 
@@ -44,14 +48,40 @@ def machine() -> str:
     )
 
 
+def result(what: str, value: float, aim: str, *, unit: str = "x", beside: str = "") -> None:
+    """Keep a number for the one table.
+
+    Args:
+        what: was measured.
+        value: mostly a ratio of two things that were measured in this run.
+        aim: such as ">= 1.5" or "<= 10".
+        unit: of the value.
+        beside: the numbers that the ratio comes from.
+    """
+    name = os.environ.get(RESULTS)
+    if name:
+        line = json.dumps(
+            {"what": what, "value": value, "aim": aim, "unit": unit, "beside": beside}
+        )
+        with Path(name).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def ratios(measured: Mapping[str, Sequence[float]], base: str) -> dict[str, list[float]]:
+    """Each one's ratios to the base, round by round, in ascending order."""
+    return {
+        name: sorted(v / b for v, b in zip(values, measured[base], strict=True))
+        for name, values in measured.items()
+    }
+
+
 def print_ratios(title: str, measured: Mapping[str, Sequence[float]], base: str, unit: str) -> None:
     """Print each median and the median of its ratios, round by round, to the base."""
     width = max(map(len, measured))
     print(f"\n{title}\n{machine()}")
     print(f"{'':<{width}}  {unit:>10}  {'ratio':>6}  lowest to highest ratio")
-    for name, values in measured.items():
-        ratios = sorted(v / b for v, b in zip(values, measured[base], strict=True))
+    for name, found in ratios(measured, base).items():
         print(
-            f"{name:<{width}}  {statistics.median(values):>10.4g}  "
-            f"{statistics.median(ratios):>6.3f}  {ratios[0]:.3f} to {ratios[-1]:.3f}"
+            f"{name:<{width}}  {statistics.median(measured[name]):>10.4g}  "
+            f"{statistics.median(found):>6.3f}  {found[0]:.3f} to {found[-1]:.3f}"
         )

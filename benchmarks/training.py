@@ -1,108 +1,104 @@
-"""Images per second of a trial against bare PyTorch loops with the same network.
+"""A trial of `run.py` against other ways to train the same network, at equal quality.
 
     VAESWEEP_DATA=<folder with cats_raw/> python benchmarks/training.py
 
-Four ways to train the default network at 64x64 in one process, in turn, some rounds of each:
-`run.py`'s whole trial (Lightning, W&B offline, validations, metrics, checkpoints); a bare loop
-over tensors in memory in the same precision and memory format; a bare loop in float32 fed by a
-default `DataLoader` over a `TensorDataset`; and the first of these with float32.
+Each way trains the default network on the same images with the same loss and learning rate, in
+one process, in turn, with another seed in each round: a bare loop in the trial's precision, a bare
+loop in float32 fed by a default `DataLoader`, the trainer of pythae (`pip install pythae`; left
+out without it) and the recipe of PyTorch-VAE. Then: where the time of `run.py` goes.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import tempfile
-import time
-from collections.abc import Callable, Iterable
+import statistics
+import warnings
+from collections.abc import Callable
 from typing import Any
 
-from common import composed, photos, print_ratios
+from common import composed, machine, photos, print_ratios, result
+
+PYTHAE = "pythae's trainer"
+IN_MEMORY, FROM_FILES = "PyTorch-VAE's recipe, images in memory", "PyTorch-VAE's recipe"
+SAME, FLOAT32 = "bare loop", "bare loop in float32, DataLoader"
+AIMS = {FLOAT32: 1.4, PYTHAE: 1.5, IN_MEMORY: 1.5, FROM_FILES: 1.5}
+"""How many times faster `run.py` shall be."""
 
 
-def bare(config: dict[str, Any], *, epochs: int, precision: str, loader: bool) -> float:
-    """Images per second of a plain loop: forward, backward, clip, step."""
-    import torch
-    from torch.utils.data import DataLoader, TensorDataset
+def ways(precision: str) -> dict[str, Callable[[dict[str, Any]], Any]]:
+    """Each way's name and how it trains."""
+    from ways import bare_loop, pythae, pytorch_vae, run_py
 
-    import losses
-    import models
-    from experiments import parts
-    from losses.elbo import ELBO
-    from models.network import sample_posterior
-    from models.optimizers import adamw
-
-    mixed = precision != "32-true"
-    layout = torch.channels_last if mixed else torch.contiguous_format
-    data = parts.batched(config, parts.load(config), "cpu")
-    network = models.create("conv", image_shape=data.images.image_shape, latent_dim=32)
-    network.to(memory_format=layout)  # type: ignore[call-overload]
-    loss = ELBO(losses.create("mse"))
-    optimizer = adamw(network.parameters(), lr=1e-3, weight_decay=0.01)
-    batches: Iterable[Any] = data.train
-    if loader:
-        floats = torch.from_numpy(data.images.images[data.splits.train]).float() / 255
-        batches = DataLoader(
-            TensorDataset(floats), batch_size=config["batch_size"], shuffle=True, drop_last=True
-        )
-    images = 0
-    started = time.perf_counter()
-    for _ in range(epochs):
-        for batch in batches:
-            x = batch[0] if loader else batch.to(torch.float32, memory_format=layout).div_(255)
-            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                mean, log_variance = network.encode(x)
-                x_hat = network.decode(sample_posterior(mean, log_variance))
-                value = loss(x_hat, x, mean, log_variance)["loss"]
-            optimizer.zero_grad()
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-            optimizer.step()
-            images += len(x)
-    return images / (time.perf_counter() - started)
-
-
-def trial(config: dict[str, Any]) -> float:
-    """Images per second of a whole trial, from the first to the last epoch."""
-    from experiments.record import read_result
-    from experiments.trial import run_trial
-
-    with tempfile.TemporaryDirectory() as directory:
-        run_trial(config, directory, in_sweep=True)
-        return float(read_result(directory)["timings"]["images_per_second"])
+    found: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "run.py": run_py,
+        SAME: lambda config: bare_loop(config, precision=precision, loader=False),
+        FLOAT32: lambda config: bare_loop(config, precision="32-true", loader=True),
+        IN_MEMORY: lambda config: pytorch_vae(config, from_files=False),
+    }
+    if os.environ.get("VAESWEEP_DATA"):
+        found[FROM_FILES] = lambda config: pytorch_vae(config, from_files=True)
+    try:
+        import pythae as _  # noqa: F401
+    except ImportError:
+        print("pythae is not installed and left out: pip install pythae")
+    else:
+        found[PYTHAE] = pythae
+    return found
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     os.environ["WANDB_MODE"] = "offline"
-    shared = [*photos(), f"max_epochs={arguments.epochs}", "trainer.progress=false"]
-    config, in_float32 = composed(*shared), composed(*shared, "trainer.precision=32-true")
+    warnings.filterwarnings("ignore")  # Lightning's advice to the recipe
+
+    from ways import bare_loop
 
     from experiments.device import choose_hardware
 
     precision = choose_hardware(
         device="cpu", precision="auto", memory_format="auto", threads=None
     ).precision
-    bare(config, epochs=1, precision=precision, loader=False)  # warm up
-    ways: dict[str, Callable[[], float]] = {
-        "bare loop": lambda: bare(
-            config, epochs=arguments.epochs, precision=precision, loader=False
-        ),
-        "run.py": lambda: trial(config),
-        "run.py in float32": lambda: trial(in_float32),
-        "bare loop in float32, DataLoader": lambda: bare(
-            config, epochs=arguments.epochs, precision="32-true", loader=True
-        ),
-    }
-    measured: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(arguments.rounds):
-        for name, measure in ways.items():
-            measured[name].append(measure())
-    print_ratios("training, conv at 64x64, batch 64", measured, "bare loop", "images/s")
+    shared = [*photos(), "trainer.progress=false", f"max_epochs={arguments.epochs}"]
+    bare_loop(composed(*shared, "max_epochs=1"), precision=precision, loader=False)  # warm up
+    trained: dict[str, list[Any]] = {name: [] for name in ways(precision)}
+    for seed in range(arguments.rounds):
+        for name, train in ways(precision).items():
+            trained[name].append(train(composed(*shared, f"seed={seed}")))
+
+    seconds = {name: [t.seconds for t in found] for name, found in trained.items()}
+    print_ratios(
+        f"training, conv at 64x64, batch 64, {arguments.epochs} epochs", seconds, "run.py", "s"
+    )
+    psnr = {name: statistics.mean(t.psnr for t in found) for name, found in trained.items()}
+    for name, value in psnr.items():
+        print(f"{name}: PSNR {value:.2f} dB, mean of {arguments.rounds} seeds")
+    _keep(trained, psnr)
+
+
+def _keep(trained: dict[str, list[Any]], psnr: dict[str, float]) -> None:
+    ours = trained["run.py"]
+    for name, aim in AIMS.items():
+        if name in trained:
+            faster = statistics.median(
+                theirs.seconds / run.seconds
+                for theirs, run in zip(trained[name], ours, strict=True)
+            )
+            beside = f"PSNR {psnr['run.py']:.2f} and {psnr[name]:.2f} dB"
+            result(f"run.py against {name}", faster, f">= {aim}", beside=beside)
+    evaluation = statistics.median(run.evaluation / run.seconds for run in ours)
+    harness = statistics.median(
+        (run.seconds - run.evaluation) / bare.seconds - 1
+        for run, bare in zip(ours, trained[SAME], strict=True)
+    )
+    print(f"validations: {evaluation:.1%} of the training's time; harness: {harness:.1%} of it")
+    print(machine())
+    result("validations, share of the training's time", 100 * evaluation, "<= 10", unit="%")
+    result("harness over the bare loop, without validations", 100 * harness, "<= 3", unit="%")
 
 
 if __name__ == "__main__":
