@@ -22,7 +22,8 @@ from experiments.errors import UserError
 from sweeps import launchers
 from sweeps.formatting import first_line
 from sweeps.leases import is_gone, machine
-from sweeps.plan import Plan, cores
+from sweeps.plan import Plan
+from sweeps.resources import cores
 from sweeps.task import Task
 
 if TYPE_CHECKING:

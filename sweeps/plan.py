@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,52 +107,3 @@ def is_grid_search(space: Space, n_trials: int | None, *, asked_for: bool) -> bo
             "choose another sampler"
         )
     return cells <= n_trials
-
-
-def threads_per_worker(workers_on_machine: int) -> int | None:
-    """The machine's cores divided among its workers; None for one worker, which has them all.
-
-    Two processes with two threads each on two cores run at a third to two thirds of the speed of
-    two with one thread each.
-    """
-    if workers_on_machine <= 1:
-        return None
-    return max(1, cores() // workers_on_machine)
-
-
-def cores() -> int:
-    """Of the machine, or of the part of it that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        usable = len(os.sched_getaffinity(0))
-    else:
-        usable = os.cpu_count() or 1
-    # Where SLURM does not bind jobs to cores, it says only here how many are the job's.
-    allotted = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
-    return min(usable, int(allotted)) if allotted else usable
-
-
-def device_of(worker: int, gpus: int) -> str | None:
-    """The device of a worker: GPUs in turn; None where there is none."""
-    return f"cuda:{worker % gpus}" if gpus else None
-
-
-def check_gpus(workers: int, gpus: int, trials_per_gpu: int) -> None:
-    """Refuse more workers than the machine's GPUs may hold.
-
-    Raises:
-        UserError: there are more.
-    """
-    if gpus and workers > gpus * trials_per_gpu:
-        raise UserError(
-            f"`hydra.sweeper.n_jobs` must be at most {gpus * trials_per_gpu} with {gpus} GPUs "
-            f"and sweep.trials_per_gpu={trials_per_gpu}, but got {workers}; raise "
-            "sweep.trials_per_gpu to let trials share a GPU"
-        )
-
-
-def visible_gpus() -> int:
-    """NVIDIA GPUs of this machine that a process may use, without loading PyTorch."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return len([name for name in chosen.split(",") if name.strip() not in ("", "-1")])
-    return len(glob.glob("/dev/nvidia[0-9]*"))

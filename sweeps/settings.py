@@ -16,7 +16,7 @@ class Settings:
 
     n_trials: int | None
     timeout: float | None
-    n_jobs: int
+    n_jobs: int | None
     storage: Any
     study_name: str
     params: Mapping[str, Any]
@@ -78,7 +78,7 @@ def _is_text_map(value: Any) -> bool:
 _SWEEPER: dict[str, Rule] = {
     "n_trials": _or_null(_integer(1)),
     "timeout": _or_null(_number("a number of seconds above 0", lambda v: v > 0)),
-    "n_jobs": _integer(0),
+    "n_jobs": _or_null(_integer(0)),
     "study_name": ("a name", lambda v: isinstance(v, str) and 0 < len(v) <= 400),
     "params": ("keys with search spaces", lambda v: isinstance(v, Mapping)),
     "conditions": ("keys with KEY=VALUES", _is_text_map),

@@ -24,16 +24,9 @@ from sweeps.composing import Composer, probes
 from sweeps.launchers import launcher_name
 from sweeps.leases import Watch, holder
 from sweeps.locks import excludes_all
-from sweeps.plan import (
-    DEFAULT_TRIALS,
-    Limits,
-    Plan,
-    check_gpus,
-    is_grid_search,
-    threads_per_worker,
-    visible_gpus,
-)
+from sweeps.plan import DEFAULT_TRIALS, Limits, Plan, is_grid_search
 from sweeps.priors import with_priors
+from sweeps.resources import check_gpus, threads_per_worker, usual_workers, visible_gpus
 from sweeps.settings import Settings, read
 from sweeps.space import Space
 from sweeps.storages import lock, normalised, open_storage
@@ -48,6 +41,7 @@ if TYPE_CHECKING:
 
     from sweeps.sweeper import AtEnd
 
+_MANY = 1000  # trials, more than any machine has workers
 _PRUNER_KEY = "hydra/sweeper/pruner="
 
 
@@ -110,7 +104,7 @@ def run_sweep(
         sweeper = {k: v for k, v in config.hydra.sweeper.items() if k != "_target_"}
     settings = read(_plain(sweeper), _plain(config.sweep))
     processes = None
-    if settings.n_jobs > 0 and launcher_name(config) == "BasicLauncher":
+    if settings.n_jobs != 0 and launcher_name(config) == "BasicLauncher":
         # Loads libraries while this process goes on.
         processes = launch.prepare_processes(preload=task is None)
     composer = Composer(context.config_loader, config)
@@ -154,8 +148,15 @@ def _plan(
     composer.check(space)
     launchers.check(config)
     on_one_machine = launchers.is_on_this_machine(config)
+    limits = _limits(settings, grid)
+    workers = settings.n_jobs
+    if workers is None:
+        workers = 1
+        if on_one_machine:
+            n_trials = limits.n_trials
+            workers = _usual_workers(settings, values, space, grid=grid, n_trials=n_trials)
     if on_one_machine and values["trainer"]["device"] == "auto":
-        check_gpus(settings.n_jobs, visible_gpus(), settings.trials_per_gpu)
+        check_gpus(workers, visible_gpus(), settings.trials_per_gpu)
     directory = Path(str(config.hydra.sweep.dir)).absolute()
     plan = Plan(
         study=settings.study_name,
@@ -168,9 +169,9 @@ def _plan(
         sampler=settings.sampler,
         pruner=_pruner(settings, config, grid),
         max_epochs=base["max_epochs"],
-        limits=_limits(settings, grid),
-        workers=settings.n_jobs,
-        threads=threads_per_worker(settings.n_jobs if on_one_machine else 1),
+        limits=limits,
+        workers=workers,
+        threads=threads_per_worker(workers if on_one_machine else 1),
         on_one_machine=on_one_machine,
         command=holder("command"),
         working_directory=Path.cwd(),
@@ -180,6 +181,18 @@ def _plan(
         with_priors(build_sampler(settings.sampler, seed=0, workers=1), space)
     build_pruner(plan.pruner, objectives=len(objectives), max_epochs=plan.max_epochs)
     return plan, values
+
+
+def _usual_workers(
+    settings: Settings, values: Mapping[str, Any], space: Space, *, grid: bool, n_trials: int | None
+) -> int:
+    """Where `n_jobs` is left open; the order of a grid means nothing, that of a search does."""
+    return usual_workers(
+        values["trainer"],
+        trials=space.cell_count(_MANY) if grid else n_trials,
+        repeatable=not grid and settings.sampler.get("seed") is not None,
+        trials_per_gpu=settings.trials_per_gpu,
+    )
 
 
 def _pruner(settings: Settings, config: DictConfig, grid: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from experiments import config as configs
 from experiments.errors import Interrupted, Pruned, UserError
 from experiments.identity import identity
-from sweeps.plan import device_of, visible_gpus
+from sweeps.resources import device_of, visible_gpus
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

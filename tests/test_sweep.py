@@ -364,7 +364,7 @@ def test_a_trial_that_kills_every_worker_is_given_up(run: RunSweep) -> None:
 
 
 def test_gpus_go_round_and_are_shared_only_if_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeps.plan import check_gpus, device_of, visible_gpus
+    from sweeps.resources import check_gpus, device_of, visible_gpus
 
     assert [device_of(worker, 2) for worker in range(4)] == ["cuda:0", "cuda:1"] * 2
     assert device_of(3, 0) is None
@@ -382,10 +382,50 @@ def test_gpus_go_round_and_are_shared_only_if_allowed(monkeypatch: pytest.Monkey
 def test_cores_are_divided_among_workers() -> None:
     import os
 
-    from sweeps.plan import threads_per_worker
+    from sweeps.resources import threads_per_worker
 
     cores = len(os.sched_getaffinity(0))
     assert threads_per_worker(1) is None
     assert threads_per_worker(cores) == 1
     assert threads_per_worker(10 * cores) == 1
     assert threads_per_worker(2) == max(1, cores // 2)
+
+
+def test_without_n_jobs_there_is_a_worker_for_each_core_or_place_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sweeps import resources
+
+    def workers(trials: int | None = None, repeatable: bool = False, **trainer: Any) -> int:
+        settings = {"device": "auto", "threads": None, **trainer}
+        return resources.usual_workers(
+            settings, trials=trials, repeatable=repeatable, trials_per_gpu=3
+        )
+
+    monkeypatch.setattr(resources, "visible_gpus", lambda: 0)
+    monkeypatch.setattr(resources, "cores", lambda: 6)
+    assert workers() == 6
+    assert workers(threads=2) == 3
+    assert workers(threads=16) == 1
+    assert workers(trials=4) == 4
+    assert workers(repeatable=True) == 1
+    monkeypatch.setattr(resources, "cores", lambda: 64)
+    assert workers() == 8
+    monkeypatch.setattr(resources, "visible_gpus", lambda: 2)
+    assert workers() == 6
+    assert workers(device="cpu") == 8
+    assert workers(device="cuda:1") == 1
+
+
+def test_a_seeded_search_without_n_jobs_repeats_itself(
+    run: RunSweep, trained: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    search = [
+        "lr=tag(log,interval(1e-4,1e-2))", "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.sampler.seed=1", "hydra.sweeper.n_jobs=null",
+    ]  # fmt: skip
+    run(*search, "name=first")
+    first = trained()
+    run(*search, "name=second")
+    assert trained()[len(first) :] == first
+    assert len(set(first)) == 4

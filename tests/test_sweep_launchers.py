@@ -22,7 +22,7 @@ from typing import Any
 import optuna
 import pytest
 
-from sweeps.plan import cores
+from sweeps.resources import cores
 from sweeps.storages import open_storage
 from sweeps.study import load_study
 

@@ -1,0 +1,88 @@
+"""The cores and GPUs of this machine, and how workers share them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.errors import UserError
+
+_MOST_WORKERS = 8  # by default: a sampler knows nothing of the trials that run beside the next
+
+
+def usual_workers(
+    trainer: Mapping[str, Any], *, trials: int | None, repeatable: bool, trials_per_gpu: int
+) -> int:
+    """How many workers a command on this machine has where nobody says it.
+
+    One for each core: small networks gain more from another trial than from another thread (two
+    workers with one thread each train 1.2 times the images of one with two, at 32, 64 and 128
+    pixels). With GPUs, as many as these may hold.
+
+    Args:
+        trainer: the config's `trainer`.
+        trials: at most as many as there are trials; None for no bound.
+        repeatable: a seeded sampler repeats itself only where one worker asks it.
+        trials_per_gpu: that share a GPU.
+    """
+    if repeatable:
+        return 1
+    gpus = visible_gpus() if trainer["device"] == "auto" else 0
+    if gpus:
+        most = gpus * trials_per_gpu
+    elif trainer["device"] in ("auto", "cpu"):
+        most = min(cores() // (trainer["threads"] or 1), _MOST_WORKERS)
+    else:
+        most = 1  # a single device, which the user named
+    return max(1, most if trials is None else min(most, trials))
+
+
+def threads_per_worker(workers_on_machine: int) -> int | None:
+    """The machine's cores divided among its workers; None for one worker, which has them all.
+
+    Two processes with two threads each on two cores run at a third to two thirds of the speed of
+    two with one thread each.
+    """
+    if workers_on_machine <= 1:
+        return None
+    return max(1, cores() // workers_on_machine)
+
+
+def cores() -> int:
+    """Of the machine, or of the part of it that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        usable = len(os.sched_getaffinity(0))
+    else:
+        usable = os.cpu_count() or 1
+    # Where SLURM does not bind jobs to cores, it says only here how many are the job's.
+    allotted = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
+    return min(usable, int(allotted)) if allotted else usable
+
+
+def device_of(worker: int, gpus: int) -> str | None:
+    """The device of a worker: GPUs in turn; None where there is none."""
+    return f"cuda:{worker % gpus}" if gpus else None
+
+
+def check_gpus(workers: int, gpus: int, trials_per_gpu: int) -> None:
+    """Refuse more workers than the machine's GPUs may hold.
+
+    Raises:
+        UserError: there are more.
+    """
+    if gpus and workers > gpus * trials_per_gpu:
+        raise UserError(
+            f"`hydra.sweeper.n_jobs` must be at most {gpus * trials_per_gpu} with {gpus} GPUs "
+            f"and sweep.trials_per_gpu={trials_per_gpu}, but got {workers}; raise "
+            "sweep.trials_per_gpu to let trials share a GPU"
+        )
+
+
+def visible_gpus() -> int:
+    """NVIDIA GPUs of this machine that a process may use, without loading PyTorch."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return len([name for name in chosen.split(",") if name.strip() not in ("", "-1")])
+    return len(glob.glob("/dev/nvidia[0-9]*"))
