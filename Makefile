@@ -36,9 +36,8 @@ format: $(INSTALLED)  ## rewrite the code as the formatter wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## time training and start-up against bare PyTorch
-	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/startup.py
+bench: $(INSTALLED)  ## what a user waits for, as one table of ratios; half an hour, idle machine
+	$(BIN)/python benchmarks/all.py
 
 bench-sweep: $(INSTALLED)  ## time sweeps: idle workers, what a trial costs, thousands of trials
 	$(BIN)/python benchmarks/sweep_idle.py

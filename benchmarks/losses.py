@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from common import ROOT, machine
+from common import ROOT, machine, result
 
 LOSSES = {"kornia_ms_ssim": (20, 40), "kornia_ssim": (4, 4), "ssim": (2.5, 2.5)}
 """The aims, times faster than the library, at 64x64 and at 128x128."""
@@ -121,6 +121,12 @@ def main() -> None:
             for name in arguments.losses:
                 aim = LOSSES[name][side >= 128]
                 fast, library = found[f"{name} fast"], found[f"{name} library"]
+                result(
+                    f"{name} at {side}x{side}, threads: {threads}",
+                    library / fast,
+                    f">= {aim}",
+                    beside=f"{fast:.0f} and {library:.0f} ms",
+                )
                 print(
                     f"{name:<15} {fast:>9.0f} {library:>9.0f} {library / fast:>6.1f} "
                     f"{aim:>5} {memory[name, 'fast']:>10.0f} "

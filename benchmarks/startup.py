@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from common import ROOT, print_ratios
+from common import ROOT, print_ratios, ratios, result
+
+FIRST, HELP = "run.py to the first training step", "run.py --help"
+REFUSED = "run.py lr=-1, which is refused"
 
 _FIRST_STEP = """
 import os, sys, tempfile
@@ -55,15 +59,19 @@ def main() -> None:
         seconds("-c", first_step)  # draw the cats, compile the bytecode
         ways = {
             imports: lambda: seconds("-c", imports),
-            "run.py to the first training step": lambda: seconds("-c", first_step),
-            "run.py --help": lambda: seconds("run.py", "--help"),
-            "run.py lr=-1": lambda: seconds("run.py", "lr=-1", expected=1),
+            FIRST: lambda: seconds("-c", first_step),
+            HELP: lambda: seconds("run.py", "--help"),
+            REFUSED: lambda: seconds("run.py", "lr=-1", expected=1),
         }
         measured: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, measure in ways.items():
                 measured[name].append(measure())
     print_ratios("start-up", measured, imports, "seconds")
+    first = statistics.median(ratios(measured, imports)[FIRST])
+    result("run.py to the first training step, against its imports alone", first, "<= 1.3")
+    for name in (HELP, REFUSED):
+        result(name, statistics.median(measured[name]), "< 1", unit="s")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from common import print_ratios
+from common import print_ratios, result
 
 SWEEP = ["lr=tag(log,interval(1e-4,1e-2))"]
 TINY = [
@@ -148,6 +149,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     trials = parser.parse_args().trials
     whole, parts = seconds_of_trials(trials + 1), parts_of_trials(trials + 1)
+    rest = statistics.median(whole["the rest"])
+    result("sweep: what is not training, scoring or logging", rest, "<= 300", unit="ms a trial")
     print_ratios(f"{trials} tiny trials, one warm worker", whole, "the rest", "ms a trial")
     print_ratios("its parts, in this process", parts, "all but training", "ms a trial")
 

@@ -50,7 +50,7 @@ def ways(precision: str) -> dict[str, Callable[[dict[str, Any]], Any]]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     os.environ["WANDB_MODE"] = "offline"
@@ -64,6 +64,7 @@ def main() -> None:
         device="cpu", precision="auto", memory_format="auto", threads=None
     ).precision
     shared = [*photos(), "trainer.progress=false", f"max_epochs={arguments.epochs}"]
+    shared += ["optimizer.warmup_steps=0"]  # which the others do not have
     bare_loop(composed(*shared, "max_epochs=1"), precision=precision, loader=False)  # warm up
     trained: dict[str, list[Any]] = {name: [] for name in ways(precision)}
     for seed in range(arguments.rounds):

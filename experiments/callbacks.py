@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytorch_lightning as pl
@@ -103,7 +104,11 @@ class Scores(Callback):
 
 
 class Pictures(Callback):
-    """Logs the same validation images with their reconstructions, and samples, as they improve."""
+    """Logs the same validation images with their reconstructions, and samples, as they improve.
+
+    The network's part is done at once; laying them out and compressing them by a thread beside
+    the training, which logs them once they are there.
+    """
 
     def __init__(self, images: Tensor, logger: WandbLogger, every: int, device: str) -> None:
         self._images = images
@@ -111,6 +116,8 @@ class Pictures(Callback):
         self._every = every
         self._device = device
         self._next = 0
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pictures")
+        self._waiting: list[tuple[int, Future[dict[str, Any]]]] = []
 
     def state_dict(self) -> dict[str, Any]:
         return {"next": self._next}
@@ -125,12 +132,37 @@ class Pictures(Callback):
         assert isinstance(pl_module, VAE)
         x_hat = reconstruct(pl_module.network, self._images, self._device)
         samples = draw_samples(pl_module.network, 64, seed=0, device=self._device)
-        pictures = {
-            "reconstructions": reconstruction_grid(self._images.numpy(), x_hat.numpy()),
-            "samples": grid(samples.numpy(), columns=8),
+        made = self._thread.submit(self._draw, x_hat, samples)
+        self._waiting.append((trainer.global_step, made))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        while self._waiting and self._waiting[0][1].done():
+            self._log_first()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._log_rest()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._log_rest()
+
+    def _log_rest(self) -> None:
+        while self._waiting:
+            self._log_first()
+        self._thread.shutdown()
+
+    def _draw(self, x_hat: Tensor, samples: Tensor) -> dict[str, Any]:
+        return {
+            "reconstructions": tracking.encoded(
+                reconstruction_grid(self._images.numpy(), x_hat.numpy())
+            ),
+            "samples": tracking.encoded(grid(samples.numpy(), columns=8)),
         }
-        for key, picture in pictures.items():
-            tracking.log_picture(self._logger, key, picture, trainer.global_step)
+
+    def _log_first(self) -> None:
+        step, made = self._waiting.pop(0)
+        self._logger.log_metrics(made.result(), step)
 
 
 class Progress(Callback):
