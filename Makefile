@@ -17,8 +17,12 @@ install: $(INSTALLED)  ## .venv with everything that is pinned
 run: $(INSTALLED)  ## train one VAE; other settings: make run ARGS="loss=ssim lr=3e-4"
 	$(BIN)/python run.py $(ARGS)
 
+# Its workers, servers and browsers share the cores with the other half of the suite; what fails
+# beside it has to pass alone.
 test: lint  ## linter, type checker and the whole suite
-	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist worksteal || \
+	  { echo "again, alone: what failed beside other tests"; \
+	    $(TEST_ENV) $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none; }
 
 # Tracing makes the suite two to three times slower, so the everyday targets do without.
 coverage: $(INSTALLED)  ## the whole suite with the lines that it does not reach
