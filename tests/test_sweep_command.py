@@ -200,7 +200,12 @@ def test_a_second_interrupt_stops_at_once_and_leaves_nothing_running(
 def test_a_killed_worker_and_a_killed_command_lose_no_trial(
     tmp_path: Path, home: dict[str, str], sweep: Callable[..., Any]
 ) -> None:
-    arguments = ["loss=mse,l1", "max_epochs=40", "trainer.early_stopping_patience=null"]
+    arguments = [
+        "loss=mse,l1",
+        "max_epochs=40",
+        "trainer.early_stopping_patience=null",
+        "hydra.sweeper.n_jobs=1",
+    ]
     with begun(tmp_path, home, *arguments) as process:
         wait_for(lambda: bool(list(tmp_path.rglob("history.jsonl"))), process)
         (lease,) = [
@@ -237,7 +242,7 @@ def test_a_killed_worker_and_a_killed_command_lose_no_trial(
 
 @pytest.mark.slow
 def test_two_commands_at_once_share_one_study(tmp_path: Path, home: dict[str, str]) -> None:
-    arguments = ["loss=mse,l1,ssim", "latent_dim=2,4", "max_epochs=4"]
+    arguments = ["loss=mse,l1,ssim", "latent_dim=2,4", "max_epochs=8", "hydra.sweeper.n_jobs=1"]
     with begun(tmp_path, home, *arguments) as one, begun(tmp_path, home, *arguments) as two:
         outputs = [process.communicate(timeout=240)[0] for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0), outputs
