@@ -25,6 +25,7 @@ SCHEMA_VERSION = 1
 CONFIG = "config.json"
 RESULT = "result.json"
 HISTORY = "history.jsonl"
+_REVISION = "VAESWEEP_REVISION"  # set in images
 _HYDRAS = {".hydra", "run.log"}  # written before a trial begins
 STATUSES = ("running", "completed", "pruned", "interrupted", "failed")
 _PACKAGES = (
@@ -211,7 +212,10 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def code_revision() -> dict[str, Any]:
-    """Commit of the working tree that this code runs from, and whether it was changed since."""
+    """Commit of the working tree that this code runs from, and whether it was changed since.
+
+    An image has no working tree; there the commit is the one that the image was built from.
+    """
     root = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
@@ -221,7 +225,7 @@ def code_revision() -> dict[str, Any]:
     try:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
+        return {"commit": os.environ.get(_REVISION) or None, "dirty": None}
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -45,21 +45,23 @@ def errors_for_people() -> Iterator[None]:
 
 def _message(error: Exception) -> str | None:
     """What to say of an error that the user can mend, or None."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        cause = error.__cause__
-        detail = f"\n{cause}" if isinstance(cause, OmegaConfBaseException) else ""
-        hint = _LAUNCHERS if "Could not find 'hydra/launcher/" in str(error) else ""
-        return f"{error}{detail}{hint}"
     if isinstance(error, OSError) and (error.errno in _UNWRITABLE):
         return (
             "the output directory must be one that can be written and has space left, but "
             f"{error.filename or 'it'} gives: {error.strerror}"
         )
+    if "hydra" not in sys.modules:  # the service's image does without it
+        return None
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        cause = error.__cause__
+        detail = f"\n{cause}" if isinstance(cause, OmegaConfBaseException) else ""
+        hint = _LAUNCHERS if "Could not find 'hydra/launcher/" in str(error) else ""
+        return f"{error}{detail}{hint}"
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,15 +45,22 @@ def run_service(
     checkpoint: Path, directory: Path, *options: str, **environment: str
 ) -> Iterator[Service]:
     """Start a service and stop it."""
-    port, log = free_port(), directory / "service.log"
+    port = free_port()
     command = [sys.executable, "-m", "serving.app", "--checkpoint", str(checkpoint)]
+    command += ["--port", str(port), "--threads", "1", *options]
+    with running(command, port, directory, environment) as service:
+        yield service
+
+
+@contextmanager
+def running(
+    command: list[str], port: int, directory: Path, environment: Mapping[str, str], cwd: Path = ROOT
+) -> Iterator[Service]:
+    """Run the command of a service that listens on a port; its log goes to the directory."""
+    log = directory / "service.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--port", str(port), "--threads", "1", *options],
-            cwd=ROOT,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **environment},
+            command, cwd=cwd, stdout=output, stderr=output, env={**os.environ, **environment}
         )
     service = Service(f"http://127.0.0.1:{port}", process, log)
 

@@ -13,6 +13,7 @@ from experiments.errors import UserError
 from experiments.record import (
     SCHEMA_VERSION,
     Record,
+    code_revision,
     discard,
     read_config,
     read_result,
@@ -113,3 +114,15 @@ def test_discard_removes_what_hydra_wrote_and_nothing_else(
     (kept / "thesis.txt").write_text("dear")
     discard(kept)
     assert (kept / "thesis.txt").exists()
+
+
+def test_an_image_without_git_knows_the_commit_that_it_was_built_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code_revision.cache_clear()
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("VAESWEEP_REVISION", "c0ffee")
+    try:
+        assert code_revision() == {"commit": "c0ffee", "dirty": None}
+    finally:
+        code_revision.cache_clear()

@@ -1,0 +1,243 @@
+"""The images and the services that compose.yaml makes of them.
+
+No test here needs Docker: what the Dockerfile would run is run in a virtual environment instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from pathspec import PathSpec
+
+from serving.app import _parser
+from tests.servers import free_port
+from tests.services import running
+from tests.shipping import ROOT, health_command, lint, stages
+from tests.test_serving_api import encoded
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+IMAGES = ("train", "serve")
+INSTALL = "python -m pip install"
+
+
+def ignored(path: str) -> bool:
+    """Whether .dockerignore keeps a path out of what is sent to the builder."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    # Unlike .gitignore, a pattern begins at the top.
+    rooted = (re.sub(r"^(!?)(?=[^!#*])", r"\1/", line) for line in lines)
+    return PathSpec.from_lines("gitignore", rooted).match_file(path)
+
+
+def names(image: str) -> set[str]:
+    """The packages that a requirement file under deploy/images asks for."""
+    lines = (ROOT / f"deploy/images/{image}.txt").read_text().splitlines()
+    wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert not any(requirement.specifier for requirement in wanted), "the lock says the versions"
+    return {canonicalize_name(requirement.name) for requirement in wanted}
+
+
+def declared(*extras: str) -> set[str]:
+    lines = [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
+    return {canonicalize_name(Requirement(line).name) for line in lines}
+
+
+def test_the_dockerfile_is_as_the_linter_wants_it() -> None:
+    assert lint("hadolint", "--no-color", "Dockerfile") == ""
+
+
+def test_the_linter_finds_a_planted_mistake(tmp_path: Path) -> None:
+    bad = tmp_path / "Dockerfile"
+    bad.write_text((ROOT / "Dockerfile").read_text() + "\nADD x y\nENTRYPOINT python run.py\n")
+    assert "DL3025" in lint("hadolint", "--no-color", bad)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_runs_one_command_as_nobody_in_particular(image: str) -> None:
+    stage = stages()[image]
+    assert stage.base == "base"
+    assert [kind for kind, _ in stage.steps].count("USER") == 1
+    user, group = map(int, stage.last("USER").split(":"))  # by number, as Kubernetes checks
+    assert user > 0
+    assert group > 0
+    commands = {"train": ["run.py"], "serve": ["-m", "serving.app", "--host", "0.0.0.0"]}
+    assert json.loads(stage.last("ENTRYPOINT")) == ["python", *commands[image]]
+
+
+@pytest.mark.parametrize("image", ["base", *IMAGES])
+def test_what_is_copied_exists_and_reaches_the_builder(image: str) -> None:
+    for sources, _ in stages()[image].copies():
+        for source in sources:
+            path = ROOT / source
+            files = [path] if path.is_file() else [*path.rglob("*.py"), *path.rglob("*.yaml")]
+            assert files, source
+            kept = [f for f in files if "__pycache__" not in f.parts and "study" not in f.parts]
+            assert [f for f in kept if ignored(f.relative_to(ROOT).as_posix())] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".env", ".git/config", ".dvc/config.local", ".cache/vaesweep/x", "outputs/vae/result.json",
+        "photos/me.jpg", "data/images.zip", "tests/conftest.py", "models/__pycache__/vae.pyc",
+        "analysis/study/README.md", "deploy/slurm/sweep.sbatch",
+    ],
+)  # fmt: skip
+def test_nothing_else_reaches_the_builder(path: str) -> None:
+    assert ignored(path)
+
+
+@pytest.mark.parametrize("image", ["base", *IMAGES])
+def test_a_change_of_the_code_installs_nothing_again(image: str) -> None:
+    steps = stages()[image].steps
+    installs = [i for i, (kind, text) in enumerate(steps) if kind == "RUN" and INSTALL in text]
+    assert len(installs) == 1
+    before = [text for kind, text in steps[: installs[0]] if kind == "COPY"]
+    allowed = {"requirements.lock ./", f"deploy/images/{image}.txt deploy/images/"}
+    assert set(before) <= allowed
+    assert "--constraint requirements.lock" in steps[installs[0]][1]
+    assert stages()["base"].all("ENV")[0].count("PIP_NO_CACHE_DIR=1") == 1
+
+
+def test_images_hold_the_declared_packages_at_their_locked_versions() -> None:
+    dependencies = {canonicalize_name(Requirement(x).name) for x in PROJECT["dependencies"]}
+    launchers = declared("joblib", "ray", "slurm", "postgresql", "mysql", "grpc", "dashboard")
+    assert names("base") < dependencies
+    assert names("train") == (dependencies | launchers) - names("base")
+    assert names("serve") == declared("serve")
+    lock = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = {canonicalize_name(line.partition("==")[0]) for line in lock}
+    assert names("base") | names("train") | names("serve") <= locked
+
+
+def test_the_services_are_what_compose_understands() -> None:
+    assert lint("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml") == ""
+
+
+def test_no_service_is_open_to_the_network_or_knows_a_password() -> None:
+    for service in COMPOSE["services"].values():
+        assert all(port.startswith("${BIND:-127.0.0.1}:") for port in service.get("ports", []))
+        for name, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|KEY|TOKEN", name):
+                assert re.fullmatch(r"\$\{\w+:(-|\?[^}]+)\}", value), (
+                    f"{name} must come from outside"
+                )
+    assert (
+        "${POSTGRES_PASSWORD:?" in COMPOSE["services"]["study"]["environment"]["POSTGRES_PASSWORD"]
+    )
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_services_are_built_from_the_stages_and_wait_for_what_they_need() -> None:
+    services = COMPOSE["services"]
+    built = {name: s["build"]["target"] for name, s in services.items() if "build" in s}
+    assert built == {"sweep": "train", "train": "train", "dashboard": "train", "serve": "serve"}
+    for name in ("sweep", "dashboard"):
+        assert services[name]["depends_on"] == {"study": {"condition": "service_healthy"}}
+    assert services["study"]["healthcheck"]["test"][1] == "pg_isready"
+
+
+def test_volumes_are_where_the_train_image_can_write() -> None:
+    (made,) = (text for text in stages()["train"].all("RUN") if text.startswith("install"))
+    targets = {default(volume).split(":")[1] for volume in COMPOSE["services"]["sweep"]["volumes"]}
+    assert targets == {"/photos", *(f"/app/{folder}" for folder in made.split()[-2:])}
+
+
+def default(text: str) -> str:
+    """What compose makes of a value when no variable is set."""
+    return re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", text)
+
+
+def test_the_service_is_started_with_flags_that_it_has() -> None:
+    entry = json.loads(stages()["serve"].last("ENTRYPOINT"))[3:]
+    own = json.loads(stages()["serve"].last("CMD"))
+    for command in (own, COMPOSE["services"]["serve"]["command"]):
+        arguments = _parser().parse_args([*entry, *map(default, command)])
+        assert arguments.host == "0.0.0.0"
+        assert f":{arguments.port}/healthz" in health_command()[-1]
+    assert stages()["serve"].last("EXPOSE") == str(arguments.port)
+
+
+def run(command: list[str] | str, directory: Path, **environment: str) -> Any:
+    """A command as an image's shell or entry would run it: its `python` is the environment's."""
+    shell = isinstance(command, str)
+    env = {**os.environ, **environment}
+    return subprocess.run(
+        command, shell=shell, cwd=directory, env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The serving image's directory, and the PATH of a clean environment, made by its own steps."""
+    root = tmp_path_factory.mktemp("image")
+    app, environment = root / "app", root / "venv"
+    app.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    for stage in (stages()["base"], stages()["serve"]):
+        for kind, text in stage.steps:
+            if kind == "COPY":
+                copy(text, app)
+            elif kind == "RUN" and INSTALL in text:
+                # An empty index, so that the builder's own settings say where torch comes from.
+                done = run(text, app, PATH=path, TORCH_INDEX="")
+                assert done.returncode == 0, done.stderr[-3000:]
+    yield app, path
+    shutil.rmtree(root)  # more than a gigabyte
+
+
+def copy(text: str, app: Path) -> None:
+    """What COPY does."""
+    *sources, target = text.split()
+    for source in sources:
+        if (ROOT / source).is_dir():
+            unwanted = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / source, app / target, ignore=unwanted)
+        else:
+            (app / target).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / source, app / target / Path(source).name)
+
+
+@pytest.mark.slow
+def test_the_serving_image_serves_and_knows_whether_it_does(
+    image: tuple[Path, str], trained: Path, tmp_path: Path
+) -> None:
+    app, path = image
+    listed = json.loads(run("python -m pip list --format json", app, PATH=path).stdout)
+    installed = {package["name"].lower() for package in listed}
+    assert {"torch", "fastapi", "uvicorn"} <= installed
+    assert not installed & {"hydra-core", "optuna", "wandb", "pytorch-lightning", "kornia", "monai"}
+    assert run("python -m pip check", app, PATH=path).returncode == 0
+
+    mistaken = run("python -m serving.app --checkpoint nothing", app, PATH=path)
+    assert mistaken.returncode == 1
+    assert mistaken.stderr.startswith("error: `--checkpoint` must name")
+
+    port = free_port()
+    entry = json.loads(stages()["serve"].last("ENTRYPOINT"))
+    command = [*entry, "--checkpoint", str(trained), "--port", str(port)]
+    check = [word.replace(":8000/", f":{port}/") for word in health_command()]
+    assert str(port) in check[-1]
+    with running(command, port, tmp_path, {"PATH": path}, cwd=app) as service:
+        assert run(check, app, PATH=path).returncode == 0
+        with service.client() as client:
+            assert client.post("/v1/generate", json={"seed": 1}).headers["x-seed"] == "1"
+            photo = client.post("/v1/reconstruct?format=json", files={"photos": encoded()})
+            assert photo.json()["metrics"][0]["psnr"] > 0
+            for page in ("/", "/docs", "/metrics", "/v1/model"):
+                assert client.get(page).status_code == 200
+    assert run(check, app, PATH=path).returncode != 0
