@@ -143,7 +143,7 @@ STARTS = (
 @pytest.mark.parametrize(("place", "words"), overrides().items(), ids=overrides().keys())
 def test_every_command_composes(place: str, words: list[str], compose: Compose) -> None:
     def set_by_the_user(text: str) -> str:
-        text = re.sub(r"\$\{JOBS:-(\d+)\}", r"\1", text)
+        text = re.sub(r"\$\{JOBS:-(\w+)\}", r"\1", text)
         return string.Template(text).substitute(VARIABLES)
 
     given = [set_by_the_user(word) for word in words if word not in ("-m", "...")]
