@@ -48,8 +48,12 @@ COPY experiments experiments
 COPY serving serving
 USER 1000:1000
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-  CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+# Without urllib, which would ask a proxy where one is set.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "\
+from http.client import HTTPConnection; \
+to = HTTPConnection('127.0.0.1', 8000); \
+to.request('GET', '/healthz'); \
+raise SystemExit(to.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "serving.app", "--host", "0.0.0.0"]
 # A trial or a sweep is mounted there, unless another --checkpoint is named.
 CMD ["--checkpoint", "/model"]

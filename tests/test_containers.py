@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 from pathspec import PathSpec
 
 from serving.app import _parser
-from tests.servers import free_port
+from tests.servers import free_port, missing
 from tests.services import running
 from tests.shipping import ROOT, health_command, lint, stages
 from tests.test_serving_api import encoded
@@ -32,6 +32,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 IMAGES = ("train", "serve")
 INSTALL = "python -m pip install"
+_UNREACHABLE = re.compile("ConnectTimeout|NewConnectionError|NameResolutionError|ProxyError")
 
 
 def ignored(path: str) -> bool:
@@ -167,7 +168,7 @@ def test_the_service_is_started_with_flags_that_it_has() -> None:
     for command in (own, COMPOSE["services"]["serve"]["command"]):
         arguments = _parser().parse_args([*entry, *map(default, command)])
         assert arguments.host == "0.0.0.0"
-        assert f":{arguments.port}/healthz" in health_command()[-1]
+        assert f"'127.0.0.1', {arguments.port})" in health_command()[-1]
     assert stages()["serve"].last("EXPOSE") == str(arguments.port)
 
 
@@ -195,6 +196,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]
             elif kind == "RUN" and INSTALL in text:
                 # An empty index, so that the builder's own settings say where torch comes from.
                 done = run(text, app, PATH=path, TORCH_INDEX="")
+                if _UNREACHABLE.search(done.stderr) and done.returncode != 0:
+                    missing("needs a package index that answers")
                 assert done.returncode == 0, done.stderr[-3000:]
     yield app, path
     shutil.rmtree(root)  # more than a gigabyte
@@ -230,7 +233,7 @@ def test_the_serving_image_serves_and_knows_whether_it_does(
     port = free_port()
     entry = json.loads(stages()["serve"].last("ENTRYPOINT"))
     command = [*entry, "--checkpoint", str(trained), "--port", str(port)]
-    check = [word.replace(":8000/", f":{port}/") for word in health_command()]
+    check = [word.replace("8000", str(port)) for word in health_command()]
     assert str(port) in check[-1]
     with running(command, port, tmp_path, {"PATH": path}, cwd=app) as service:
         assert run(check, app, PATH=path).returncode == 0
