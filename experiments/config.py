@@ -186,7 +186,7 @@ _RULES: dict[str, Rule] = {
     "optimizer.schedule": _one_of(SCHEDULES),
     "optimizer.plateau_factor": _number("between 0 and 1", lambda v: 0 < v < 1),
     "optimizer.plateau_patience": _integer(0),
-    "optimizer.warmup_steps": _integer(0),
+    "optimizer.warmup_steps": _optional(_integer(0)),
     "optimizer.gradient_clip": _optional(_POSITIVE),
     "optimizer.ema_decay": _optional(_number("between 0 and 1", lambda v: 0 < v < 1)),
     "trainer.precision": _one_of(PRECISIONS),

@@ -176,11 +176,13 @@ def build_vae(
     from models.vae import VAE
 
     optimizer = config["optimizer"]
+    total_steps = config["max_epochs"] * when.steps_per_epoch
+    warmup_steps = optimizer["warmup_steps"]
     make_schedules = partial(
         optimizers.schedules,
         schedule=optimizer["schedule"],
-        total_steps=config["max_epochs"] * when.steps_per_epoch,
-        warmup_steps=optimizer["warmup_steps"],
+        total_steps=total_steps,
+        warmup_steps=min(50, total_steps // 10) if warmup_steps is None else warmup_steps,
         plateau={
             "monitor": f"val/{objectives(config)[0]}",
             "mode": mode(objectives(config)[0]),

@@ -50,7 +50,7 @@ class OptimizerConfig:
     schedule: str = "plateau"
     plateau_factor: float = 0.5
     plateau_patience: int = 10  # epochs
-    warmup_steps: int = 50
+    warmup_steps: int | None = None  # None: 50, or a tenth of the training where that is less
     gradient_clip: float | None = 10.0
     ema_decay: float | None = None
 
