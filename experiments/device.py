@@ -51,7 +51,8 @@ def choose_hardware(
     """Resolve `auto` for the machine at hand and set the number of threads.
 
     `auto` precision is bfloat16 autocast where the device multiplies it in hardware, else
-    float32; `auto` memory format is channels_last wherever there is bfloat16.
+    float32; `auto` memory format is channels_last wherever there is bfloat16. On a GPU float32
+    means float32: convolutions do not round their inputs to TF32, as PyTorch lets them.
 
     Raises:
         UserError: the device is not there.
@@ -59,6 +60,9 @@ def choose_hardware(
     if threads is not None:
         torch.set_num_threads(threads)
     device = _resolve(device)
+    if device.startswith("cuda"):
+        cudnn: Any = torch.backends.cudnn
+        cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "ieee"  # PyTorch wants both alike
     if precision == "auto":
         precision = "bf16-mixed" if _multiplies_bfloat16(device) else "32-true"
     channels_last = memory_format == "channels_last" or (

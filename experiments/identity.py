@@ -9,7 +9,7 @@ from typing import Any
 
 _IRRELEVANT = ("name", "logger", "sweep", "experiments", "report")
 _IRRELEVANT_IN = {
-    "trainer": ("device", "threads", "profiler", "progress"),
+    "trainer": ("device", "threads", "cuda_graph", "profiler", "progress"),
     # Where the images lie and where they are cached; what they are is in their fingerprint.
     "data": ("root", "cache_dir"),
 }

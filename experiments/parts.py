@@ -203,6 +203,7 @@ def build_vae(
         augment=_augment(config),
         channels_last=hardware.channels_last,
         log_every=when.log_every,
+        record_step=_recordable(config, hardware),
         description={
             "model": dict(config["model"]),
             "image_shape": list(image_shape),
@@ -247,6 +248,16 @@ def check_space(directory: Path, network_bytes: int, *, resumable: bool = False)
             f"the output directory needs {needed // 2**20} MiB for this trial, but {directory} "
             f"has {free // 2**20} MiB left; make room or set hydra.run.dir elsewhere"
         )
+
+
+def _recordable(config: Mapping[str, Any], hardware: Hardware) -> bool:
+    """Whether a CUDA graph would do all that the training step does."""
+    return (
+        config["trainer"].get("cuda_graph", True)  # older records lack it
+        and hardware.accelerator == "gpu"
+        and hardware.precision != "16-mixed"  # skips steps, as the gradient has it
+        and config["loss"]["name"] != "custom"
+    )
 
 
 def _augment(config: Mapping[str, Any]) -> Any:

@@ -62,6 +62,9 @@ class TrainerConfig:
     device: str = "auto"
     precision: str = "auto"
     memory_format: str = "auto"
+    # On a GPU, record the training step and replay it with one launch; not in 16-mixed, nor with
+    # loss=custom, whose Python would not run again.
+    cuda_graph: bool = True
     threads: int | None = None
     early_stopping_patience: int | None = 25  # epochs
     validate_every: int | None = None  # epochs; None: about every 50 steps

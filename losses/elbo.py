@@ -91,7 +91,7 @@ class ELBO(nn.Module):
         x: Tensor,
         mean: Tensor,
         log_variance: Tensor,
-        kl_weight: float = 1.0,
+        kl_weight: float | Tensor = 1.0,
     ) -> dict[str, Tensor]:
         """The loss and its parts, scalars.
 

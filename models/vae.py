@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from models import CHECKPOINT_SCHEMA
+from models.finite import FiniteWatch
 from models.network import Network, sample_posterior
+from models.recorded import WARM_UP_STEPS, RecordedStep
 
-_FINITE_CHECK_EVERY = 16  # steps between looks at the loss on a device that runs ahead of Python
+log = logging.getLogger(__name__)
 
 
 class DivergedError(Exception):
@@ -63,6 +66,9 @@ class VAE(pl.LightningModule):
         augment: applied to float batches in training only.
         channels_last: memory format of batches and weights.
         log_every: steps between two rows of training metrics.
+        record_step: replay the step as a CUDA graph after the first few. A step that cannot be
+            recorded goes on as before, and the log says why. Needs a CUDA device, `augment` and
+            `loss` that leave all work to it, and no loss scaling.
         description: plain values saved in every checkpoint, enough to rebuild the network.
     """
 
@@ -78,6 +84,7 @@ class VAE(pl.LightningModule):
         augment: nn.Module | None = None,
         channels_last: bool = False,
         log_every: int = 50,
+        record_step: bool = False,
         description: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -93,7 +100,9 @@ class VAE(pl.LightningModule):
         self._description = description or {}
         self._sums: dict[str, Tensor] = {}
         self._steps_summed = 0
-        self._unchecked: list[tuple[int, Tensor]] = []
+        self._record_step = record_step
+        self._recorded: RecordedStep | None = None
+        self._kl_share: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct float images (B, C, H, W) in [0, 1] without noise."""
@@ -101,19 +110,39 @@ class VAE(pl.LightningModule):
         return x_hat
 
     def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
-        x = batch.to(dtype=torch.float32, memory_format=self._memory_format).div_(255)
-        if self.training and self._augment is not None:
-            x = self._augment(x)
-        return x
+        # A training step takes the bytes: what is done to them is part of what is recorded.
+        return batch if self.training else self._scaled(batch)
+
+    def on_train_start(self) -> None:
+        self._begin()
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        if self._record_step and self._steps_here == WARM_UP_STEPS:
+            self._record(batch)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        mean, log_variance = self.network.encode(batch)
-        x_hat = self.network.decode(sample_posterior(mean, log_variance))
-        terms = self.loss(x_hat, batch, mean, log_variance, kl_weight=self.kl_weight())
-        self._watch(terms["loss"].detach())
-        self._accumulate({name: term.detach() for name, term in terms.items()})
-        loss: Tensor = terms["loss"]
+        if self._kl_share is not None:
+            self._kl_share.fill_(self.kl_weight())
+        loss = self._loss_of(batch) if self._recorded is None else self._recorded(batch)
+        self._steps_here += 1
+        self._raise_if_diverged(self._watch.after_step())
         return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if self._recorded is None:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        if self._recorded is None:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        if self._recorded is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        else:
+            optimizer_closure()  # `training_step`, which is all of the step
 
     def validation_step(  # type: ignore[override]  # only our callbacks look at it
         self, batch: Tensor, batch_idx: int
@@ -139,9 +168,7 @@ class VAE(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        largest = self._gradient_clip if self._gradient_clip is not None else float("inf")
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), largest)
-        self._accumulate({"grad_norm": norm.detach()})
+        self._clip_gradients()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._steps_summed += 1
@@ -149,7 +176,10 @@ class VAE(pl.LightningModule):
             self._log_means()
 
     def on_train_epoch_end(self) -> None:
-        self._check_finite()
+        self._raise_if_diverged(self._watch.look())
+
+    def on_train_end(self) -> None:
+        self._recorded = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["vaesweep"] = {"schema": CHECKPOINT_SCHEMA, **self._description}
@@ -158,27 +188,71 @@ class VAE(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._steps_summed, self._sums = checkpoint["running_means"]
 
-    def _watch(self, loss: Tensor) -> None:
-        """Note the step's loss; look at once on the CPU, in batches where looking would wait."""
-        self._unchecked.append((self.global_step, loss))
-        if loss.device.type == "cpu" or len(self._unchecked) == _FINITE_CHECK_EVERY:
-            self._check_finite()
+    def _begin(self) -> None:
+        """Prepare for a session of training."""
+        self._first_step, self._steps_here = self.global_step, 0
+        self._watch = FiniteWatch()
+        self._recorded = None
+        self._kl_share = None
+        if self._record_step and self._kl_warmup_steps > 0:
+            self._kl_share = torch.ones((), device=self.device)
+        self._sums = {name: value.to(self.device) for name, value in self._sums.items()}
 
-    def _check_finite(self) -> None:
-        unchecked, self._unchecked = self._unchecked, []
-        if not unchecked:
-            return
-        finite = torch.isfinite(torch.stack([loss for _, loss in unchecked])).tolist()
-        for (step, _), is_finite in zip(unchecked, finite, strict=True):
-            if not is_finite:
-                raise DivergedError(step)
+    def _scaled(self, batch: Tensor) -> Tensor:
+        return batch.to(dtype=torch.float32, memory_format=self._memory_format).div_(255)
+
+    def _loss_of(self, batch: Tensor) -> Tensor:
+        """The loss of a batch of bytes in training."""
+        x = self._scaled(batch)
+        if self._augment is not None:
+            x = self._augment(x)
+        mean, log_variance = self.network.encode(x)
+        x_hat = self.network.decode(sample_posterior(mean, log_variance))
+        share = self.kl_weight() if self._kl_share is None else self._kl_share
+        terms = self.loss(x_hat, x, mean, log_variance, kl_weight=share)
+        self._watch.observe(terms["loss"].detach())
+        self._accumulate({name: term.detach() for name, term in terms.items()})
+        loss: Tensor = terms["loss"]
+        return loss
+
+    def _clip_gradients(self) -> None:
+        largest = self._gradient_clip if self._gradient_clip is not None else float("inf")
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), largest)
+        self._accumulate({"grad_norm": norm.detach()})
+
+    def _record(self, batch: Tensor) -> None:
+        optimizer = self.trainer.optimizers[0]
+
+        def step(batch: Tensor) -> Tensor:
+            with self.trainer.precision_plugin.forward_context():
+                loss = self._loss_of(batch)
+            loss.backward()
+            self._clip_gradients()
+            optimizer.step()
+            return loss.detach()
+
+        try:
+            self._recorded = RecordedStep(step, batch, optimizer)
+        except RuntimeError as error:
+            optimizer.zero_grad()
+            reason = str(error).partition("\n")[0]
+            log.info("the training step goes on unrecorded (trainer.cuda_graph): %s", reason)
+
+    def _raise_if_diverged(self, finite_steps: int | None) -> None:
+        if finite_steps is not None:
+            raise DivergedError(self._first_step + finite_steps)
 
     def _accumulate(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            if name in self._sums:
+                self._sums[name] += value
+            else:
+                self._sums[name] = value.clone()
 
     def _log_means(self) -> None:
         means = {f"train/{name}": s / self._steps_summed for name, s in self._sums.items()}
         means["lr"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log_dict(means, on_step=True, on_epoch=False)
-        self._sums, self._steps_summed = {}, 0
+        for sum_ in self._sums.values():
+            sum_.zero_()
+        self._steps_summed = 0

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.data import Augment
+from experiments.data.augment import saturated
 from experiments.errors import UserError
 
 
@@ -75,3 +76,15 @@ def test_the_same_seed_gives_the_same_images(images: Tensor, settings: dict[str,
 def test_a_jitter_out_of_range_is_refused(jitter: float) -> None:
     with pytest.raises(UserError, match=r"`data\.jitter` must be in \[0, 1\], but got"):
         Augment(jitter=jitter)
+
+
+def test_saturation_is_that_of_kornia(images: Tensor) -> None:
+    import kornia.enhance
+
+    factor = torch.linspace(0, 2, len(images))
+    grey = images.mean(1, keepdim=True).expand_as(images)
+    for x in (images, grey):
+        expected = kornia.enhance.adjust_saturation(x, factor)
+        torch.testing.assert_close(
+            saturated(x, factor.view(-1, 1, 1, 1)), expected, atol=1e-5, rtol=0
+        )
