@@ -145,7 +145,7 @@ def work(step: Callable[[Tensor], Any], batch: Tensor) -> tuple[float, float]:
 
 
 def ceilings(device: str, *, mixed: bool) -> tuple[float, float]:
-    """Measured on the device: FLOP/s of a large product, bytes/s of a large copy (read, written)."""
+    """FLOP/s of a large product and bytes/s, read and written, of a large copy, as measured."""
     n, size = (8192, 2**30) if device == "cuda" else (1024, 2**26)
     dtype = torch.bfloat16 if mixed else torch.float32
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
