@@ -157,11 +157,14 @@ def by_vmap(stacked: Stacked, x: Tensor, noise: Tensor) -> None:
             module.running_mean = module.running_var = module.num_batches_tracked = None
             module.track_running_stats = False
 
+    # Under autocast, vmap's backward mixes types.
+    dtype = torch.bfloat16 if single.mixed else torch.float32
+
     def objective(weights: dict[str, Tensor], x: Tensor, noise: Tensor, beta: Tensor) -> Tensor:
-        with torch.autocast(single.device, torch.bfloat16, enabled=single.mixed):
-            mean, log_variance, x_hat = functional_call(
-                _Pass(single.network), {f"network.{n}": w for n, w in weights.items()}, (x, noise)
-            )
+        cast = {f"network.{name}": weight.to(dtype) for name, weight in weights.items()}
+        mean, log_variance, x_hat = functional_call(
+            _Pass(single.network), cast, (x.to(dtype), noise)
+        )
         reconstruction = 0.5 * x[0].numel() * single.loss.distance(x_hat, x).mean().log()
         return reconstruction + beta * kl_divergence(mean, log_variance).mean(0).sum()
 
@@ -179,7 +182,7 @@ class _Pass(nn.Module):
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, log_variance = self.network.encode(x)
         z = mean + noise * torch.exp(0.5 * log_variance)
-        return mean, log_variance, self.network.decode(z)
+        return mean, log_variance, self.network.decode(z.to(x.dtype))
 
 
 def largest_difference(count: int, side: int, device: str, steps: int, width: int) -> float:

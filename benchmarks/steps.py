@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -160,7 +161,9 @@ def ceilings(device: str, *, mixed: bool) -> tuple[float, float]:
 def waits_are_errors(device: str) -> Iterator[None]:
     """Make every wait for the GPU an error."""
     if device == "cuda":
-        torch.cuda.set_sync_debug_mode("error")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that it is a prototype
+            torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

@@ -256,7 +256,9 @@ def _recordable(config: Mapping[str, Any], hardware: Hardware) -> bool:
         config["trainer"].get("cuda_graph", True)  # older records lack it
         and hardware.accelerator == "gpu"
         and hardware.precision != "16-mixed"  # skips steps, as the gradient has it
+        # Both may do work in Python or on the CPU, which a graph would leave out.
         and config["loss"]["name"] != "custom"
+        and config["loss"].get("backend") != "library"
     )
 
 

@@ -62,8 +62,8 @@ class TrainerConfig:
     device: str = "auto"
     precision: str = "auto"
     memory_format: str = "auto"
-    # On a GPU, record the training step and replay it with one launch; not in 16-mixed, nor with
-    # loss=custom, whose Python would not run again.
+    # On a GPU, record the training step and replay it with one launch; never in 16-mixed, with
+    # loss=custom or loss.backend=library.
     cuda_graph: bool = True
     threads: int | None = None
     early_stopping_patience: int | None = 25  # epochs

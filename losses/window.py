@@ -87,6 +87,15 @@ def gaussian_filter(
     return RowFilter(*(_band(m, block, dtype, device) for m in (matrix, matrix.mT)))
 
 
+@lru_cache(maxsize=128)
+@torch.inference_mode(False)
+def column_sums(
+    side: int, window: int, sigma: float, border: str, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """What each of `side` inputs counts for in the sum of all outputs of `gaussian_matrix`."""
+    return gaussian_matrix(side, window, sigma, border).sum(0).to(device, dtype)
+
+
 def _band(matrix: Tensor, block: int, dtype: torch.dtype, device: torch.device) -> Band:
     outputs = len(matrix)
     blocks = []

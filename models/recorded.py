@@ -41,7 +41,11 @@ class RecordedStep:
         self._rates = [torch.full((), rate, device=batch.device) for rate in self._set_rates]
         self._graph = torch.cuda.CUDAGraph()
         optimizer.zero_grad(set_to_none=True)  # so that the gradients are part of the graph
-        with _rates_in_memory(optimizer, self._rates), torch.cuda.graph(self._graph):
+        with (
+            _random_numbers_survive(batch.device),
+            _rates_in_memory(optimizer, self._rates),
+            torch.cuda.graph(self._graph),
+        ):
             self._loss = step(self._batch)
 
     def __call__(self, batch: Tensor) -> Tensor:
@@ -67,3 +71,17 @@ def _rates_in_memory(optimizer: Optimizer, rates: Sequence[Tensor]) -> Iterator[
     finally:
         for group, (rate_before, capturable) in zip(groups, before, strict=True):
             group["lr"], group["capturable"] = rate_before, capturable
+
+
+@contextmanager
+def _random_numbers_survive(device: torch.device) -> Iterator[None]:
+    """After a failure PyTorch's generator would wait for the end of the recording for ever."""
+    generator = torch.cuda.default_generators[device.index or 0]
+    state = generator.get_state()
+    try:
+        yield
+    except RuntimeError:
+        fresh = torch.Generator(device)
+        fresh.set_state(state)
+        generator.graphsafe_set_state(fresh.graphsafe_get_state())
+        raise

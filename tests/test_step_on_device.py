@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def test_only_a_gpu_records_and_not_what_runs_python_in_each_step(tiny: Compose)
     assert not recordable("cuda:0", "16-mixed")
     assert not recordable("cuda:0", "bf16-mixed", "trainer.cuda_graph=false")
     assert not recordable("cuda:0", "32-true", "loss=custom", "loss.target=x.y")
+    assert not recordable("cuda:0", "32-true", "loss=ssim", "loss.backend=library")
 
 
 class _Error(Callback):
@@ -100,7 +102,9 @@ class _Error(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step in (5, 45):
             mode = "error" if trainer.global_step == 5 else "default"
-            torch.cuda.set_sync_debug_mode(mode)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it says that it is a prototype
+                torch.cuda.set_sync_debug_mode(mode)
 
 
 @pytest.fixture
@@ -135,7 +139,8 @@ def test_a_recorded_step_gives_the_results_of_a_plain_one(
             f"loss={loss}", "data.flip=true", "data.jitter=0.1", "kl.warmup_epochs=3",
             "max_epochs=4", "trainer.precision=32-true", f"trainer.cuda_graph={recorded}",
         )  # fmt: skip
-        run_trial(config, tmp_path / recorded, in_sweep=True)
+        with caplog.at_level("INFO"):
+            run_trial(config, tmp_path / recorded, in_sweep=True)
         rows[recorded] = read_history(tmp_path / recorded)
     assert "unrecorded" not in caplog.text
     for ours, plain in zip(rows["true"], rows["false"], strict=True):
@@ -157,6 +162,11 @@ def test_a_step_that_cannot_be_recorded_goes_on_without(
         run_trial(tiny("objective=mse"), tmp_path / "record", in_sweep=True)
     assert "goes on unrecorded" in caplog.text
     assert read_result(tmp_path / "record")["status"] == "completed"
+    monkeypatch.undo()
+    with caplog.at_level("INFO"):
+        caplog.clear()
+        run_trial(tiny(), tmp_path / "next", in_sweep=True)
+    assert "goes on unrecorded" not in caplog.text
 
 
 @needs_cuda
@@ -172,7 +182,9 @@ def test_a_gpu_tells_the_step_that_diverged(tiny: Compose, tmp_path: Path, recor
 @needs_cuda
 def test_augmentation_draws_on_the_gpu() -> None:
     x = torch.rand(16, 3, 32, 32, device="cuda")
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that it is a prototype
+        torch.cuda.set_sync_debug_mode("error")
     try:
         out = Augment(flip=True, jitter=0.1)(x)
     finally:
