@@ -231,6 +231,7 @@ def ready(way: str, count: int, loss: str, side: int, device: str, width: int) -
 
 def _process(loss: str, side: int, device: str, width: int, seconds: float, start: Any,
              found: Any) -> None:  # fmt: skip
+    torch.backends.cudnn.deterministic = True
     run = ready("in turn", 1, loss, side, device, width)
     milliseconds(run, device, seconds=0.1)
     start.wait()
@@ -275,6 +276,7 @@ def main() -> None:
     if a.device == "cuda":
         if not torch.cuda.is_available():
             parser.error("needs a CUDA device, and there is none; --device cpu tries the command")
+        torch.backends.cudnn.deterministic = True  # as `run.py` has it
         torch.backends.cudnn.conv.fp32_precision = torch.backends.cudnn.rnn.fp32_precision = "ieee"
         print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {a.loss}, batch {BATCH}")
     if a.check:

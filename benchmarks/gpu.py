@@ -20,11 +20,9 @@ network compiled, in a CUDA graph. Last `run.py`'s whole training beside the bar
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -44,7 +42,11 @@ from steps import (
 
 MODES = ("plain", "graph", "compiled", "compiled, graph")
 RECORDED = {"plain": "graph", "compiled": "compiled, graph"}
-HARNESS = {"run.py, plain": "false", "run.py, graph": "true"}
+HARNESS = {
+    "plain": ["trainer.cuda_graph=false"],
+    "graph": [],
+    "graph, one validation": ["trainer.validate_every=1000"],
+}
 
 
 class Row(NamedTuple):
@@ -118,7 +120,7 @@ def kernels(side: int, loss: str) -> tuple[int, float]:
     return len(of_device), sum(e.time_range.elapsed_us() for e in of_device) / 1000
 
 
-def whole(side: int, loss: str, graph: str, device: str, count: int, epochs: int) -> float:
+def whole(side: int, loss: str, settings: list[str], device: str, count: int, epochs: int) -> float:
     """Milliseconds a step of `run.py`, validations, metrics and checkpoints included."""
     from experiments.record import read_result
     from experiments.trial import run_trial
@@ -126,8 +128,7 @@ def whole(side: int, loss: str, graph: str, device: str, count: int, epochs: int
     config = composed(
         f"data.size={side}", f"data.count={count}", f"loss={loss}", f"max_epochs={epochs}",
         "logger=none", "trainer.progress=false", "evaluation.samples=64",
-        "trainer.early_stopping_patience=null", f"trainer.cuda_graph={graph}",
-        f"trainer.device={device}",
+        "trainer.early_stopping_patience=null", f"trainer.device={device}", *settings,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as directory:
         run_trial(config, directory, in_sweep=True)
@@ -144,37 +145,41 @@ def held_back(row: Row, same: dict[str, Row]) -> str:
 
 
 def print_steps(rows: list[Row]) -> None:
-    """The table of bare steps."""
-    print("\n| size | loss | step | ms | images/s | times plain | of the limit | held back by "
-          "| ready in | repaid |\n|---|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    """Rows of the table of bare steps, all of one size and loss."""
+    same = {row.mode: row for row in rows}
     for row in rows:
-        same = {r.mode: r for r in rows if (r.side, r.loss) == (row.side, row.loss)}
-        plain = same["plain"]
+        plain = same.get("plain", row)
         gain = (plain.ms - row.ms) / 1000
         repaid = f"{(row.prepare - plain.prepare) / gain:.0f} steps" if gain > 0 else ""
         print(
             f"| {row.side} | {row.loss} | {row.mode} | {row.ms:.3f} | {1000 * BATCH / row.ms:,.0f} "
             f"| {plain.ms / row.ms:.2f} | {row.limit / row.ms:.0%} ({row.bound}) "
-            f"| {held_back(row, same)} | {row.prepare:.1f} s | {repaid} |"
+            f"| {held_back(row, same)} | {row.prepare:.1f} s | {repaid} |",
+            flush=True,
         )
 
 
-def print_whole(rows: list[Row], sides: list[int], names: list[str], device: str,
-                count: int, epochs: int) -> None:  # fmt: skip
+def print_whole(
+    rows: list[Row], sides: list[int], names: list[str], device: str, count: int, epochs: int
+) -> None:
     """The table of `run.py` beside the bare step."""
-    whole(sides[0], names[0], "false", device, count, 1)  # warm up
-    ways = HARNESS if device == "cuda" else {"run.py, plain": "false"}
-    print(f"\n`run.py`, {count} drawn cats, {epochs} epochs\n\n| size | loss | training | ms a "
-          "step | images/s | of the bare step's speed |\n|---|---|---|---|---|---|")  # fmt: skip
+    whole(sides[0], names[0], [], device, count, 1)  # warm up
+    ways = HARNESS if device == "cuda" else {"plain": []}
+    print(f"\n`run.py`, {count} drawn cats, {epochs} epochs\n")
+    print("| size | loss | `run.py` | ms a step | images/s | of the bare step's speed |")
+    print(f"|{'---|' * 6}")
     for side in sides:
         for name in names:
-            for title, graph in ways.items():
-                mode = title.split(", ")[1]
-                same = [r.ms for r in rows if r[:3] == (side, name, mode)]
-                ms = whole(side, name, graph, device, count, epochs)
+            for title, settings in ways.items():
+                mode = title.partition(",")[0]
+                same = [r.ms for r in rows if (r.side, r.loss, r.mode) == (side, name, mode)]
+                ms = whole(side, name, settings, device, count, epochs)
                 share = f"{same[0] / ms:.0%}" if same else ""
-                print(f"| {side} | {name} | {title} | {ms:.3f} | {1000 * BATCH / ms:,.0f} "
-                      f"| {share} |", flush=True)  # fmt: skip
+                print(
+                    f"| {side} | {name} | {title} | {ms:.3f} | {1000 * BATCH / ms:,.0f} "
+                    f"| {share} |",
+                    flush=True,
+                )
 
 
 def main() -> None:
@@ -191,22 +196,27 @@ def main() -> None:
     if a.device == "cuda" and not torch.cuda.is_available():
         parser.error("needs a CUDA device, and there is none; --device cpu tries the command")
     modes = [mode for mode in a.modes if a.device == "cuda" or "graph" not in mode]
+    torch.backends.cudnn.deterministic = True  # as `run.py` has it
     limits = ceilings(a.device, mixed=a.device == "cuda")
     name = torch.cuda.get_device_name() if a.device == "cuda" else machine()
     print(f"{name}, torch {torch.__version__}: {limits[0] / 1e12:.3g} TFLOP/s in a large product, "
           f"{limits[1] / 1e12:.3g} TB/s in a large copy")  # fmt: skip
-    timed = partial(measure, device=a.device, seconds=a.seconds, limits=limits)
-    rows = [timed(side, loss, mode) for side in a.sides for loss in a.losses for mode in modes]
-    print_steps(rows)
+    print("\n| size | loss | step | ms | images/s | times plain | of the limit | held back by "
+          f"| ready in | repaid |\n|{'---|' * 10}")  # fmt: skip
+    rows: list[Row] = []
+    for side in a.sides:
+        for loss in a.losses:
+            ways = [measure(side, loss, mode, a.device, a.seconds, limits) for mode in modes]
+            print_steps(ways)
+            rows += ways
     if a.device == "cuda":
+        print(f"\n| size | loss | kernels of a step | they run, ms |\n|{'---|' * 4}")
         for side in a.sides:
             for loss in a.losses:
                 number, ms = kernels(side, loss)
-                print(f"\n{side}x{side}, {loss}: {number} kernels run {ms:.3f} ms in a plain step")
+                print(f"| {side} | {loss} | {number} | {ms:.3f} |")
     if a.count:
         print_whole(rows, a.sides, a.losses, a.device, a.count, a.epochs)
-    print(json.dumps({"peak MiB": torch.cuda.max_memory_allocated() // 2**20}
-                     if a.device == "cuda" else {}))  # fmt: skip
 
 
 if __name__ == "__main__":
