@@ -255,7 +255,7 @@ def by_processes(
     processes = [context.Process(target=_process, args=shared) for _ in range(count)]
     for process in processes:
         process.start()
-    rates = [found.get(timeout=120) for _ in processes]
+    rates = [found.get(timeout=60) for _ in processes]
     for process in processes:
         process.join()
     return 1000 * count / sum(rates)

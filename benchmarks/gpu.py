@@ -10,7 +10,8 @@ network compiled, in a CUDA graph. Last `run.py`'s whole training beside the bar
 - `limit` is the larger of operations / FLOP/s and bytes / (bytes/s): what the step would take if
   its kernels, each reading and writing its own tensors, ran at the measured limits. Fused kernels
   and the cache move fewer bytes, so a step can be faster.
-- `repaid` is the number of steps after which the time to prepare is won back against plain.
+- `repaid` is the number of steps after which the time to prepare is won back against plain. The
+  network is compiled once for a size, in the row of the first loss.
 - `held back by`: launches, if a graph is 1.3 times as fast; else memory or arithmetic, if half of
   that limit is reached; else small kernels, too short to fill the device.
 
@@ -20,6 +21,7 @@ network compiled, in a CUDA graph. Last `run.py`'s whole training beside the bar
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -150,7 +152,8 @@ def print_steps(rows: list[Row]) -> None:
     for row in rows:
         plain = same.get("plain", row)
         gain = (plain.ms - row.ms) / 1000
-        repaid = f"{(row.prepare - plain.prepare) / gain:.0f} steps" if gain > 0 else ""
+        steps = math.ceil(max(row.prepare - plain.prepare, 0) / gain) if gain > 0 else None
+        repaid = "" if steps is None else f"{steps} steps"
         print(
             f"| {row.side} | {row.loss} | {row.mode} | {row.ms:.3f} | {1000 * BATCH / row.ms:,.0f} "
             f"| {plain.ms / row.ms:.2f} | {row.limit / row.ms:.0%} ({row.bound}) "
