@@ -7,7 +7,7 @@ ARGS ?= experiments=quick
 # One thread a test process: two processes with two threads each would fight for two cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install run test coverage test-fast lint format lock bench bench-sweep notebooks notebooks-run clean
+.PHONY: help install run test coverage test-fast lint format lock bench bench-sweep bench-gpu notebooks notebooks-run clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,10 @@ bench-sweep: $(INSTALLED)  ## time sweeps: idle workers, what a trial costs, tho
 	$(BIN)/python benchmarks/sweep_overhead.py
 	$(BIN)/python benchmarks/sweep_ask.py
 	$(BIN)/python benchmarks/sweep_scale.py
+
+bench-gpu: $(INSTALLED)  ## time a GPU: the training step, run.py, trials that share it
+	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/fused.py
 
 notebooks: $(INSTALLED)  ## open the notebooks of analysis/; your sweep: VAESWEEP_SOURCE=outputs/...
 	cd analysis && ../$(BIN)/jupyter lab

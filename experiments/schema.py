@@ -107,7 +107,7 @@ class SweepConfig:
     max_failure_rate: float = 0.5  # of the command's trials, once five have ended
     max_retries: int = 2  # of a trial whose worker died
     retry_failed: bool = False  # train the failed trials of an earlier command again
-    trials_per_gpu: int = 1
+    trials_per_gpu: int = 1  # side by side only under NVIDIA's Multi-Process Service
 
 
 @dataclass

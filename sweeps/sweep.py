@@ -26,7 +26,13 @@ from sweeps.leases import Watch, holder
 from sweeps.locks import excludes_all
 from sweeps.plan import DEFAULT_TRIALS, Limits, Plan, is_grid_search
 from sweeps.priors import with_priors
-from sweeps.resources import check_gpus, threads_per_worker, usual_workers, visible_gpus
+from sweeps.resources import (
+    check_gpus,
+    tell_how_to_share,
+    threads_per_worker,
+    usual_workers,
+    visible_gpus,
+)
 from sweeps.settings import Settings, read
 from sweeps.space import Space
 from sweeps.storages import lock, normalised, open_storage
@@ -157,6 +163,7 @@ def _plan(
             workers = _usual_workers(settings, values, space, grid=grid, n_trials=n_trials)
     if on_one_machine and values["trainer"]["device"] == "auto":
         check_gpus(workers, visible_gpus(), settings.trials_per_gpu)
+        tell_how_to_share(workers, visible_gpus())
     directory = Path(str(config.hydra.sweep.dir)).absolute()
     plan = Plan(
         study=settings.study_name,

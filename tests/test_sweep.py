@@ -379,6 +379,24 @@ def test_gpus_go_round_and_are_shared_only_if_allowed(monkeypatch: pytest.Monkey
         assert visible_gpus() == count
 
 
+def test_trials_that_share_a_gpu_in_turn_are_told_how_to_run_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from sweeps.resources import tell_how_to_share
+
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    with caplog.at_level("INFO"):
+        tell_how_to_share(2, 2)
+        tell_how_to_share(4, 0)
+        assert not caplog.text
+        tell_how_to_share(4, 2)
+        assert "nvidia-cuda-mps-control -d" in caplog.text
+        caplog.clear()
+        (tmp_path / "control").touch()  # the service's
+        tell_how_to_share(4, 2)
+        assert not caplog.text
+
+
 def test_cores_are_divided_among_workers() -> None:
     import os
 
