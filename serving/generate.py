@@ -270,6 +270,8 @@ def _check(arguments: argparse.Namespace) -> None:
         if not least <= value <= most:
             raise UserError(f"`--{name}` must be {least} to {most}, but got {value}")
     formats = [".png", ".gif", ".webp"] if arguments.interpolate else [".png"]
+    if arguments.count is not None and arguments.out.is_file():
+        raise UserError(f"`--out` must be a directory with --count, but {arguments.out} is a file")
     if arguments.count is None and arguments.out.suffix.lower() not in formats:
         raise UserError(f"`--out` must end in {' or '.join(formats)}, but got {arguments.out}")
 
@@ -300,6 +302,11 @@ def main() -> None:
                 _write(arguments.out, _picture(model, arguments, options))
         except ValueError as error:
             raise UserError(str(error)) from error
+        except OSError as error:
+            raise UserError(
+                f"`--out` must be a place that can be written and has space left, but "
+                f"{arguments.out} gives: {error.strerror}"
+            ) from error
     logging.getLogger(__name__).info("wrote %s", arguments.out)
 
 

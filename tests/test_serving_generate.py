@@ -150,6 +150,15 @@ def test_the_command_writes_the_same_bytes_again(trained: Path, tmp_path: Path) 
     with Image.open(tmp_path / "a.gif") as image:
         assert getattr(image, "n_frames", 1) == 4  # there and back
 
+    (tmp_path / "folder.png").mkdir()
+    for arguments, told in (
+        (("--out", f"{tmp_path}/folder.png"), "`--out` must be a place that can be written"),
+        (("--count", "2", "--out", f"{tmp_path}/a.gif"), "`--out` must be a directory with"),
+    ):
+        refused = run(*arguments)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert told in refused.stderr
+
     refused = run("--grid", "0")
     assert (refused.returncode, refused.stderr) == (
         1,

@@ -12,7 +12,7 @@ from tests.browsers import visit
 from tests.services import Service, run_service
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.slow
 
@@ -132,6 +132,50 @@ def test_what_cannot_be_used_is_told_on_the_page(
         assert page.is_hidden("#reconstruction")
         # The browser itself reports the refusal, and nothing else is wrong.
         assert [error for error in window.errors if "415" not in error] == []
+
+
+def test_a_photo_chosen_while_images_are_drawn_stays_chosen(
+    browser: Browser, service: Service, trained: Path
+) -> None:
+    with visit(browser) as window:
+        page = window.page
+        page.goto(f"{service.url}/?seed=7")
+        page.wait_for_selector(LAST)
+        first = source(page, "#grid img")
+        held: list[Route] = []
+        page.route("**/v1/generate*", lambda route: held.append(route))
+        page.click("#refresh")
+        page.set_input_files("#photo", str(trained / "samples.png"))
+        page.wait_for_selector("#made", state="visible")
+        made = source(page, "#made")
+        page.wait_for_function("made => document.querySelector('#preview').src === made", arg=made)
+        held.pop().continue_()
+        changed(page, "#grid img", first)
+        assert page.locator("#grid [aria-pressed=true]").count() == 0
+        with page.expect_response("**/v1/decode*"):
+            page.click("#reset")
+        assert source(page, "#preview") == made
+        assert window.errors == []
+
+
+def test_a_refusal_stays_to_be_read_when_other_work_ends_well(
+    browser: Browser, service: Service, tmp_path: Path
+) -> None:
+    text = tmp_path / "photo.png"
+    text.write_text("no photo")
+    with visit(browser) as window:
+        page = window.page
+        held: list[Route] = []
+        page.route("**/v1/decode*", lambda route: held.append(route))
+        page.goto(service.url)
+        assert page.is_disabled("#reset")  # there is nothing to go back to yet
+        page.wait_for_selector(LAST)
+        with page.expect_response("**/v1/reconstruct*"):
+            page.set_input_files("#photo", str(text))
+        page.wait_for_selector("#status.bad")
+        held.pop().continue_()
+        changed(page, "#preview", "")
+        assert "a photo cannot be used" in page.inner_text("#status")
 
 
 def test_a_service_with_a_token_asks_for_it_on_the_page(

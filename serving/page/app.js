@@ -1,6 +1,6 @@
 const $ = (id) => document.getElementById(id);
 const picture = (base64) => `data:image/png;base64,${base64}`;
-const state = { latents: [], point: null, chosen: null, path: [], units: [] };
+const state = { point: null, chosen: null, choices: 0, path: [], teller: null };
 
 class Refused extends Error {
   constructor(status, message) { super(message); this.status = status; }
@@ -19,18 +19,20 @@ const post = (path, body) => call(path, {
   method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" },
 });
 
-function say(text, bad = false) {
+function say(text, teller, bad = false) {
+  state.teller = teller;
   $("status").textContent = text;
   $("status").classList.toggle("bad", bad);
 }
 
+// What ends well takes back only its own message: another's refusal stays to be read.
 async function attempt(work) {
   try {
     await work();
-    say("");
+    if (state.teller === work) say("", null);
   } catch (error) {
     $("access").hidden = error.status !== 401;
-    say(error instanceof Refused ? error.message : "The server does not answer.", true);
+    say(error instanceof Refused ? error.message : "The server does not answer.", work, true);
   }
 }
 
@@ -47,8 +49,8 @@ function latest(work) {
 
 const draw = latest(async () => {
   const seed = Number($("seed").value), temperature = Number($("temperature").value);
+  const { choices } = state;
   const found = await post("v1/generate?format=json", { count: 64, seed, temperature });
-  state.latents = found.latents;
   $("grid").replaceChildren(...found.images.map((image, i) => {
     const button = document.createElement("button"), img = document.createElement("img");
     img.src = picture(image);
@@ -62,7 +64,8 @@ const draw = latest(async () => {
   const query = new URLSearchParams({ seed, temperature });
   history.replaceState(null, "", `?${query}`);
   $("share").href = `?${query}`;
-  choose(found.latents[0], 0);
+  // A photo, or an image, that was chosen meanwhile stays chosen.
+  if (state.choices === choices) choose(found.latents[0], 0);
 });
 
 const preview = latest(async () => {
@@ -72,6 +75,8 @@ const preview = latest(async () => {
 
 function choose(latent, index) {
   state.chosen = latent;
+  state.choices += 1;
+  $("change").disabled = false;
   for (const button of $("grid").children) {
     button.setAttribute("aria-pressed", String(Number(button.dataset.index) === index));
   }
@@ -85,19 +90,24 @@ function reset() {
 }
 
 function show(input, value) {
+  // A photo's latents may lie beyond the ends.
+  input.max = Math.max(SLIDER_END, Math.ceil(Math.abs(value)));
+  input.min = -input.max;
   input.value = value;
   input.nextElementSibling.textContent = Number(value).toFixed(2);
 }
+
+const SLIDER_END = 4;
 
 function slider({ unit, kl }) {
   const label = document.createElement("label"), input = document.createElement("input");
   label.textContent = `unit ${unit}`;
   label.title = kl === null ? "" : `${kl.toFixed(2)} nats per image`;
-  Object.assign(input, { type: "range", min: -4, max: 4, step: 0.05, value: 0 });
+  Object.assign(input, { type: "range", min: -SLIDER_END, max: SLIDER_END, step: 0.05, value: 0 });
   input.dataset.unit = unit;
   input.addEventListener("input", () => {
     state.point[unit] = Number(input.value);
-    show(input, input.value);
+    input.nextElementSibling.textContent = state.point[unit].toFixed(2);
     preview();
   });
   label.append(input, document.createElement("output"));
@@ -113,10 +123,10 @@ function form(files) {
 const NAMES = { psnr: "PSNR", ssim: "SSIM", ms_ssim: "MS-SSIM", l1: "L1", mse: "MSE" };
 const UNITS = { psnr: "dB" };
 
-const reconstruct = latest(async () => {
+const reconstruct = latest(async function work() {
   const [file] = $("photo").files;
   if (!file) return;
-  say("Looking at the photo …");
+  say("Looking at the photo …", work);
   const found = await call("v1/reconstruct?format=json", form({ photos: file }));
   $("seen").src = picture(found.photos[0]);
   $("made").src = picture(found.images[0]);
@@ -132,10 +142,10 @@ const reconstruct = latest(async () => {
   choose(found.latents[0], -1);
 });
 
-const interpolate = latest(async () => {
+const interpolate = latest(async function work() {
   const [first] = $("first").files, [second] = $("second").files;
   if (!first || !second) return;
-  say("Looking at the photos …");
+  say("Looking at the photos …", work);
   const found = await call("v1/interpolate?format=json&steps=17", form({ first, second }));
   state.path = found.images;
   $("path").hidden = false;
@@ -151,31 +161,31 @@ function fresh() {
 
 function temperature() { $("draw").querySelector("output").textContent = Number($("temperature").value).toFixed(2); }
 
-async function start() {
-  await attempt(async () => {
-    const model = await call("v1/model");
-    const [channels, height, width] = model.image_shape;
-    const scores = Object.entries(model.metrics?.val ?? {});
-    const psnr = scores.find(([name]) => name === "psnr");
-    $("about").textContent = [
-      `${width}×${height}, ${model.latent_dim} latent units`,
-      model.data ? `trained on ${model.data.train} images of ${model.data.name}` : null,
-      model.loss ? `with ${model.loss.name}` : null,
-      psnr ? `PSNR ${psnr[1].toFixed(1)} dB` : null,
-    ].filter(Boolean).join(", ");
-    $("model").textContent = `model ${model.version}`;
-    $("sliders").replaceChildren(...model.informative_units.slice(0, 8).map(slider));
-    const query = new URLSearchParams(location.search);
-    if (query.has("temperature")) $("temperature").value = query.get("temperature");
-    temperature();
-    if (/^[0-9]{1,15}$/.test(query.get("seed") ?? "")) {
-      $("seed").value = query.get("seed");
-      draw();
-    } else {
-      fresh();
-    }
-  });
+async function load() {
+  const model = await call("v1/model");
+  const [channels, height, width] = model.image_shape;
+  const scores = Object.entries(model.metrics?.val ?? {});
+  const psnr = scores.find(([name]) => name === "psnr");
+  $("about").textContent = [
+    `${width}×${height}, ${model.latent_dim} latent units`,
+    model.data ? `trained on ${model.data.train} images of ${model.data.name}` : null,
+    model.loss ? `with ${model.loss.name}` : null,
+    psnr ? `PSNR ${psnr[1].toFixed(1)} dB` : null,
+  ].filter(Boolean).join(", ");
+  $("model").textContent = `model ${model.version}`;
+  $("sliders").replaceChildren(...model.informative_units.slice(0, 8).map(slider));
+  const query = new URLSearchParams(location.search);
+  if (query.has("temperature")) $("temperature").value = query.get("temperature");
+  temperature();
+  if (/^[0-9]{1,15}$/.test(query.get("seed") ?? "")) {
+    $("seed").value = query.get("seed");
+    draw();
+  } else {
+    fresh();
+  }
 }
+
+const start = () => attempt(load);
 
 $("refresh").addEventListener("click", fresh);
 $("seed").addEventListener("change", () => $("seed").reportValidity() && draw());
@@ -191,6 +201,7 @@ $("access").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem("token", $("token").value);
   $("access").hidden = true;
+  say("", null);
   start();
 });
 document.addEventListener("keydown", (event) => {
