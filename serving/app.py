@@ -97,6 +97,8 @@ def main() -> None:
         settings = _settings(arguments)
         try:
             import uvicorn
+
+            from serving.service import create
         except ImportError as error:
             raise UserError(
                 "the service needs more packages: pip install 'vaesweep[serve]'"
@@ -104,7 +106,6 @@ def main() -> None:
         import torch
 
         from serving.checkpoints import load
-        from serving.service import create
 
         if arguments.threads is not None:
             torch.set_num_threads(arguments.threads)
