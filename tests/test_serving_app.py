@@ -15,6 +15,7 @@ def test_a_missing_package_is_told_with_its_remedy(
 ) -> None:
     for name in [n for n in sys.modules if n.startswith("serving.") and n != "serving.app"]:
         monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets, for its own process
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr(sys, "argv", ["serving.app", "--checkpoint", "nowhere"])
     with pytest.raises(SystemExit) as ended:
