@@ -23,6 +23,7 @@ from serving.service import create
 from serving.settings import Settings
 from serving.telemetry import OBJECTIVE_SECONDS
 from tests.conftest import ROOT
+from tests.servers import missing
 
 MONITORING = ROOT / "serving" / "monitoring"
 OF_PROMETHEUS = {"job", "instance"}
@@ -123,7 +124,8 @@ def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
 def test_prometheus_own_tool_accepts_it(command: tuple[str, ...]) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("needs promtool; on Debian: apt-get install prometheus")
+        missing("needs promtool; on Debian: apt-get install prometheus")
+    assert promtool is not None
     done = subprocess.run(
         [promtool, *command], cwd=MONITORING, capture_output=True, text=True, check=False
     )
