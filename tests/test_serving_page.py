@@ -166,9 +166,13 @@ def test_a_refusal_stays_to_be_read_when_other_work_ends_well(
     with visit(browser) as window:
         page = window.page
         held: list[Route] = []
+        drawing: list[Route] = []
+        page.route("**/v1/generate*", lambda route: drawing.append(route))
         page.route("**/v1/decode*", lambda route: held.append(route))
-        page.goto(service.url)
+        with page.expect_request("**/v1/generate*"):
+            page.goto(service.url)
         assert page.is_disabled("#reset")  # there is nothing to go back to yet
+        drawing.pop().continue_()
         page.wait_for_selector(LAST)
         with page.expect_response("**/v1/reconstruct*"):
             page.set_input_files("#photo", str(text))
