@@ -172,6 +172,8 @@ def test_a_refusal_stays_to_be_read_when_other_work_ends_well(
         with page.expect_request("**/v1/generate*"):
             page.goto(service.url)
         assert page.is_disabled("#reset")  # there is nothing to go back to yet
+        while not drawing:
+            page.wait_for_timeout(10)
         drawing.pop().continue_()
         page.wait_for_selector(LAST)
         with page.expect_response("**/v1/reconstruct*"):
