@@ -10,8 +10,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import torch
@@ -40,8 +39,7 @@ class Batcher:
     """Calls `work` with the rows of many callers at once, and gives each its own.
 
     Args:
-        work: maps (N, ...) to (N, ...), row by row; called in the executor, one call at a time.
-        executor: with one thread.
+        work: maps (N, ...) to (N, ...), row by row; one call at a time.
         most: rows in a call; a caller with more is alone in one.
         waiting: callers that may wait.
         observe: told the rows of every call.
@@ -49,15 +47,13 @@ class Batcher:
 
     def __init__(
         self,
-        work: Callable[[Tensor], Tensor],
-        executor: Executor,
+        work: Callable[[Tensor], Awaitable[Tensor]],
         *,
         most: int,
         waiting: int,
         observe: Callable[[int], object],
     ) -> None:
         self._work = work
-        self._executor = executor
         self._most = most
         self._limit = waiting
         self._observe = observe
@@ -92,13 +88,12 @@ class Batcher:
                 self._jobs.remove(job)
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._jobs:
             batch = self._take()
             rows = torch.cat([job.rows for job in batch])
             started = time.perf_counter()
             try:
-                found = await loop.run_in_executor(self._executor, self._work, rows)
+                found = await self._work(rows)
             except Exception as error:  # noqa: BLE001  # each caller gets it
                 for job in batch:
                     if not job.answer.done():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +21,8 @@ from serving.drift import Drift
 from serving.settings import Settings
 from serving.telemetry import Telemetry
 from serving.uploads import decoded
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,11 @@ class Engine:
         self.model = model
         self._settings = settings
         self._telemetry = telemetry
-        self._network = ThreadPoolExecutor(1, thread_name_prefix="network")
+        self._thread = _one_thread()
         limits = {"most": settings.batch, "waiting": settings.queue}
-        self.decoding = Batcher(
-            self._decode, self._network, observe=telemetry.batch.observe, **limits
-        )
-        self.encoding = Batcher(
-            self._encode, self._network, observe=telemetry.batch.observe, **limits
-        )
+        observe = telemetry.batch.observe
+        self.decoding = Batcher(partial(self._beside, self._decode), observe=observe, **limits)
+        self.encoding = Batcher(partial(self._beside, self._encode), observe=observe, **limits)
         statistics = model.trained.statistics if model.trained is not None else None
         self._drift = Drift(statistics, settings.drift_window) if statistics is not None else None
         telemetry.watch_queues(
@@ -76,8 +78,9 @@ class Engine:
         reconstruction_metrics(x.float() / 255, x.float() / 255)
 
     def close(self) -> None:
-        """End the threads."""
-        self._network.shutdown(wait=True, cancel_futures=True)
+        """End the network's thread; a service that is started again gets another."""
+        ended, self._thread = self._thread, _one_thread()
+        ended.shutdown(wait=True, cancel_futures=True)
 
     async def decode(self, z: Tensor) -> Tensor:
         """Images (N, C, H, W), uint8, of latents (N, L).
@@ -111,12 +114,15 @@ class Engine:
         x, mean, _ = await self.encode(photos)
         x_hat = await self.decoding(mean)
         # Where the network is, as two that use all cores at once hinder each other.
-        metrics = await asyncio.get_running_loop().run_in_executor(
-            self._network, reconstruction_metrics, x_hat, x.float() / 255
-        )
+        metrics = await self._beside(reconstruction_metrics, x_hat, x.float() / 255)
         rows = [{name: float(v[i]) for name, v in metrics.items()} for i in range(len(x))]
         self._watch(rows, mean)
         return Reconstructed(x, to_uint8(x_hat), mean, rows)
+
+    async def _beside(self, function: Callable[..., T], *tensors: Tensor) -> T:
+        """Call a function in the network's thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, function, *tensors)
 
     def _decode(self, z: Tensor) -> Tensor:
         return codec.decode(self.model.network, z)
@@ -130,3 +136,7 @@ class Engine:
         for row, point in zip(rows, mean.double().numpy(), strict=True):
             self._drift.add(row["mse"], point)
         self._telemetry.set_drift(self._drift.photos, self._drift.measure())
+
+
+def _one_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="network")

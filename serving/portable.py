@@ -6,6 +6,7 @@ Each file takes batches of any size in float32 and describes itself: an ONNX mod
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import logging
@@ -131,7 +132,10 @@ def write_torch(model: Model, part: str, path: Path) -> Run:
     Raises:
         OSError: the file cannot be written.
     """
-    network, chosen = model.network, PARTS[part]
+    chosen = PARTS[part]
+    # A file holds weights in one order only; others would be taken for parts of larger ones.
+    network = copy.deepcopy(model.network)
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     example = chosen.example(network, BATCHES[0])
     batch = torch.export.Dim("batch", min=1)
     with _quiet():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from base64 import b64decode
@@ -16,6 +17,9 @@ import pytest
 from PIL import Image
 
 from serving import latents
+from serving.checkpoints import load
+from serving.service import create
+from serving.settings import Settings
 from tests.services import Service, run_service
 
 
@@ -187,3 +191,19 @@ def test_a_token_guards_the_api(trained: Path, tmp_path: Path) -> None:
             )
         assert client.get("/healthz").status_code == 200
         assert client.get("/").status_code == 200
+
+
+def test_an_application_that_is_started_again_answers_as_before(trained: Path) -> None:
+    app = create(load(trained), Settings())
+
+    async def answer() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://x") as client,
+        ):
+            return await client.post("/v1/generate", json={"seed": 3})
+
+    first, again = asyncio.run(answer()), asyncio.run(answer())
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert first.content == again.content
