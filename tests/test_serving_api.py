@@ -197,13 +197,23 @@ def test_an_application_that_is_started_again_answers_as_before(trained: Path) -
     app = create(load(trained), Settings())
 
     async def answer() -> httpx.Response:
+        told: asyncio.Queue[Any] = asyncio.Queue()
+        said: asyncio.Queue[Any] = asyncio.Queue()
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+        life = asyncio.create_task(_run(app, scope, told, said))
+        await told.put({"type": "lifespan.startup"})
+        assert (await said.get())["type"] == "lifespan.startup.complete"
         transport = httpx.ASGITransport(app=app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://x") as client,
-        ):
-            return await client.post("/v1/generate", json={"seed": 3})
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            found = await client.post("/v1/generate", json={"seed": 3})
+        await told.put({"type": "lifespan.shutdown"})
+        await life
+        return found
 
     first, again = asyncio.run(answer()), asyncio.run(answer())
     assert (first.status_code, again.status_code) == (200, 200)
     assert first.content == again.content
+
+
+async def _run(app: Any, scope: Any, told: asyncio.Queue[Any], said: asyncio.Queue[Any]) -> None:
+    await app(scope, told.get, said.put)
