@@ -28,6 +28,7 @@ SCRIPTS: dict[str, list[str]] = {
     "training": [],
     "sweep_overhead": [],
     "sweep_workers": ["--rounds", "2"],
+    "serving": [],
 }
 _COMPARISONS = {">=": operator.ge, "<=": operator.le, "<": operator.lt, ">": operator.gt}
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import composed, machine, photos
+from common import composed, machine, photos, result
 from service import Ask, Load, Service, load, run_service
 
 CLIENTS = 32
@@ -95,6 +95,9 @@ def print_latency(found: Sequence[Load]) -> None:
     print(f"\n{'64 images':<28}  {'p50 ms':>8}  {'p99 ms':>8}  {'ratio':>6}")
     for way in found:
         ratio = way.percentile(50) / found[0].percentile(50)
+        if way is not found[0]:
+            took = f"p50 {way.percentile(50) * 1e3:.0f} ms"
+            result(f"service: {way.name}, against the bare decoder", ratio, "< 3", beside=took)
         print(
             f"{way.name:<28}  {way.percentile(50) * 1e3:>8.1f}  "
             f"{way.percentile(99) * 1e3:>8.1f}  {ratio:>6.2f}"
@@ -124,6 +127,12 @@ def print_throughput(found: Sequence[tuple[Load, Load, Load]]) -> None:
     names = (f"1 client, {CLIENTS} clients with --batch 1, {CLIENTS} clients").split(", ")
     print(f"\n{'requests a second':<42}  {'per s':>7}  {'times':>6}  {'p50 ms':>7}  {'p99 ms':>7}")
     for row in found:
+        result(
+            f"service: {row[0].name}, {CLIENTS} clients against one",
+            row[-1].rate / row[0].rate,
+            ">= 2",
+            beside=f"{row[-1].rate:.0f} and {row[0].rate:.0f} requests a second",
+        )
         for name, way in zip(names, row, strict=True):
             print(
                 f"{f'{way.name}, {name}':<42}  {way.rate:>7.0f}  {way.rate / row[0].rate:>6.2f}  "
@@ -193,6 +202,8 @@ def measure(arguments: argparse.Namespace, model: str, directory: str) -> list[s
     warn_of_other_work()
     loads = [*alone, *(way for row in together for way in row), *mixed]
     found = failures(loads, Settings().timeout)
+    result(f"service: memory over {arguments.requests:,} requests", growth, f"<= {GROWTH_MIB}",
+           unit="MiB more")  # fmt: skip
     if growth > GROWTH_MIB:
         found.append(f"memory grew by {growth:.1f} MiB, and {GROWTH_MIB} are allowed")
     return found
