@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from common import ROOT, machine, result
 
@@ -71,12 +71,20 @@ def times(
 
 
 def peak(name: str, side: int, backend: str) -> float:
-    """MiB that a call needs above what the process had before."""
+    """MiB that a call needs above what the process had before (Linux)."""
     step(name, 32, backend)()  # libraries and matrices
     run = step(name, side, backend)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # sets the peak back
+    before = _mebibytes("VmRSS")
     run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return _mebibytes("VmHWM") - before
+
+
+def _mebibytes(field: str) -> float:
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")
 
 
 def in_process(*arguments: object) -> float:
@@ -111,6 +119,14 @@ def main() -> None:
             for name in arguments.losses
             for b in ("fast", "library")
         }
+        for name in arguments.losses:
+            ours, theirs = (memory[name, backend] for backend in ("fast", "library"))
+            result(
+                f"{name} at {side}x{side}, peak memory of the library's",
+                ours / theirs,
+                "<= 1",
+                beside=f"{ours:.0f} and {theirs:.0f} MiB",
+            )
         for threads in arguments.threads:
             found = times(arguments.losses, side, threads, arguments.rounds, clock)
             print(
