@@ -58,6 +58,7 @@ def results(folder: Path) -> list[dict[str, object]]:
     return [json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))]
 
 
+@pytest.mark.slow
 def test_one_trial_prints_what_it_stored_and_can_be_rerun(
     tmp_path: Path, home: dict[str, str]
 ) -> None:

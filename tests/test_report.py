@@ -209,6 +209,7 @@ def test_a_report_lies_beside_the_only_sweep_else_here(tmp_path: Path) -> None:
     assert default_path(["sqlite:///study.db#cats"], "html") == Path("report.html")
 
 
+@pytest.mark.slow
 def test_a_report_of_100_trials_stays_below_10_megabytes(tmp_path: Path) -> None:
     import numpy as np
 
@@ -276,6 +277,7 @@ def test_the_command_refuses_what_does_not_exist(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_1_where_there_is_no_answer(tmp_path: Path) -> None:
     from tests.records import result, write_sweep
 

@@ -19,6 +19,8 @@ from tests.browsers import Visit, visit
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.slow
+
 Opened = Callable[..., Any]
 MIXED = ("completed", "completed", "completed", "pruned", "failed", "running")
 ROWS = "#trial-table tbody tr"

@@ -156,6 +156,7 @@ def assert_same(one: Any, other: Any) -> None:
         assert one == other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "stops"),
     [
@@ -242,6 +243,7 @@ def test_a_killed_trial_forgets_the_epochs_after_its_checkpoint(
     assert torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)["epoch"] <= 3
 
 
+@pytest.mark.slow
 def test_a_terminated_trial_goes_back_to_its_last_checkpoint(
     tiny: Compose, tmp_path: Path, uninterrupted: Compose
 ) -> None:
@@ -259,6 +261,7 @@ def test_a_terminated_trial_goes_back_to_its_last_checkpoint(
     assert_same(finish(config, tmp_path / "parts"), whole)
 
 
+@pytest.mark.slow
 def test_a_continued_trial_continues_its_run_in_wandb(
     tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

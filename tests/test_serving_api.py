@@ -22,6 +22,8 @@ from serving.service import create
 from serving.settings import Settings
 from tests.services import Service, run_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def service(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:

@@ -19,6 +19,8 @@ from serving.service import create
 from serving.settings import Settings
 from tests.services import Service, run_service
 
+pytestmark = pytest.mark.slow
+
 PAGE = "https://page.example"
 
 

@@ -82,6 +82,7 @@ def test_an_interval_runs_twenty_trials_unless_told_otherwise(run: RunSweep) -> 
     assert len(run("name=b", LR, "hydra.sweeper.n_trials=3").study.trials) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler", ["tpe", "random", "grid", "cmaes", "gp", "qmc", "nsgaii", "nsgaiii"]
 )
@@ -118,6 +119,7 @@ def test_a_sampler_goes_on_where_it_was_and_repeats_no_point(
     assert len({t.params["lr"] for t in more}) == len(set(trained())) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["asha", "hyperband", "median", "patient", "wilcoxon", "none"])
 def test_every_pruner_works_and_keeps_the_best(run: RunSweep, pruner: str) -> None:
     sweep = run(
@@ -188,6 +190,7 @@ def test_the_best_are_confirmed_with_fresh_seeds(run: RunSweep) -> None:
     assert len(once_more.study.trials) == 10
 
 
+@pytest.mark.slow
 def test_a_wider_grid_runs_the_new_cells_only(
     run: RunSweep, trained: Callable[[], list[str]]
 ) -> None:
@@ -224,6 +227,7 @@ def test_more_trials_are_added_to_a_grown_budget(run: RunSweep) -> None:
     assert len(run(LR, "hydra.sweeper.n_trials=3").study.trials) == 5
 
 
+@pytest.mark.slow
 def test_a_timeout_ends_a_sweep_and_the_next_command_goes_on(run: RunSweep) -> None:
     arguments = [LR, "hydra.sweeper.n_trials=40", "hydra/sweeper/pruner=none"]
     sweep = run(*arguments, "hydra.sweeper.timeout=3", seconds=0.1)
@@ -237,6 +241,7 @@ def test_a_sweep_stops_when_nothing_gets_better(run: RunSweep) -> None:
     assert len(sweep.study.trials) == 4
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(run: RunSweep) -> None:
     sweep = run("loss=ssim,mse,l1", fail=("loss=mse",))
     assert states(sweep) == ["COMPLETE", "FAIL", "COMPLETE"]
@@ -253,6 +258,7 @@ def test_if_every_trial_fails_the_first_reason_is_told(run: RunSweep) -> None:
         run("loss=ssim,mse", fail=("loss=mse", "loss=ssim"))
 
 
+@pytest.mark.slow
 def test_too_many_failures_end_a_sweep(run: RunSweep, trained: Callable[[], list[str]]) -> None:
     with pytest.raises(UserError, match=r"83% of the trials failed.*sweep.max_failure_rate=0.8"):
         run(
@@ -337,6 +343,7 @@ def test_any_storage_serves(run: RunSweep, tmp_path: Path, storage: str) -> None
     assert (tmp_path / "study.log").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_nothing_but_its_last_epoch(
     run: RunSweep, tmp_path: Path, trained: Callable[[], list[str]]
 ) -> None:
@@ -351,6 +358,7 @@ def test_a_killed_worker_costs_nothing_but_its_last_epoch(
     assert len(trained()) == 3
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_every_worker_is_given_up(run: RunSweep) -> None:
     sweep = run(
         "latent_dim=4,8",

@@ -18,6 +18,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SMALL = [
     "data.size=32",
@@ -138,7 +140,6 @@ def test_a_sweep_trains_every_combination_prints_the_best_and_is_done_when_repea
     assert {n: r["started"] for n, r in results(tmp_path / "outputs").items()} == times
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_weights(
     tmp_path: Path, home: dict[str, str], sweep: Callable[..., Any], stop: signal.Signals
@@ -180,7 +181,6 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_weights(
         assert all((before[key] == after[key]).all() for key in before)
 
 
-@pytest.mark.slow
 def test_a_second_interrupt_stops_at_once_and_leaves_nothing_running(
     tmp_path: Path, home: dict[str, str]
 ) -> None:
@@ -196,7 +196,6 @@ def test_a_second_interrupt_stops_at_once_and_leaves_nothing_running(
     assert "to go on: python" in output
 
 
-@pytest.mark.slow
 def test_a_killed_worker_and_a_killed_command_lose_no_trial(
     tmp_path: Path, home: dict[str, str], sweep: Callable[..., Any]
 ) -> None:
@@ -240,7 +239,6 @@ def test_a_killed_worker_and_a_killed_command_lose_no_trial(
     assert {t.state for t in trials} == {TrialState.COMPLETE, TrialState.FAIL}
 
 
-@pytest.mark.slow
 def test_two_commands_at_once_share_one_study(tmp_path: Path, home: dict[str, str]) -> None:
     arguments = ["loss=mse,l1,ssim", "latent_dim=2,4", "max_epochs=8", "hydra.sweeper.n_jobs=1"]
     with begun(tmp_path, home, *arguments) as one, begun(tmp_path, home, *arguments) as two:

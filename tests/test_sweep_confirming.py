@@ -13,6 +13,8 @@ from sweeps.confirming import outcome
 from sweeps.sweep import Sweep
 from tests.simulated import SimulatedTask
 
+pytestmark = pytest.mark.slow
+
 Race = Callable[..., Sweep]
 # The value grows by 0.01 for each latent unit, and by the noise of the seed.
 CLEAR = "latent_dim=4,50,100"

@@ -26,6 +26,8 @@ from sweeps.resources import cores
 from sweeps.storages import open_storage
 from sweeps.study import load_study
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import sys
@@ -182,8 +184,9 @@ def test_a_killed_workers_trial_goes_on_from_its_checkpoint(start: Start, name: 
     assert failed
     assert all(trial.user_attrs["retried"] for trial in failed)
     assert "resume" in {words[1] for words in sweep.log()}
-    ended = Counter(" ".join(words[2:]) for words in sweep.log() if words[1] == "end")
-    assert list(ended.values()) == [1] * 3
+    # joblib takes the other worker down, too, perhaps after its training and before its telling.
+    complete = [t.params["loss"] for t in sweep.trials() if t.state.name == "COMPLETE"]
+    assert sorted(complete) == ["l1", "mse", "ssim"]
     assert sweep.is_all_gone()
 
 
@@ -236,7 +239,6 @@ def test_workers_stop_when_the_command_is_killed(start: Start, name: str) -> Non
     assert sweep.states() == {"WAITING": 2}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [RAY])
 def test_workers_that_queue_do_no_harm(start: Start, name: str) -> None:
     sweep = start("hydra/launcher=" + name, *GRID, "+hydra.launcher.ray.init.num_cpus=1")
@@ -268,7 +270,6 @@ def test_a_launcher_that_cannot_work_is_told_before_any_trial(
     assert sweep.log() == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [JOBLIB, RAY, SUBMITIT])
 def test_real_trials(start: Start, name: str) -> None:
     sweep = start("-m", f"hydra/launcher={name}", *GRID, *SMALL, script=ROOT / "run.py")

@@ -15,6 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tests.servers import PostgreSQL, Proxy
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 MACHINE = """
 import sys, warnings

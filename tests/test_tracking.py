@@ -327,6 +327,7 @@ def test_an_offline_run_holds_what_was_logged(
     assert out + err == ""
 
 
+@pytest.mark.slow
 def test_trials_in_one_process_keep_to_their_own_runs(tmp_path: Path) -> None:
     before = dict(os.environ)
     directories = []
@@ -427,6 +428,7 @@ def test_a_malformed_key_is_offline(
     assert "brief" not in lines()[0]
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_taking_data_does_not_hold_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stub: Stub, lines: Lines
 ) -> None:
