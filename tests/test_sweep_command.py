@@ -18,20 +18,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from tests.conftest import ROOT, TINY
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
-SMALL = [
-    "data.size=32",
-    "data.count=120",
-    "model.width=4",
-    "latent_dim=4",
-    "batch_size=16",
-    "max_epochs=2",
-    "evaluation.samples=64",
-    "logger=none",
-    "report=none",
-]
+SMALL = [*TINY, "report=none"]
 
 ABSENT = ["data=images", "data.root=absent"]
 

@@ -25,10 +25,10 @@ import pytest
 from sweeps.resources import cores
 from sweeps.storages import open_storage
 from sweeps.study import load_study
+from tests.conftest import ROOT, TINY
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import sys
 import sweeps
@@ -40,17 +40,7 @@ if __name__ == "__main__":
         sweeps.run(sys.argv[1:], task=SimulatedTask(**{task}))
 """
 GRID = ["loss=ssim,mse", "lr=1e-3,3e-4"]
-SMALL = [
-    "data.size=32",
-    "data.count=120",
-    "model.width=4",
-    "latent_dim=4",
-    "batch_size=16",
-    "max_epochs=2",
-    "logger=none",
-    "report=none",
-    "evaluation.samples=64",
-]
+SMALL = [*TINY, "report=none"]
 
 
 def launcher(name: str, package: str) -> Any:
