@@ -308,7 +308,7 @@ def test_checkpoints_are_at_least_so_many_seconds_apart(
 def test_a_process_killed_for_good_goes_back_to_its_last_checkpoint(
     tiny: Compose, tmp_path: Path, uninterrupted: Compose
 ) -> None:
-    config = tiny(*EIGHT_EPOCHS, "max_epochs=30", "lr=5e-3")
+    config = tiny(*EIGHT_EPOCHS, "max_epochs=100", "lr=5e-3")
     whole = uninterrupted(config)
     (tmp_path / "config.json").write_text(json.dumps(config))
     code = (

@@ -18,11 +18,15 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from tests import paced
 from tests.conftest import ROOT, TINY
 
 pytestmark = pytest.mark.slow
 
 SMALL = [*TINY, "report=none"]
+
+PACED = ["loss=custom", "loss.target=tests.paced.squared_error"]
+"""A loss for trials that a test has to find in the middle of their training."""
 
 ABSENT = ["data=images", "data.root=absent"]
 
@@ -36,6 +40,8 @@ def home(tmp_path: Path) -> dict[str, str]:
         "HOME": str(tmp_path / "home"),
         "VAESWEEP_CACHE": str(tmp_path / "cache"),
         "PYTHONWARNINGS": "default",
+        "VAESWEEP_TRUST": "tests",
+        paced.SLOW: str(tmp_path / "slow"),
     }
 
 
@@ -73,6 +79,15 @@ def begun(folder: Path, home: dict[str, str], *arguments: str) -> Iterator[subpr
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def slow_trials(home: dict[str, str]) -> Iterator[None]:
+    """Let trials with the loss `PACED` take their time."""
+    switch = Path(home[paced.SLOW])
+    switch.touch()
+    yield
+    switch.unlink()
 
 
 def wait_for(
@@ -136,14 +151,15 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_weights(
     tmp_path: Path, home: dict[str, str], sweep: Callable[..., Any], stop: signal.Signals
 ) -> None:
     arguments = [
-        "loss=mse,l1",
+        *PACED,
+        "lr=1e-3,3e-4",
         "max_epochs=60",
         "hydra.sweeper.n_jobs=2",
         "trainer.validate_every=2",
         "optimizer.plateau_patience=4",
         "trainer.early_stopping_patience=null",
     ]
-    with begun(tmp_path, home, *arguments) as process:
+    with begun(tmp_path, home, *arguments) as process, slow_trials(home):
         histories = lambda: len(list(tmp_path.rglob("history.jsonl")))  # noqa: E731
         wait_for(lambda: histories() == 2, process)
         process.send_signal(stop)
@@ -166,8 +182,8 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_weights(
     whole = sweep(*arguments, "name=whole")
     assert whole.returncode == 0, whole.stderr
     for trial in (0, 1):
-        by_loss = {t.params["loss"]: t.number for t in study_in(tmp_path, "whole").trials}
-        other = by_loss[study_in(tmp_path).trials[trial].params["loss"]]
+        by_rate = {t.params["lr"]: t.number for t in study_in(tmp_path, "whole").trials}
+        other = by_rate[study_in(tmp_path).trials[trial].params["lr"]]
         before, after = weights(tmp_path, trial), weights(tmp_path, other, "whole")
         assert all((before[key] == after[key]).all() for key in before)
 
@@ -191,12 +207,13 @@ def test_a_killed_worker_and_a_killed_command_lose_no_trial(
     tmp_path: Path, home: dict[str, str], sweep: Callable[..., Any]
 ) -> None:
     arguments = [
-        "loss=mse,l1",
+        *PACED,
+        "lr=1e-3,3e-4",
         "max_epochs=40",
         "trainer.early_stopping_patience=null",
         "hydra.sweeper.n_jobs=1",
     ]
-    with begun(tmp_path, home, *arguments) as process:
+    with begun(tmp_path, home, *arguments) as process, slow_trials(home):
         wait_for(lambda: bool(list(tmp_path.rglob("history.jsonl"))), process)
         (lease,) = [
             t.user_attrs["lease"]
@@ -225,7 +242,7 @@ def test_a_killed_worker_and_a_killed_command_lose_no_trial(
     assert done.returncode == 0, done.stderr + done.stdout
     trials = study_in(tmp_path).trials
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
-    assert sorted(t.params["loss"] for t in complete) == ["l1", "mse"]
+    assert sorted(t.params["lr"] for t in complete) == [3e-4, 1e-3]
     assert all("retried" in t.user_attrs for t in trials if t.state == TrialState.FAIL)
     assert {t.state for t in trials} == {TrialState.COMPLETE, TrialState.FAIL}
 

@@ -110,7 +110,12 @@ def test_every_trial_of_the_sweep_files_has_a_valid_config(
 # The real tools
 
 
-LONG = {"name": "long", "max_epochs": 100000, "loss": "mse"}
+LONG = {
+    "name": "long",
+    "max_epochs": 100000,
+    "trainer.early_stopping_patience": None,
+    "loss": "mse",
+}
 HANDED_OUT: list[dict[str, Any]] = [
     LONG,
     {"name": "a, b", "logger.tags": ["x", "y, z"], "trainer.early_stopping_patience": None},
