@@ -70,6 +70,7 @@ class Lease:
         self._study, self._holder = study, holder(worker)
         self._should_stop = should_stop
         self._trial: optuna.Trial | None = None
+        self._writing = threading.Lock()
         self._ended = threading.Event()
         self.stopping = threading.Event()
         if should_stop():  # before it began, as can be where workers queue
@@ -79,13 +80,14 @@ class Lease:
 
     def take(self, trial: optuna.Trial) -> None:
         """Hold a trial from now on."""
-        self._holder["beat"] += 1
-        trial.set_user_attr(LEASE, dict(self._holder))
-        self._trial = trial
+        with self._writing:
+            self._beat(trial)
+            self._trial = trial
 
     def drop(self) -> None:
-        """Hold no trial."""
-        self._trial = None
+        """Hold no trial; nothing is written about the last one any more."""
+        with self._writing:
+            self._trial = None
 
     def end(self) -> None:
         """Stop beating."""
@@ -97,14 +99,17 @@ class Lease:
             try:
                 if self._should_stop():
                     self.stopping.set()
-                trial = self._trial
-                if trial is not None:
-                    self._holder["beat"] += 1
-                    trial.set_user_attr(LEASE, dict(self._holder))
+                with self._writing:
+                    if self._trial is not None:
+                        self._beat(self._trial)
             except Exception as error:  # noqa: BLE001
                 # The trial may have just ended, or the storage may be away for a moment; if it
                 # stays away, the trial itself will fail on it.
                 optuna.logging.get_logger(__name__).debug("no beat: %s", error)
+
+    def _beat(self, trial: optuna.Trial) -> None:
+        self._holder["beat"] += 1
+        trial.set_user_attr(LEASE, dict(self._holder))
 
 
 class Watch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from copy import copy
 
 import optuna
 from optuna.storages import RetryHeartbeatStaleTrialCallback
@@ -61,9 +62,19 @@ def put_back(study: optuna.Study, session: str) -> list[int]:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         lease = trial.user_attrs.get(LEASE) or {}
         if str(lease.get("worker")).startswith(f"{session}-") and end(lease):
-            study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            let_wait(study, trial._trial_id)
             numbers.append(trial.number)
     return numbers
+
+
+def let_wait(study: optuna.Study, trial_id: int) -> None:
+    """Let another worker go on with a running trial.
+
+    Its lease goes with it: whoever claims the trial would hold that of the last worker, which
+    may be dead, until its own is written, and the trial would be taken for abandoned.
+    """
+    study._storage.set_trial_user_attr(trial_id, LEASE, None)
+    study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
 
 def _clone(study: optuna.Study, trial: FrozenTrial, max_retries: int | None) -> bool:
@@ -74,7 +85,9 @@ def _clone(study: optuna.Study, trial: FrozenTrial, max_retries: int | None) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         retry = RetryHeartbeatStaleTrialCallback(max_retries, inherit_intermediate_values=True)
-    retry(study, trial)
+    unclaimed = copy(trial)
+    unclaimed.user_attrs = {k: v for k, v in trial.user_attrs.items() if k != LEASE}
+    retry(study, unclaimed)
     return len(study.get_trials(deepcopy=False)) > before
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -38,6 +38,7 @@ from sweeps.patience import patiently
 from sweeps.plan import Plan, artifacts_directory
 from sweeps.priors import with_priors
 from sweeps.pruning import ParetoHalving, Reporting
+from sweeps.recovery import let_wait
 from sweeps.storages import lock, open_storage
 from sweeps.study import load_study
 from sweeps.task import Job, Task, WorkerSettings
@@ -93,6 +94,10 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
         lease.end()
 
 
+class _TakenOver(Interrupted):
+    """Another worker has the trial, since this one gave no sign of life for too long."""
+
+
 class _Worker:
     def __init__(
         self,
@@ -119,12 +124,10 @@ class _Worker:
             if twin is not None:
                 patiently(partial(self._copy, trial, twin))
                 return
-            values = job.run(
-                lambda epoch, values: patiently(
-                    lambda: self._reporting.report(trial, epoch, values)
-                ),
-                self._lease.stopping.is_set,
-            )
+            values = job.run(partial(self._report, trial), self._lease.stopping.is_set)
+        except _TakenOver:
+            self._lease.drop()
+            log.warning("trial %d was taken over by another worker", trial.number)
         except Pruned as pruned:
             self._end(trial, job, TrialState.PRUNED, reason=str(pruned))
         except (Interrupted, KeyboardInterrupt, SystemExit):
@@ -137,6 +140,12 @@ class _Worker:
             _free_memory()
         else:
             self._end(trial, job, TrialState.COMPLETE, values)
+
+    def _report(self, trial: optuna.Trial, epoch: int, values: Sequence[float]) -> bool:
+        try:
+            return patiently(lambda: self._reporting.report(trial, epoch, values))
+        except optuna.exceptions.UpdateFinishedTrialError as error:
+            raise _TakenOver("another worker goes on with it, as this one was silent") from error
 
     def _describe(self, trial: optuna.Trial, job: Job, overrides: list[str]) -> None:
         for key, value in (
@@ -171,13 +180,9 @@ class _Worker:
         self._lease.drop()
         summary = job.summary() if job is not None else None
 
-        told = False
-
         def tell() -> None:
-            nonlocal told
-            if told and self._study._storage.get_trial(trial._trial_id).state.is_finished():
-                return  # the answer was lost
-            told = True
+            if self._study._storage.get_trial(trial._trial_id).state.is_finished():
+                return  # we told it, but the answer was lost; or another worker took it over
             if summary is not None:
                 trial.set_user_attr(SUMMARY, summary)
             if job is not None and state == TrialState.COMPLETE:
@@ -196,7 +201,7 @@ class _Worker:
     def _put_back(self, trial: optuna.Trial) -> None:
         """Let another worker, or this command given again, go on with the trial."""
         self._lease.drop()
-        self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        let_wait(self._study, trial._trial_id)
 
 
 def _join(plan: Plan, index: int) -> optuna.Study:
