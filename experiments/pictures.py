@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from experiments.files import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,13 +94,8 @@ def save_png(picture: Picture, path: str | Path) -> None:
     """
     from PIL import Image
 
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(Path(path)) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sheet(images: NDArray[np.uint8], columns: int, padding: int) -> Picture:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.files import replacing
 
 SCHEMA_VERSION = 1
 """Of result.json; raised when older readers can no longer read it."""
@@ -119,9 +120,8 @@ class Record:
     def keep_history(self, epochs: int) -> None:
         """Remove the rows after so many epochs."""
         rows = [json.dumps(row) + "\n" for row in self.history() if row["epoch"] < epochs]
-        temporary = self.path(HISTORY + ".part")
-        temporary.write_text("".join(rows), encoding="utf-8")
-        temporary.replace(self.path(HISTORY))
+        with replacing(self.path(HISTORY)) as temporary:
+            temporary.write_text("".join(rows), encoding="utf-8")
 
     def end(self, status: str, reason: str | None = None) -> None:
         """Write how the trial ended."""
@@ -174,13 +174,9 @@ def hardware_settings(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace a file by JSON, whole or not at all; NaN and infinity become null."""
-    temporary = path.with_name(path.name + ".part")
     text = json.dumps(_finite(content), indent=2, allow_nan=False)
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with replacing(path, durable=True) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def discard(directory: Path, also: Collection[str] = ()) -> None:

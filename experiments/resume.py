@@ -24,6 +24,7 @@ from torch import Tensor
 
 from experiments.device import random_state, restore_random_state
 from experiments.errors import Interrupted, UserError
+from experiments.files import replacing
 from experiments.identity import relevant
 from experiments.record import HISTORY, RESULT, Record, flat, read_config, read_result
 from experiments.training import CHECKPOINT
@@ -93,9 +94,8 @@ def restore_files(record: Record, session: Session) -> None:
     if session.best is None:
         path.unlink(missing_ok=True)
         return
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(session.best.numpy().tobytes())
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(session.best.numpy().tobytes())
 
 
 def remove_results(directory: Path) -> None:

@@ -19,6 +19,7 @@ from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfi
 from experiments.config import objectives
 from experiments.device import Hardware
 from experiments.errors import Pruned
+from experiments.files import replacing
 from experiments.parts import Data, Schedule, mode
 
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        torch.save(checkpoint, temporary)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 class BestCheckpoint(ModelCheckpoint):

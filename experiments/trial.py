@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config import objectives, validate
 from experiments.errors import Interrupted, Pruned, TrialError, UserError
+from experiments.files import remove_unfinished
 from experiments.loggers import open_loggers
 from experiments.metrics import METRICS
 from experiments.record import RESULT, Record, discard, hardware_settings
@@ -165,6 +166,7 @@ def _begin(trial: _Trial, resumable: bool) -> None:
     from experiments.resume import earlier_run, remove_results, restore_files
 
     record, session = trial.record, trial.session
+    remove_unfinished(record.directory)
     if session is not None:
         record.resume(session.result)
         restore_files(record, session)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from experiments.files import replacing
 from sweeps import attributes
 from sweeps.configurations import Configuration, check_names, configurations, seconds_of
 from sweeps.importance import importances
@@ -195,12 +195,8 @@ def write_results(path: str | Path, study: optuna.Study, names: Sequence[str]) -
 
     path = Path(path)
     text = yaml.safe_dump(optimization_results(study, names), sort_keys=False, allow_unicode=True)
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with replacing(path, durable=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def last_report(trial: FrozenTrial) -> tuple[int, list[float | None]] | None:

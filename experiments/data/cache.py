@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.errors import UserError
+from experiments.files import replacing
 
 VERSION = 2
 """Of the layout on disk; part of every key."""
@@ -106,9 +106,8 @@ class Cache:
         path = self._note_path(name)
         with self.explained():
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f"{name}.{os.getpid()}")
-            temporary.write_text(json.dumps(noted), encoding="utf-8")
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(noted), encoding="utf-8")
 
     @contextmanager
     def explained(self) -> Iterator[None]:

@@ -1,0 +1,42 @@
+"""Files that are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+_SUFFIX = ".part"
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A path to write to, in the same directory; `path` becomes that file when all went well.
+
+    Processes, of several machines too, may replace one file at the same time: the last one stays.
+
+    Args:
+        path: of the file to replace; it need not exist, but its directory must.
+        durable: wait until the contents are on the disk, so that a crash of the machine cannot
+            leave an empty file.
+
+    Raises:
+        OSError: the directory is missing, read-only or full.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}{_SUFFIX}")
+    try:
+        yield temporary
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what processes that were killed in `replacing` have left in and below a directory."""
+    for path in directory.rglob(f".*{_SUFFIX}"):
+        path.unlink(missing_ok=True)
