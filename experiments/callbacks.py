@@ -107,7 +107,7 @@ class Pictures(Callback):
     """Logs the same validation images with their reconstructions, and samples, as they improve.
 
     The network's part is done at once; laying them out and compressing them by a thread beside
-    the training, which logs them once they are there.
+    the training, which logs them once they are there. The rest is logged by `close`.
     """
 
     def __init__(self, images: Tensor, logger: WandbLogger, every: int, device: str) -> None:
@@ -139,15 +139,8 @@ class Pictures(Callback):
         while self._waiting and self._waiting[0][1].done():
             self._log_first()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._log_rest()
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        self._log_rest()
-
-    def _log_rest(self) -> None:
+    def close(self) -> None:
+        """Wait for the pictures that are not there yet, and log them."""
         while self._waiting:
             self._log_first()
         self._thread.shutdown()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,8 +104,9 @@ def run_trial(
     with open_loggers(config, record) as loggers, _ending(trial):
         record.took("prepare", record.seconds())
         record.save()
-        _train(trial, loggers, callbacks, resumable, should_stop)
-        result = _score(trial, loggers, in_sweep)
+        with _at_wandb(trial, loggers) as watching:
+            _train(trial, loggers, [*watching, *callbacks], resumable, should_stop)
+            result = _score(trial, loggers, in_sweep)
     if not in_sweep:
         _report(trial, result)
     return result
@@ -231,6 +232,23 @@ def _note_best_epoch(trial: _Trial) -> None:
         result |= {"checkpoint": CHECKPOINT}
 
 
+@contextmanager
+def _at_wandb(trial: _Trial, loggers: list[Any]) -> Iterator[list[Callback]]:
+    """The callbacks for W&B's loggers; the last pictures are drawn while the trial is scored."""
+    from experiments.callbacks import Pictures, StoppedAtWandb
+    from experiments.tracking_logger import SafeWandbLogger
+
+    every, device = trial.config["logger"]["log_images_every"], trial.hardware.device
+    with ExitStack() as stack:
+        callbacks: list[Callback] = []
+        for logger in loggers:
+            if isinstance(logger, SafeWandbLogger):
+                pictures = Pictures(_probes(trial), logger, every, device)
+                stack.callback(pictures.close)
+                callbacks += [pictures, StoppedAtWandb(logger)]
+        yield callbacks
+
+
 def _train(
     trial: _Trial,
     loggers: list[Any],
@@ -238,22 +256,16 @@ def _train(
     resumable: bool,
     should_stop: Callable[[], bool] | None,
 ) -> None:
-    from experiments.callbacks import Pictures, Progress, Scores, StoppedAtWandb
+    from experiments.callbacks import Progress, Scores
     from experiments.resume import LAST, LastCheckpoint
-    from experiments.tracking_logger import SafeWandbLogger
     from experiments.training import fit, quiet_lightning
 
     config, record = trial.config, trial.record
     own: list[Callback] = [
         LastCheckpoint(record, should_stop, save=resumable),
         Scores(record, objectives(config)[0]),
+        Progress(objectives(config)[0], quiet=not config["trainer"]["progress"]),
     ]
-    for logger in loggers:
-        if isinstance(logger, SafeWandbLogger):
-            every = config["logger"]["log_images_every"]
-            own.append(Pictures(_probes(trial), logger, every, trial.hardware.device))
-            own.append(StoppedAtWandb(logger))
-    own.append(Progress(objectives(config)[0], quiet=not config["trainer"]["progress"]))
     started = time.monotonic()
     with quiet_lightning():
         trainer = fit(
