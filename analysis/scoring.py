@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,6 +21,7 @@ from analysis.models import checkpoint, directory_of, load_network, splits_of
 from analysis.scores import DISTANCE
 from experiments.data import to_float
 from experiments.evaluation import draw_samples
+from experiments.files import replacing
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import reconstruction_metrics
 from experiments.metrics.samples import sliced_wasserstein
@@ -179,11 +179,5 @@ def _keep(path: Path, key: str, one: Scored) -> None:
     """Write the scores, whole or not at all; where nobody may write they are not kept."""
     level = {f"{_LEVEL}{name}": np.array(value) for name, value in one.split_level.items()}
     arrays = {**one.values, **level, _KEY: np.array(key), _IMAGES: np.array(one.images)}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with suppress(OSError):
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with suppress(OSError), replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]

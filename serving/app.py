@@ -9,6 +9,7 @@ import argparse
 import logging
 import os
 import signal
+import socket
 from pathlib import Path
 
 from experiments.errors import UserError
@@ -89,6 +90,28 @@ def _token(file: Path | None) -> str | None:
     return token
 
 
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that holds the address, so that nobody waits for a model in vain."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            "`--host` and `--port` must be an address of this machine that is free, but "
+            f"{_shown(host, port)} gives: {reason}; another --port, or 0 for a free one"
+        ) from error
+    return listener
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def main() -> None:
     """The command."""
     arguments = _parser().parse_args()
@@ -103,6 +126,7 @@ def main() -> None:
             raise UserError(
                 "the service needs more packages: pip install 'vaesweep[serve]'"
             ) from error
+        listener = _listen(arguments.host, arguments.port)
         import torch
 
         from serving.checkpoints import load
@@ -113,16 +137,16 @@ def main() -> None:
     # uvicorn ends running requests, then raises the signal again: that end is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=arguments.host,
-        port=arguments.port,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(settings.timeout) + 5,
-        limit_concurrency=None,
         timeout_keep_alive=30,
     )
+    address = _shown(*listener.getsockname()[:2])
+    logging.getLogger(__name__).info("page and API: http://%s (Ctrl-C to end)", address)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import UserError
+from experiments.files import replacing
 from experiments.terminal import errors_for_people
 from serving.references import KINDS
 
@@ -190,12 +191,8 @@ def _drawn(model: Model, count: int, options: Options) -> Tensor:
 
 def _write(path: Path, data: bytes) -> None:
     """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _picture(model: Model, arguments: argparse.Namespace, options: Options) -> bytes:

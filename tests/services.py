@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.servers import START_SECONDS, free_port, wait_until
+from tests.servers import START_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,26 +46,29 @@ def run_service(
     checkpoint: Path, directory: Path, *options: str, **environment: str
 ) -> Iterator[Service]:
     """Start a service and stop it."""
-    port = free_port()
     command = [sys.executable, "-m", "serving.app", "--checkpoint", str(checkpoint)]
-    command += ["--port", str(port), "--threads", "1", *options]
-    with running(command, port, directory, environment) as service:
+    command += ["--port", "0", "--threads", "1", *options]
+    with running(command, directory, environment) as service:
         yield service
 
 
 @contextmanager
 def running(
-    command: list[str], port: int, directory: Path, environment: Mapping[str, str], cwd: Path = ROOT
+    command: list[str], directory: Path, environment: Mapping[str, str], cwd: Path = ROOT
 ) -> Iterator[Service]:
-    """Run the command of a service that listens on a port; its log goes to the directory."""
+    """Run the command of a service; its log, which names its address, goes to the directory."""
     log = directory / "service.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=cwd, stdout=output, stderr=output, env={**os.environ, **environment}
         )
-    service = Service(f"http://127.0.0.1:{port}", process, log)
+    service = Service("", process, log)
 
     def ready() -> bool:
+        told = re.search(r"page and API: (http://\S+)", log.read_text())
+        if told is None:
+            return False
+        service.url = told[1]
         with suppress(httpx.TransportError), service.client() as client:
             return client.get("/readyz").status_code == 200
         return False

@@ -235,7 +235,7 @@ def test_the_serving_image_serves_and_knows_whether_it_does(
     command = [*entry, "--checkpoint", str(trained), "--port", str(port)]
     check = [word.replace("8000", str(port)) for word in health_command()]
     assert str(port) in check[-1]
-    with running(command, port, tmp_path, {"PATH": path}, cwd=app) as service:
+    with running(command, tmp_path, {"PATH": path}, cwd=app) as service:
         assert run(check, app, PATH=path).returncode == 0
         with service.client() as client:
             assert client.post("/v1/generate", json={"seed": 1}).headers["x-seed"] == "1"

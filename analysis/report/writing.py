@@ -9,6 +9,7 @@ from pathlib import Path
 from analysis.report.gather import gather
 from analysis.runs import Runs
 from experiments.errors import UserError
+from experiments.files import replacing
 
 FORMS = ("html", "md", "csv")
 
@@ -76,9 +77,5 @@ def _check_writable(out: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from experiments.data.imageset import ImageSet
 from experiments.data.loading import FITS, load_images
 from experiments.data.parallel import in_order
 from experiments.errors import UserError
+from experiments.files import replacing
 from experiments.terminal import errors_for_people
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a .zip can say
@@ -75,19 +75,14 @@ def prepare(
 
 def _write(images: ImageSet, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{uuid4().hex}")
-    try:
-        # PNG is compressed already.
-        with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
-            encoded = in_order(_png, images.images)
-            for name, png in zip(_file_names(images.names), encoded, strict=True):
-                entry = zipfile.ZipInfo(name, _EPOCH)
-                entry.create_system = 3  # Unix, wherever it is written
-                entry.external_attr = 0o644 << 16
-                archive.writestr(entry, png)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # PNG is compressed already.
+    with replacing(out) as temporary, zipfile.ZipFile(temporary, "x") as archive:
+        encoded = in_order(_png, images.images)
+        for name, png in zip(_file_names(images.names), encoded, strict=True):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.create_system = 3  # Unix, wherever it is written
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, png)
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
