@@ -69,11 +69,16 @@ clean:  ## remove what can be made again, but no results
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage* .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# pip warns of much that does not matter, even with --quiet: what it says is shown only if it fails.
 $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "vaesweep needs Python 3.11 to 3.13; choose one with: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "$(PYTHON) has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.lock
+	@echo "installing what requirements.lock pins into $(VENV) (a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock \
+	  > $(VENV)/install.log 2>&1 || \
+	  { cat $(VENV)/install.log >&2; \
+	    echo "pip could not install requirements.lock: see above, or $(VENV)/install.log" >&2; exit 1; }
 	@touch $@
