@@ -16,7 +16,7 @@ Compose = Callable[..., dict[str, Any]]
 SAVED_SETS = Path(__file__).parents[1] / "conf" / "experiments"
 
 
-def test_the_defaults_are_those_of_the_readme(compose: Compose) -> None:
+def test_the_defaults_are_those_of_the_docs(compose: Compose) -> None:
     config = compose()
     chosen = [config[group]["name"] for group in ("data", "model", "loss", "logger")]
     assert chosen == ["cats", "conv", "mse", "wandb"]
