@@ -21,6 +21,7 @@ from experiments.signals import sigterm_ends
 from experiments.terminal import errors_for_people
 from experiments.tracking import by_agent
 from sweeps import agent, sweeper, whitelist
+from sweeps.grammar import readable_conditions
 
 if TYPE_CHECKING:
     from sweeps.sweep import Sweep
@@ -76,5 +77,5 @@ def train(config: DictConfig) -> float | tuple[float, ...]:
 
 if __name__ == "__main__":
     with errors_for_people(), sigterm_ends(), agent.reporting():
-        sys.argv[1:] = agent.overrides(sys.argv[1:])
+        sys.argv[1:] = readable_conditions(agent.overrides(sys.argv[1:]))
         train()

@@ -58,6 +58,7 @@ def run(overrides: Sequence[str], *, task: Task | None = None) -> Sweep:
     from hydra._internal.utils import create_config_search_path
     from hydra.core.global_hydra import GlobalHydra
 
+    from sweeps.grammar import readable_conditions
     from sweeps.launch import register_config
     from sweeps.sweeper import StudySweeper
 
@@ -67,7 +68,7 @@ def run(overrides: Sequence[str], *, task: Task | None = None) -> Sweep:
     try:
         hydra = Hydra.create_main_hydra2("run", create_config_search_path(str(ROOT / "conf")))
         with execution_whitelist(whitelist()), StudySweeper.running(task):
-            sweep: Sweep = hydra.multirun("config", _no_task, list(overrides))
+            sweep: Sweep = hydra.multirun("config", _no_task, readable_conditions(overrides))
     finally:
         GlobalHydra.instance().clear()
         if before is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from experiments import config as configs
 from experiments.errors import UserError
 from experiments.record import flat
+from sweeps.conditions import stated
 from sweeps.grammar import key_of
 from sweeps.space import SEED_KEY, Dimension, Space, Values, conditional, parse
 
@@ -97,39 +98,51 @@ class Composer:
             UserError: it is no search space.
         """
         preset = [f"{key}={_text(value)}" for key, value in params.items()]
-        above = self._with_integers(parse([*preset, *arguments], self._loader))
-        space = _together(base, above)
-        self._refuse_fractions([d for d in space.dimensions if d in base.dimensions])
-        return conditional(space, exists=self.has, is_group=self.is_group, stated=conditions)
+        above = parse([*preset, *arguments], self._loader)
+        space = conditional(_together(base, above), exists=self.has, is_group=self.is_group)
+        space = self._with_integers(space, {d.key for d in base.dimensions} - _told(above))
+        return stated(space, conditions, self._loader)
 
-    def _with_integers(self, space: Space) -> Space:
-        """Hydra reads every interval as one of real numbers; a key of integers wants integers."""
+    def _with_integers(self, space: Space, exact: Collection[str]) -> Space:
+        """Hydra reads every interval as one of real numbers; a key of integers wants integers.
+
+        Args:
+            space: with its conditions.
+            exact: keys whose distribution was said exactly, so that it must be right.
+        """
 
         def of_its_key(dimension: Dimension) -> Dimension:
             distribution = dimension.distribution
-            if dimension.enumerated or not isinstance(distribution, FloatDistribution):
+            if not isinstance(distribution, FloatDistribution):
+                return dimension
+            if dimension.key in exact:
+                if self._is_whole(dimension, space):
+                    raise UserError(
+                        f"`{dimension.key}` must be a whole number, but its distribution gives "
+                        "others as well; take int_uniform, q_uniform with a whole q, or values"
+                    )
                 return dimension
             low, high = distribution.low, distribution.high
-            if type(base.get(dimension.key)) is not int or low % 1 or high % 1:
+            if dimension.enumerated or low % 1 or high % 1 or not self._is_whole(dimension, space):
                 return dimension
             integers = IntDistribution(int(low), int(high), log=distribution.log)
             return replace(dimension, distribution=integers)
 
-        if space.is_enumerated:
-            return space
-        base = flat(self.container([]))
         return replace(space, dimensions=tuple(of_its_key(d) for d in space.dimensions))
 
-    def _refuse_fractions(self, dimensions: Sequence[Dimension]) -> None:
-        """A key of integers cannot take the real numbers that a space was said to be of."""
-        keys = [d.key for d in dimensions if isinstance(d.distribution, FloatDistribution)]
-        values = flat(self.container([])) if keys else {}
-        for key in keys:
-            if type(values.get(key)) is int:
-                raise UserError(
-                    f"`{key}` must be a whole number, but its distribution gives others as well; "
-                    "take int_uniform, q_uniform with a whole q, or values"
-                )
+    def _is_whole(self, dimension: Dimension, space: Space) -> bool:
+        """Whether the config has an integer at the key of a dimension, where that exists.
+
+        The fixed overrides belong to it: some bring the key, and a preset of the search itself is
+        one of them, without which Hydra finds the sweeper's settings changed and refuses.
+        """
+        fixed = [f.text for f in space.fixed if not f.conditions]
+        where = [
+            f"{key}={text}"
+            for condition in dimension.conditions
+            for key, text in zip(condition.keys, min(condition.allowed), strict=True)
+        ]
+        return type(flat(self.container([*fixed, *where])).get(dimension.key)) is int
 
     def check(self, space: Space) -> None:
         """Compose every value of every dimension once, so that mistakes are told before a trial.
@@ -158,11 +171,18 @@ def probes(space: Space) -> Iterator[Values]:
     by_key = {dimension.key: dimension for dimension in space.dimensions}
     for dimension in space.dimensions:
         for value in some_values(dimension):
-            forced: Values = {dimension.key: value}
-            for condition in dimension.conditions:
-                for key, text in zip(condition.keys, min(condition.allowed), strict=True):
-                    forced[key] = _value_of(by_key[key], text)
+            forced = {**_needed(dimension, by_key), dimension.key: value}
             yield space.fill(lambda d, forced=forced: forced.get(d.key, some_values(d)[0]))  # type: ignore[misc]
+
+
+def _needed(dimension: Dimension, by_key: Mapping[str, Dimension]) -> Values:
+    """Values of others with which a dimension exists, and those with which they do."""
+    needed: Values = {}
+    for condition in dimension.conditions:
+        for key, text in zip(condition.keys, min(condition.allowed), strict=True):
+            other = by_key[key]
+            needed |= {**_needed(other, by_key), key: _value_of(other, text)}
+    return needed
 
 
 def some_values(dimension: Dimension) -> list[Any]:
@@ -178,10 +198,17 @@ def _value_of(dimension: Dimension, text: str) -> Any:
     return next(value for value in dimension.values() if dimension.render(value) == text)
 
 
+def _told(space: Space) -> set[str]:
+    """The keys that a space is about."""
+    return {
+        key_of(text)
+        for text in (*(d.key for d in space.dimensions), *(f.text for f in space.fixed))
+    }
+
+
 def _together(base: Space, above: Space) -> Space:
     """Both spaces; of what both are about, the word of the one above counts."""
-    texts = (*(d.key for d in above.dimensions), *(f.text for f in above.fixed))
-    told = {key_of(text) for text in texts}
+    told = _told(above)
     seeds = above.seeds or (() if SEED_KEY in told else base.seeds)
     dimensions = [d for d in base.dimensions if key_of(d.key) not in told]
     fixed = [f for f in base.fixed if key_of(f.text) not in told]

@@ -227,9 +227,8 @@ def conditional(
     *,
     exists: Callable[[str, Sequence[str]], bool],
     is_group: Callable[[str], bool],
-    stated: Mapping[str, str],
 ) -> Space:
-    """The space with its conditions: stated ones, and those that follow from the config.
+    """The space with the conditions that follow from the config.
 
     A key that only some choices of a swept group have (`loss.window_size` with `loss=ssim,mse`)
     is a dimension, or a fixed override, of those choices only.
@@ -238,10 +237,9 @@ def conditional(
         space: as parsed.
         exists: whether a key is part of the config that some overrides compose.
         is_group: whether a key is a config group.
-        stated: key to "other_key=value,value", from `hydra.sweeper.conditions`.
 
     Raises:
-        UserError: a key exists for no choice, or a condition names no dimension.
+        UserError: a key exists for no choice.
     """
     groups = [d for d in space.dimensions if is_group(d.key)]
     plain_fixed = [f.text for f in space.fixed if _group_of(_key(f.text), groups) is None]
@@ -250,18 +248,9 @@ def conditional(
         group = _group_of(key, groups)
         return () if group is None else _existence(key, groups, plain_fixed, exists)
 
-    for key in stated:
-        if key not in space._by_key:
-            raise UserError(
-                f"`hydra.sweeper.conditions` must be about keys of the search, but {key!r} is "
-                f"none of {', '.join(space._by_key) or 'them: there are none'}"
-            )
-    dimensions = [
-        replace(d, conditions=found(d.key) + _stated(d.key, stated.get(d.key), space))
-        for d in space.dimensions
-    ]
+    dimensions = [replace(d, conditions=found(d.key)) for d in space.dimensions]
     fixed = [Fixed(f.text, found(_key(f.text))) for f in space.fixed]
-    return Space(tuple(_dependencies_first(dimensions)), space.seeds, tuple(fixed))
+    return Space(tuple(dependencies_first(dimensions)), space.seeds, tuple(fixed))
 
 
 def _seeds(override: Any) -> tuple[int, ...]:
@@ -339,24 +328,12 @@ def _existence(
     return (Condition(keys, frozenset(having)),)
 
 
-def _stated(key: str, text: str | None, space: Space) -> tuple[Condition, ...]:
-    if text is None:
-        return ()
-    (other,) = parse([text]).dimensions or (None,)
-    if other is None:  # one value is no sweep
-        other_key, _, value = text.partition("=")
-        texts: tuple[str, ...] = (value,)
-    else:
-        other_key, texts = other.key, other.texts
-    if other_key == key or other_key not in space._by_key:
-        raise UserError(
-            f"`hydra.sweeper.conditions.{key}` must be KEY=VALUES of another key of the search, "
-            f"but got {text!r}"
-        )
-    return (Condition((other_key,), frozenset((value,) for value in texts)),)
+def dependencies_first(dimensions: Sequence[Dimension]) -> list[Dimension]:
+    """In an order in which each follows those that its conditions are about.
 
-
-def _dependencies_first(dimensions: Sequence[Dimension]) -> list[Dimension]:
+    Raises:
+        UserError: there is none.
+    """
     ordered: list[Dimension] = []
     waiting = list(dimensions)
     while waiting:

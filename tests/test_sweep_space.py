@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from experiments.errors import UserError
 from sweeps.composing import Composer, probes
+from sweeps.grammar import readable_conditions
 from sweeps.space import Dimension, Space, cell_name, cell_seed, parse
-from tests.hydra_multirun import multirun_config
+from tests.hydra_multirun import ROOT, multirun_config
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,65 @@ def test_an_interval_of_a_key_of_integers_has_integers(space: Callable[..., Spac
     ]
 
 
+def test_so_has_an_interval_of_a_key_that_only_some_choices_have(
+    space: Callable[..., Space],
+) -> None:
+    found = space("loss=mse,ssim", "loss.window_size=interval(7,11)")
+    assert {d.key: d.distribution for d in found.dimensions}["loss.window_size"] == (
+        IntDistribution(7, 11)
+    )
+
+
+PRESETS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "wandb"])
+def test_every_preset_is_a_search_that_hydra_composes(preset: str) -> None:
+    loader, config = multirun_config(f"sweep={preset}")
+    arguments = [f"sweep={preset}", "model.width=interval(4,8)"]
+    composer = Composer(loader, config)
+    found = composer.space(config.hydra.sweeper.params, arguments, {})
+    assert {key.lstrip("+") for key in config.hydra.sweeper.params} <= {
+        *(d.key for d in found.dimensions),
+        *(["seed"] if found.seeds else []),
+    }
+    composer.check(found)
+    for values in probes(found):
+        composer.plain(found.overrides(values, None))
+
+
+SEARCHES = {
+    "an interval": "{lr: 'interval(1e-4,1e-2)'}",
+    "a tag": "{lr: 'tag(log,interval(1e-4,1e-2))', latent_dim: 'tag(log,int(interval(8,64)))'}",
+    "whole numbers": "{latent_dim: 'interval(8,64)', beta: 'range(1,5)'}",
+    "only what one loss has": "{loss: 'mse,ssim', loss.window_size: 'interval(7,11)'}",
+    "numbers and texts": "{latent_dim: '8,16', seed: '0,1', lr: 0.01, loss: glob(*ssim), beta: 3}",
+    "conditions": "{lr: 'interval(1e-4,1e-2)', optimizer.schedule: 'plateau,cosine'}",
+}
+
+
+@pytest.mark.parametrize("group", ["sweep", "experiments"])
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+def test_a_search_of_the_users_own_may_be_a_preset_or_an_experiment(
+    tmp_path: Path, search: str, group: str
+) -> None:
+    lines = ["# @package _global_", "max_epochs: 3", "hydra:", "  sweeper:", "    n_trials: 7"]
+    lines += [f"    params: {search}", "    conditions: {lr: optimizer.schedule=plateau}"]
+    if "schedule" not in search:
+        lines = lines[:-1]
+    folder = tmp_path / group
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("\n".join(lines))
+    typed = [f"{group}=mine"]
+    loader, config = multirun_config(f"hydra.searchpath=[file://{tmp_path}]", *typed)
+    composer = Composer(loader, config)
+    sweeper = config.hydra.sweeper
+    found = composer.space(sweeper.params, typed, sweeper.conditions)
+    composer.check(found)
+    for values in probes(found):
+        assert composer.plain(found.overrides(values, 1))["max_epochs"] == 3
+
+
 def test_fixed_overrides_pass_through_and_the_last_word_counts() -> None:
     space = parse(["lr=1e-3,3e-4", "max_epochs=3", "~data.flip", "lr=0.1", "max_epochs=4"])
     assert space.dimensions == ()
@@ -171,13 +232,91 @@ def test_a_stated_condition_holds(space: Callable[..., Space]) -> None:
         ({"lr": "lr=0.1"}, "of another key of the search"),
         ({"lr": "beta=1"}, "of another key of the search"),
         ({"lr": "latent_dim=4", "latent_dim": "lr=0.1"}, "must not run in a circle"),
+        ({"lr": "latent_dim=4,5"}, r"values that are searched.* 5 is none of latent_dim's: 4, 8"),
+        ({"lr": "latent_dim=interval(4,8)"}, "must list the values of latent_dim"),
+        ({"lr": "latent_dim=4,"}, "must be KEY=VALUES"),
+        ({"lr": "latent_dim"}, "must be KEY=VALUES"),
+        ({"lr": "seed=1"}, "of another key of the search"),
     ],
 )
-def test_a_wrong_condition_is_refused(
+def test_a_wrong_condition_is_refused_in_one_line(
     space: Callable[..., Space], conditions: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         space("lr=0.1,0.2", "latent_dim=4,8", conditions=conditions)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_condition_on_an_interval_is_refused(space: Callable[..., Space]) -> None:
+    with pytest.raises(UserError, match="whose values are listed, but `lr` is an interval"):
+        space("lr=interval(1,2)", "latent_dim=4,8", conditions={"latent_dim": "lr=1"})
+
+
+def test_a_condition_is_about_values_however_they_are_written(space: Callable[..., Space]) -> None:
+    found = space(
+        "lr=1e-3,3e-4",
+        "beta=1,2",
+        "data.flip=true,false",
+        conditions={"beta": "lr=0.001", "data.flip": "beta=2.0"},
+    )
+    assert overrides_of(found) == [
+        ["lr=0.001", "beta=1"],
+        ["lr=0.001", "beta=2", "data.flip=True"],
+        ["lr=0.001", "beta=2", "data.flip=False"],
+        ["lr=0.0003"],
+    ]
+
+
+def test_a_condition_on_a_fixed_value_is_decided(space: Callable[..., Space]) -> None:
+    conditions = {"beta": "optimizer.schedule=plateau,cosine", "lr": "beta=1"}
+    searched = ("beta=1,2", "lr=0.1,0.2", "latent_dim=4,8")
+    holds = space(*searched, "optimizer.schedule=cosine", conditions=conditions)
+    assert {d.key for d in holds.dimensions} == {"beta", "lr", "latent_dim"}
+    fails = space(*searched, "optimizer.schedule=constant", conditions=conditions)
+    assert [d.key for d in fails.dimensions] == ["latent_dim"], "lr waits for beta, which is none"
+
+
+def test_a_fixed_value_may_have_a_condition(space: Callable[..., Space]) -> None:
+    found = space("lr=0.1,0.2", "beta=3", conditions={"beta": "lr=0.2"})
+    assert overrides_of(found) == [["lr=0.1"], ["beta=3", "lr=0.2"]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "conditions"),
+    [
+        (
+            "{optimizer.plateau_factor: optimizer.schedule=plateau}",
+            {"optimizer.plateau_factor": "optimizer.schedule=plateau"},
+        ),
+        ("{lr: loss=mse,ssim}", {"lr": "loss=mse,ssim"}),
+        (
+            "{lr: loss=mse,ssim, beta: latent_dim=4}",
+            {"lr": "loss=mse,ssim", "beta": "latent_dim=4"},
+        ),
+        ("{lr:loss=mse,beta:latent_dim=4,8}", {"lr": "loss=mse", "beta": "latent_dim=4,8"}),
+        (
+            "{ lr : loss=glob(*ssim) , beta : lr=1e-3 }",
+            {"lr": "loss=glob(*ssim)", "beta": "lr=1e-3"},
+        ),
+        ("{lr: loss.weights=[1,2],[2,1]}", {"lr": "loss.weights=[1,2],[2,1]"}),
+        ("{lr: 'loss=mse,ssim'}", {"lr": "loss=mse,ssim"}),
+        (r"{lr: loss\=mse\,ssim}", {"lr": "loss=mse,ssim"}),
+        ("{}", {}),
+    ],
+)
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_conditions_are_typed_as_the_readme_shows_them(
+    typed: str, conditions: dict[str, str], plus: str
+) -> None:
+    overrides = readable_conditions([f"{plus}hydra.sweeper.conditions={typed}", "lr=1,2"])
+    _, config = multirun_config(*overrides)
+    assert config.hydra.sweeper.conditions == conditions
+    assert readable_conditions(overrides) == overrides, "what is printed can be typed again"
+
+
+@pytest.mark.parametrize("text", ["hydra.sweeper.conditions=3", "lr=1", "hydra.sweeper.params={}"])
+def test_other_overrides_stay_as_they_are(text: str) -> None:
+    assert readable_conditions([text]) == [text]
 
 
 @pytest.mark.parametrize(
