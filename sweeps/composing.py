@@ -12,6 +12,7 @@ from experiments import config as configs
 from experiments.errors import UserError
 from experiments.record import flat
 from sweeps.grammar import key_of
+from sweeps.loader import has_key
 from sweeps.space import SEED_KEY, Dimension, Space, Values, conditional, parse
 
 _MOST_PROBES = 200
@@ -62,16 +63,9 @@ class Composer:
         return {str(key): value for key, value in values.items() if key != "hydra"}
 
     def has(self, key: str, overrides: Sequence[str]) -> bool:
-        """Whether a dotted key is part of the config that the overrides compose."""
-        node = self.compose(overrides)
-        for part in key.split("."):
-            try:
-                if part not in node:
-                    return False
-                node = node[part]
-            except (TypeError, ValueError):
-                return False
-        return True
+        """Whether a dotted key means something in the config that the overrides compose."""
+        config = self.compose(overrides)
+        return has_key(config, key) and configs.is_meant(key, config)
 
     def is_group(self, key: str) -> bool:
         """Whether a key chooses a file of a config group."""

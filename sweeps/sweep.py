@@ -142,11 +142,6 @@ def _plan(
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan, and the plain values of a trial without the search."""
     space = composer.space(settings.params, arguments, settings.conditions, below)
-    if not space.dimensions and not space.seeds:
-        raise UserError(
-            "a sweep must search something, but nothing has several values; give some "
-            "(loss=ssim,mse, sweep=quick), or leave out -m for one trial"
-        )
     grid = is_grid_search(space, settings.n_trials, asked_for=is_grid(settings.sampler))
     values = composer.container([f.text for f in space.fixed if not f.conditions])
     base = flat(relevant(values))
