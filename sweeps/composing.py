@@ -10,10 +10,20 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from experiments import config as configs
 from experiments.errors import UserError
+from experiments.identity import is_relevant
 from experiments.record import flat
 from sweeps.grammar import key_of
 from sweeps.loader import has_key
-from sweeps.space import SEED_KEY, Dimension, Space, Values, conditional, parse
+from sweeps.space import (
+    EVERYWHERE,
+    SEED_KEY,
+    Dimension,
+    Space,
+    Values,
+    conditional,
+    node_of,
+    parse,
+)
 
 _MOST_PROBES = 200
 _NOTHING = Space(())
@@ -125,18 +135,27 @@ class Composer:
                     "take int_uniform, q_uniform with a whole q, or values"
                 )
 
-    def check(self, space: Space) -> None:
+    def check(self, space: Space) -> dict[str, dict[str, Any]]:
         """Compose every value of every dimension once, so that mistakes are told before a trial.
+
+        Returns:
+            The fixed options of each choice of a searched group, see `sweeps.study.Options`.
 
         Raises:
             UserError: a value is none that its key may have.
         """
         seen: set[tuple[str, ...]] = set()
+        groups = [d for d in space.dimensions if self.is_group(d.key)]
+        options: dict[str, dict[str, Any]] = {}
         for values in probes(space):
             overrides = space.overrides(values, space.seeds[0] if space.seeds else None)
             if tuple(overrides) not in seen and len(seen) < _MOST_PROBES:
                 seen.add(tuple(overrides))
-                self.plain(overrides)
+                config = flat(self.plain(overrides))
+                for group in (g for g in groups if g.key in values):
+                    choice = f"{group.key}={group.render(values[group.key])}"
+                    options.setdefault(choice, _options(config, group, space))
+        return {} if any(node_of(g) == EVERYWHERE for g in groups) else options
 
 
 def without_hydra(config: Any) -> Any:
@@ -166,6 +185,15 @@ def some_values(dimension: Dimension) -> list[Any]:
         return dimension.values()
     ends = [distribution.low, distribution.high]  # type: ignore[attr-defined]
     return list(dict.fromkeys(ends))
+
+
+def _options(config: Mapping[str, Any], group: Dimension, space: Space) -> dict[str, Any]:
+    searched = {dimension.key.lstrip("+") for dimension in space.dimensions}
+    return {
+        key: value
+        for key, value in config.items()
+        if key.startswith(f"{node_of(group)}.") and is_relevant(key) and key not in searched
+    }
 
 
 def _value_of(dimension: Dimension, text: str) -> Any:

@@ -326,12 +326,12 @@ def _key(text: str) -> str:
 
 
 def _needed(key: str) -> str:
-    """What must exist for an override to apply: what it changes or removes, or adds something to."""
+    """What must exist for an override to apply: what it changes, removes, or adds something to."""
     name = key.lstrip("+~")
     return name.rpartition(".")[0] if key.startswith("+") else name
 
 
-def _node(group: Dimension) -> str:
+def node_of(group: Dimension) -> str:
     """The key of the config that a group fills."""
     return group.key.lstrip("+").partition("@")[0].replace("/", ".")
 
@@ -344,7 +344,7 @@ def _groups_of(key: str, groups: Collection[Dimension]) -> list[Dimension]:
     needed = _needed(key)
     if "." not in needed:
         return []
-    return [g for g in groups if _node(g) == EVERYWHERE or needed.startswith(f"{_node(g)}.")]
+    return [g for g in groups if node_of(g) == EVERYWHERE or needed.startswith(f"{node_of(g)}.")]
 
 
 def _existence(

@@ -186,7 +186,11 @@ def test_a_fixed_option_holds_for_the_choices_that_have_it(
 
 def test_an_option_that_does_not_apply_makes_no_second_trial(space: Callable[..., Space]) -> None:
     cells = overrides_of(space("data=cats,images", "data.count=100,200"))
-    assert cells == [["data=cats", "data.count=100"], ["data=cats", "data.count=200"], ["data=images"]]
+    assert cells == [
+        ["data=cats", "data.count=100"],
+        ["data=cats", "data.count=200"],
+        ["data=images"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -212,11 +216,15 @@ def test_the_config_of_a_sweep_does_without_an_option_that_its_default_lacks(
     assert any(option.conditions for option in found.fixed)
 
 
-@pytest.mark.parametrize("overrides", [["loss=mse,ssim", "loss.windw=7"], ["model.depth=3", "lr=1,2"]])
+@pytest.mark.parametrize(
+    "overrides", [["loss=mse,ssim", "loss.windw=7"], ["model.depth=3", "lr=1,2"]]
+)
 def test_an_option_that_nothing_has_is_one_error(overrides: list[str]) -> None:
     loader, config = multirun_config(*overrides)
     composer = Composer(loader, config)
-    with pytest.raises(UserError, match=r"loss\.windw` is not a key|Could not override 'model\.depth'"):
+    with pytest.raises(
+        UserError, match=r"loss\.windw` is not a key|Could not override 'model\.depth'"
+    ):
         composer.check(composer.space({}, overrides, {}))
 
 
