@@ -24,6 +24,14 @@ DATA = ("cats", "images")
 LOGGERS = ("wandb", "csv", "none")
 REPORTS = ("html", "none")
 
+_OF_ONE_SOURCE = {
+    "data.count": "cats",
+    "data.generator_seed": "cats",
+    "data.root": "images",
+    "data.fit": "images",
+    "data.max_bad_fraction": "images",
+}
+"""Keys that mean nothing to the other data source, though its config has them."""
 _NOT_OF_A_TRIAL = ("experiments", "sweep", "report")
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -96,6 +104,11 @@ def validate(config: Mapping[str, Any]) -> None:
             "`data.root` belongs to `data=images`, but `data` is cats; "
             f"add data=images to train on {config['data']['root']}"
         )
+
+
+def is_meant(key: str, config: Mapping[str, Any]) -> bool:
+    """Whether a key that the config has means something for its data source."""
+    return _OF_ONE_SOURCE.get(key) in (None, config["data"]["name"])
 
 
 def objectives(config: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,8 @@ STOP = "stop"
 """Of the study: sessions whose workers should stop."""
 DEADLINE = "deadline"
 """Of the study: seconds since the epoch after which no trial begins."""
+SEARCH = "search"
+"""Of the study: how the last command that trained chose its trials (see `sweeps.continuing`)."""
 
 SEED = "seed"
 DIRECTORY = "directory"

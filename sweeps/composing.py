@@ -10,10 +10,21 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from experiments import config as configs
 from experiments.errors import UserError
+from experiments.identity import is_relevant
 from experiments.record import flat
 from sweeps.conditions import stated
 from sweeps.grammar import key_of
-from sweeps.space import SEED_KEY, Dimension, Space, Values, conditional, parse
+from sweeps.loader import has_key
+from sweeps.space import (
+    EVERYWHERE,
+    SEED_KEY,
+    Dimension,
+    Space,
+    Values,
+    conditional,
+    node_of,
+    parse,
+)
 
 _MOST_PROBES = 200
 _NOTHING = Space(())
@@ -63,16 +74,9 @@ class Composer:
         return {str(key): value for key, value in values.items() if key != "hydra"}
 
     def has(self, key: str, overrides: Sequence[str]) -> bool:
-        """Whether a dotted key is part of the config that the overrides compose."""
-        node = self.compose(overrides)
-        for part in key.split("."):
-            try:
-                if part not in node:
-                    return False
-                node = node[part]
-            except (TypeError, ValueError):
-                return False
-        return True
+        """Whether a dotted key means something in the config that the overrides compose."""
+        config = self.compose(overrides)
+        return has_key(config, key) and configs.is_meant(key, config)
 
     def is_group(self, key: str) -> bool:
         """Whether a key chooses a file of a config group."""
@@ -144,18 +148,27 @@ class Composer:
         ]
         return type(flat(self.container([*fixed, *where])).get(dimension.key)) is int
 
-    def check(self, space: Space) -> None:
+    def check(self, space: Space) -> dict[str, dict[str, Any]]:
         """Compose every value of every dimension once, so that mistakes are told before a trial.
+
+        Returns:
+            The fixed options of each choice of a searched group, see `sweeps.study.Options`.
 
         Raises:
             UserError: a value is none that its key may have.
         """
         seen: set[tuple[str, ...]] = set()
+        groups = [d for d in space.dimensions if self.is_group(d.key)]
+        options: dict[str, dict[str, Any]] = {}
         for values in probes(space):
             overrides = space.overrides(values, space.seeds[0] if space.seeds else None)
             if tuple(overrides) not in seen and len(seen) < _MOST_PROBES:
                 seen.add(tuple(overrides))
-                self.plain(overrides)
+                config = flat(self.plain(overrides))
+                for group in (g for g in groups if g.key in values):
+                    choice = f"{group.key}={group.render(values[group.key])}"
+                    options.setdefault(choice, _options(config, group, space))
+        return {} if any(node_of(g) == EVERYWHERE for g in groups) else options
 
 
 def without_hydra(config: Any) -> Any:
@@ -192,6 +205,15 @@ def some_values(dimension: Dimension) -> list[Any]:
         return dimension.values()
     ends = [distribution.low, distribution.high]  # type: ignore[attr-defined]
     return list(dict.fromkeys(ends))
+
+
+def _options(config: Mapping[str, Any], group: Dimension, space: Space) -> dict[str, Any]:
+    searched = {dimension.key.lstrip("+") for dimension in space.dimensions}
+    return {
+        key: value
+        for key, value in config.items()
+        if key.startswith(f"{node_of(group)}.") and is_relevant(key) and key not in searched
+    }
 
 
 def _value_of(dimension: Dimension, text: str) -> Any:

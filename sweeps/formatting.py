@@ -43,6 +43,11 @@ def parameters_of(trial: FrozenTrial) -> str:
     return parameters(params) if params else " ".join(trial.user_attrs.get(OVERRIDES, ()))
 
 
+def trials_of(count: int) -> str:
+    """`1 trial`, `12 trials`."""
+    return f"{count} trial" if count == 1 else f"{count} trials"
+
+
 def duration(seconds: float) -> str:
     """`45 s`, `3 min`, `2 h 5 min`, `3 d 4 h`."""
     if round(seconds) < _MINUTE:

@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 from experiments.errors import UserError
-from sweeps import launch, recovery, results
+from sweeps import continuing, launch, recovery, results
 from sweeps.attributes import REASON, is_withdrawn, session_of
 from sweeps.claims import Claims
 from sweeps.foresight import foreseeing
@@ -65,7 +65,10 @@ def run(
     _log_to_terminal()
     claims = Claims(sweep.study, plan, partial(study_lock, plan), lambda: False)
     supervisor = Supervisor(_own_connection(plan), plan, partial(study_lock, plan))
-    foreseen = foreseeing(plan, task, processes) if claims.is_work_left() else nullcontext()
+    is_work_left = claims.is_work_left()
+    if is_work_left or not _is_stopped(claims):
+        _say(continuing.notice(sweep.study, plan, is_work_left=is_work_left))
+    foreseen = foreseeing(plan, task, processes) if is_work_left else nullcontext()
     killed = False
     try:
         with supervisor, supervisor.interruptible(), _view(plan), foreseen:
@@ -94,6 +97,16 @@ def run(
         raise SystemExit(143 if supervisor.interrupted == signal.SIGTERM else 130)
     _refuse_failure(sweep.study, claims)
     return sweep
+
+
+def _say(text: str | None) -> None:
+    if text is not None:
+        log.info("%s", text)
+
+
+def _is_stopped(claims: Claims) -> bool:
+    """Whether a limit other than the budget ended the search, which is said at the end."""
+    return claims.stop_reason() is not None or claims.patience_reason() is not None
 
 
 class _Terminal(logging.StreamHandler[TextIO]):

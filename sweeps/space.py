@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from sweeps.priors import Prior
 
 SEED_KEY = "seed"
+EVERYWHERE = "experiments"
+"""The group whose options set keys anywhere."""
+
 NOT_SWEPT = {
     "name": "it names the sweep; start one command for each name",
     "objective": "trials are compared by it; several objectives are a list: objective=[psnr,ssim]",
@@ -213,12 +216,12 @@ def parse(overrides: Sequence[str], config_loader: Any = None) -> Space:
         dimensions.pop(key, None)
         fixed.pop(key, None)
         seeds = () if key == SEED_KEY else seeds
-        if not override.is_sweep_override():
-            fixed[key] = override.input_line or ""
-        elif key == SEED_KEY:
+        if key == SEED_KEY and (override.is_sweep_override() or isinstance(override.value(), int)):
             seeds = _seeds(override)
-        else:
+        elif override.is_sweep_override():
             dimensions[key] = _dimension(key, override)
+        else:
+            fixed[key] = override.input_line or ""
     return Space(tuple(dimensions.values()), seeds, tuple(Fixed(text) for text in fixed.values()))
 
 
@@ -231,7 +234,8 @@ def conditional(
     """The space with the conditions that follow from the config.
 
     A key that only some choices of a swept group have (`loss.window_size` with `loss=ssim,mse`)
-    is a dimension, or a fixed override, of those choices only.
+    is a dimension, or a fixed override, of those choices only. So is what adds to such a key
+    (`+loss.options.gamma=2`) or removes it (`~loss.window_size`).
 
     Args:
         space: as parsed.
@@ -242,21 +246,39 @@ def conditional(
         UserError: a key exists for no choice.
     """
     groups = [d for d in space.dimensions if is_group(d.key)]
-    plain_fixed = [f.text for f in space.fixed if _group_of(_key(f.text), groups) is None]
+    plain_fixed = [f.text for f in space.fixed if not _groups_of(_key(f.text), groups)]
 
     def found(key: str) -> tuple[Condition, ...]:
-        group = _group_of(key, groups)
-        return () if group is None else _existence(key, groups, plain_fixed, exists)
+        asked = _groups_of(key, groups)
+        return _existence(_needed(key), asked, plain_fixed, exists) if asked else ()
 
     dimensions = [replace(d, conditions=found(d.key)) for d in space.dimensions]
     fixed = [Fixed(f.text, found(_key(f.text))) for f in space.fixed]
     return Space(tuple(dependencies_first(dimensions)), space.seeds, tuple(fixed))
 
 
+def searched_again(space: Space, keys: Collection[str]) -> Space:
+    """The space with fixed values of some keys as dimensions of one choice."""
+
+    def is_of_them(fixed: Fixed) -> bool:
+        key, _, value = fixed.text.partition("=")
+        return key in keys and bool(value)
+
+    def searched(fixed: Fixed) -> Dimension:
+        key, _, value = fixed.text.partition("=")
+        (dimension,) = parse([f"{key}=choice({value})"]).dimensions
+        return replace(dimension, conditions=fixed.conditions)
+
+    again = [searched(fixed) for fixed in space.fixed if is_of_them(fixed)]
+    others = tuple(fixed for fixed in space.fixed if not is_of_them(fixed))
+    return replace(space, dimensions=(*space.dimensions, *again), fixed=others)
+
+
 def _seeds(override: Any) -> tuple[int, ...]:
     if override.is_interval_sweep():
         raise UserError("`seed` must be listed (seed=1,2,3): a sampler never optimises over it")
-    values = tuple(dict.fromkeys(override.sweep_iterator()))
+    listed = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+    values = tuple(dict.fromkeys(listed))
     if not values or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         raise UserError(f"`seed` must be integers, but got {override.input_line}")
     return values
@@ -292,36 +314,43 @@ def _key(text: str) -> str:
     return text.partition("=")[0]
 
 
-def _group_of(key: str, groups: Collection[Dimension]) -> Dimension | None:
-    """The swept group that a key may depend on."""
-    if key.startswith(("+", "~")):
-        return None
-    for group in groups:
-        name = group.key.lstrip("+").partition("@")[0].replace("/", ".")
-        if key.startswith(f"{name}."):
-            return group
-    # A group whose options set keys anywhere, as experiments do, may bring any key with it.
-    everywhere = [g for g in groups if g.key == "experiments"]
-    return everywhere[0] if everywhere and "." in key else None
+def _needed(key: str) -> str:
+    """What must exist for an override to apply: what it changes, removes, or adds something to."""
+    name = key.lstrip("+~")
+    return name.rpartition(".")[0] if key.startswith("+") else name
+
+
+def node_of(group: Dimension) -> str:
+    """The key of the config that a group fills."""
+    return group.key.lstrip("+").partition("@")[0].replace("/", ".")
+
+
+def _groups_of(key: str, groups: Collection[Dimension]) -> list[Dimension]:
+    """The swept groups that decide whether an override of a key applies.
+
+    A group whose options set keys anywhere, as experiments do, may bring any key with it.
+    """
+    needed = _needed(key)
+    if "." not in needed:
+        return []
+    return [g for g in groups if node_of(g) == EVERYWHERE or needed.startswith(f"{node_of(g)}.")]
 
 
 def _existence(
-    key: str,
+    name: str,
     groups: Sequence[Dimension],
     fixed: Sequence[str],
     exists: Callable[[str, Sequence[str]], bool],
 ) -> tuple[Condition, ...]:
-    name = key.lstrip("+")
-    asked = [g for g in groups if g.key == "experiments" or name.startswith(f"{g.key}.")]
-    combinations = list(itertools.product(*(group.texts for group in asked)))
-    keys = tuple(group.key for group in asked)
+    combinations = list(itertools.product(*(group.texts for group in groups)))
+    keys = tuple(group.key for group in groups)
     having = [
         texts
         for texts in combinations
         if exists(name, [*fixed, *(f"{k}={t}" for k, t in zip(keys, texts, strict=True))])
     ]
     if not having:
-        choices = " ".join(f"{g.key}={','.join(g.texts)}" for g in asked)
+        choices = " ".join(f"{g.key}={','.join(g.texts)}" for g in groups)
         raise UserError(f"`{name}` is not a key of the config with any of {choices}")
     if len(having) == len(combinations):
         return ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -24,11 +24,15 @@ from optuna.trial import TrialState
 from experiments.errors import UserError
 from experiments.metrics import METRICS
 from sweeps.attributes import STUDY
-from sweeps.space import Dimension, Space
+from sweeps.space import Dimension, Space, searched_again
+
+Options = Mapping[str, Mapping[str, Any]]
+"""Of a choice of a group, flat: {"loss=ssim": {"loss.window_size": 7, ...}}."""
 
 SCHEMA_VERSION = 1
 """Of what `STUDY` holds; raised when older readers can no longer read it."""
 
+_NO_OPTIONS: Options = {}
 _BACKUP = " (being widened)"
 _MAKING_SECONDS = 5.0
 
@@ -40,6 +44,7 @@ def open_study(
     objectives: Sequence[str],
     space: Space,
     base: Mapping[str, Any],
+    options: Options = _NO_OPTIONS,
     grid: bool,
     is_locked: bool = True,
 ) -> tuple[optuna.Study, Space]:
@@ -51,6 +56,7 @@ def open_study(
         objectives: names of metrics.
         space: what is searched.
         base: the flat config of a trial without the search.
+        options: of the choices of the groups that are searched, as far as they are fixed.
         grid: whether every cell is run. A grid may grow new choices, for which a study that has
             fewer is rebuilt; a sampler cannot learn from trials with other choices.
         is_locked: the lock excludes all others; else somebody may be making the study too.
@@ -67,7 +73,7 @@ def open_study(
         directions = [METRICS[objective].direction for objective in objectives]
         with suppress(optuna.exceptions.DuplicatedStudyError):  # somebody was faster
             study = optuna.create_study(study_name=name, storage=storage, directions=directions)
-            _describe(study, objectives, space.describe(), base)
+            _describe(study, objectives, space.describe(), base, options)
             return study, space
     study = optuna.load_study(study_name=name, storage=storage)
     if not is_locked:
@@ -75,10 +81,12 @@ def open_study(
     stored = _description(study)
     _check_objectives(name, stored, objectives)
     _check_base(name, stored, base, space)
+    _check_options(name, stored, options, space)
     distributions = {
         key: json_to_distribution(_json(value)) for key, value in stored["space"].items()
     }
     if grid:
+        space = searched_again(space, distributions)
         widened = {
             d.key: _union(distributions[d.key], d.distribution)
             for d in space.dimensions
@@ -89,7 +97,8 @@ def open_study(
             study = _rebuild(study, changed)
         space = _with(space, widened)
     _check_space(name, distributions, space, grid)
-    _describe(study, objectives, {**stored["space"], **space.describe()}, base)
+    spaces = {**stored["space"], **space.describe()}
+    _describe(study, objectives, spaces, base, {**stored.get("options", {}), **options})
     return study, space
 
 
@@ -116,6 +125,7 @@ def _describe(
     objectives: Sequence[str],
     space: Mapping[str, Any],
     base: Mapping[str, Any],
+    options: Options,
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -125,6 +135,7 @@ def _describe(
         "objectives": list(objectives),
         "space": dict(space),
         "base": dict(base),
+        "options": {choice: dict(values) for choice, values in options.items()},
     }
     if study.user_attrs.get(STUDY) != description:
         study.set_user_attr(STUDY, description)
@@ -162,16 +173,37 @@ def _check_base(
     searched = {key.lstrip("+") for key in (*stored["space"], *(d.key for d in space.dimensions))}
     if "experiments" in searched:  # which may set anything
         return
-    before, now = stored["base"], dict(base)
-    different = [
-        f"{key}: {before.get(key)!r} there, {now.get(key)!r} here"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not _is_under(key, searched | {"seed"})
-    ]
-    if different:
+    _refuse_other_values(name, list(_changes(stored["base"], base, searched | {"seed"})))
+
+
+def _check_options(name: str, stored: Mapping[str, Any], options: Options, space: Space) -> None:
+    """Nor may an option of a searched group change, such as that of one of several losses."""
+    searched = {*stored["space"], *(d.key for d in space.dimensions)}
+    earlier: Options = stored.get("options", {})  # of older versions there are none
+    groups = {choice.partition("=")[0] for choice in options}
+    _refuse_other_values(
+        name,
+        [
+            f"{choice}: {change}"
+            for choice in options.keys() & earlier.keys()
+            for change in _changes(earlier[choice], options[choice], searched - groups)
+        ],
+    )
+
+
+def _changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], searched: set[str]
+) -> Iterator[str]:
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and not _is_under(key, searched):
+            yield f"{key}: {before.get(key)!r} there, {now.get(key)!r} here"
+
+
+def _refuse_other_values(name: str, changes: Sequence[str]) -> None:
+    if changes:
         raise UserError(
             f"the trials of a study must differ in what is searched only, but {name!r} was made "
-            f"with other values ({'; '.join(different[:5])}); give this sweep another name=..."
+            f"with other values ({'; '.join(changes[:5])}); give this sweep another name=..."
         )
 
 
@@ -198,12 +230,13 @@ def _check_space(
 
 def _cannot_mix(name: str, key: str, old: BaseDistribution, new: BaseDistribution) -> str:
     return (
-        f"Optuna cannot mix two kinds of search of one parameter, but `{key}` is {_words(old)} "
-        f"in {name!r} and {_words(new)} here; give this sweep another name=..."
+        f"Optuna cannot mix two kinds of search of one parameter, but `{key}` is {in_words(old)} "
+        f"in {name!r} and {in_words(new)} here; give this sweep another name=..."
     )
 
 
-def _words(distribution: BaseDistribution) -> str:
+def in_words(distribution: BaseDistribution) -> str:
+    """A distribution for a message: `a logarithmic number from 0.0001 to 0.01`."""
     if isinstance(distribution, CategoricalDistribution):
         return f"one of {', '.join(map(str, distribution.choices))}"
     assert isinstance(distribution, IntDistribution | FloatDistribution)

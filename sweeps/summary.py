@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.metrics import METRICS
 from sweeps.attributes import RACE, REASON, counted
 from sweeps.confirming import outcome
-from sweeps.formatting import first_line, number, parameters, spread
+from sweeps.formatting import first_line, number, parameters, spread, trials_of
 from sweeps.results import Ranked, importances, ranking
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _legend(ranked: Sequence[Ranked], names: Sequence[str], sign: str) -> list[s
 def _states(trials: Sequence[FrozenTrial]) -> str:
     states = Counter(trial.state for trial in trials)
     parts = [f"{states[state]} {word}" for state, word in _WORDS.items() if states[state]]
-    return f"{len(trials)} trials: {', '.join(parts)}" if parts else "no trial has begun"
+    return f"{trials_of(len(trials))}: {', '.join(parts)}" if parts else "no trial has begun"
 
 
 def _failure(trials: Sequence[FrozenTrial], any_completed: bool) -> list[str]:

@@ -14,7 +14,6 @@ import optuna
 from optuna.trial import TrialState
 
 from experiments import config as configs
-from experiments.errors import UserError
 from experiments.identity import relevant
 from experiments.record import discard, flat
 from sweeps import launch, launchers, recovery, results, wandb_file
@@ -36,7 +35,7 @@ from sweeps.resources import (
 from sweeps.settings import Settings, read
 from sweeps.space import Space
 from sweeps.storages import lock, normalised, open_storage
-from sweeps.study import open_study
+from sweeps.study import Options, open_study
 from sweeps.task import Task, TrainingTask, WorkerSettings
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def run_sweep(
         # Loads libraries while this process goes on.
         processes = launch.prepare_processes(preload=task is None)
     composer = Composer(context.config_loader, config)
-    plan, values = _plan(arguments, settings, config, composer, below)
+    plan, values, options = _plan(arguments, settings, config, composer, below)
     with _directory_of(plan):
         # Before the images, which may take their time: a server that is away is told at once.
         storage = open_storage(plan.storage, plan.directory / "study.db")
@@ -122,7 +121,7 @@ def run_sweep(
             task = TrainingTask(context.config_loader, config, context.execution_whitelist)
             if plan.on_one_machine:
                 _try_data(plan, task)
-        study, plan = _open(storage, plan, settings, flat(relevant(values)))
+        study, plan = _open(storage, plan, settings, flat(relevant(values)), options)
         OmegaConf.save(config, plan.directory / "multirun.yaml")
     sweep = Sweep(study, plan.objectives, plan.directory, values)
     return run(plan, task, sweep, processes, config, context, at_end)
@@ -139,19 +138,14 @@ def _plan(
     config: DictConfig,
     composer: Composer,
     below: Space,
-) -> tuple[Plan, dict[str, Any]]:
-    """The plan, and the plain values of a trial without the search."""
+) -> tuple[Plan, dict[str, Any], Options]:
+    """The plan, the plain values of a trial without the search, and its groups' options."""
     space = composer.space(settings.params, arguments, settings.conditions, below)
-    if not space.dimensions and not space.seeds:
-        raise UserError(
-            "a sweep must search something, but nothing has several values; give some "
-            "(loss=ssim,mse, sweep=quick), or leave out -m for one trial"
-        )
     grid = is_grid_search(space, settings.n_trials, asked_for=is_grid(settings.sampler))
     values = composer.container([f.text for f in space.fixed if not f.conditions])
     base = flat(relevant(values))
     objectives = tuple(configs.objectives(base))
-    composer.check(space)
+    options = composer.check(space)
     launchers.check(config)
     on_one_machine = launchers.is_on_this_machine(config)
     limits = _limits(settings, grid)
@@ -187,7 +181,7 @@ def _plan(
     if not grid:
         with_priors(build_sampler(settings.sampler, seed=0, workers=1), space)
     build_pruner(plan.pruner, objectives=len(objectives), max_epochs=plan.max_epochs)
-    return plan, values
+    return plan, values, options
 
 
 def _usual_workers(
@@ -232,7 +226,11 @@ def _try_data(plan: Plan, task: TrainingTask) -> None:
 
 
 def _open(
-    storage: BaseStorage, plan: Plan, settings: Settings, base: Mapping[str, Any]
+    storage: BaseStorage,
+    plan: Plan,
+    settings: Settings,
+    base: Mapping[str, Any],
+    options: Options,
 ) -> tuple[optuna.Study, Plan]:
     """The study, with what an earlier command left behind put in order."""
     with study_lock(plan):
@@ -246,6 +244,7 @@ def _open(
             objectives=plan.objectives,
             space=plan.space,
             base=base,
+            options=options,
             grid=plan.grid,
             is_locked=excludes_all(plan.storage),
         )

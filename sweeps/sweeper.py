@@ -75,6 +75,9 @@ def register(at_end: AtEnd | None = None) -> None:
     """
     from hydra.core.plugins import Plugins
 
+    from sweeps import loader
+
+    loader.install()
     if at_end is not None:
         StudySweeper.at_end = staticmethod(at_end)
     Plugins.instance().register(StudySweeper)

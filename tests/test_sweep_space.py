@@ -206,6 +206,94 @@ def test_so_is_a_fixed_value(space: Callable[..., Space]) -> None:
     assert overrides_of(found) == [["loss.window_size=7", "loss=ssim"], ["loss=mse"]]
 
 
+def applied(space: Space) -> dict[str, set[str]]:
+    """The other overrides that each choice of the first dimension gets."""
+    key = space.dimensions[0].key
+    found: dict[str, set[str]] = {}
+    for overrides in overrides_of(space):
+        (choice,) = [text for text in overrides if text.startswith(f"{key}=")]
+        found.setdefault(choice, set()).update(set(overrides) - {choice})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("group", "option", "having"),
+    [
+        ("loss=custom,mse", "loss.target=my_losses.focal", {"custom"}),
+        ("loss=ssim,mse,ms_ssim", "loss.window_size=7", {"ssim", "ms_ssim"}),
+        ("loss=custom,mse", "+loss.options.gamma=2", {"custom"}),
+        ("loss=custom,mse", "++loss.options.gamma=2", {"custom"}),
+        ("loss=ssim,mse", "~loss.window_size", {"ssim"}),
+        ("loss=mix,mse", "loss.terms=[mse,l1]", {"mix"}),
+        ("loss=ssim,mse", "loss.scale=sum", {"ssim", "mse"}),
+        ("model=conv,resnet", "model.blocks=2", {"resnet"}),
+        ("model=conv,resnet", "~model.blocks", {"resnet"}),
+        ("model=classic,conv,resnet", "model.width=8", {"conv", "resnet"}),
+        ("data=cats,images", "data.root=photos", {"images"}),
+        ("data=cats,images", "data.count=100", {"cats"}),
+        ("data=cats,images", "data.size=32", {"cats", "images"}),
+    ],
+)
+def test_a_fixed_option_holds_for_the_choices_that_have_it(
+    space: Callable[..., Space], group: str, option: str, having: set[str]
+) -> None:
+    name, _, choices = group.partition("=")
+    expected = {
+        f"{name}={choice}": {option} if choice in having else set() for choice in choices.split(",")
+    }
+    assert applied(space(group, option)) == expected
+    assert applied(space(option, params={name: choices})) == expected, "of a preset"
+
+
+def test_an_option_that_does_not_apply_makes_no_second_trial(space: Callable[..., Space]) -> None:
+    cells = overrides_of(space("data=cats,images", "data.count=100,200"))
+    assert cells == [
+        ["data=cats", "data.count=100"],
+        ["data=cats", "data.count=200"],
+        ["data=images"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["loss=custom,mse", "loss.target=my_losses.focal", "data.size=32"],
+        ["loss=mse,ssim", "loss.window_size=7"],
+        ["loss=mse,ssim", "~loss.window_size"],
+        ["model=conv,resnet", "model.blocks=2"],
+        ["sweep=losses", "loss.window_size=7"],
+        ["hydra.sweeper.params={loss: 'mse,ssim'}", "loss.window_size=7"],
+    ],
+)
+def test_the_config_of_a_sweep_does_without_an_option_that_its_default_lacks(
+    overrides: list[str],
+) -> None:
+    loader, config = multirun_config(*overrides)
+    own = [text for text in overrides if not text.startswith("hydra.")]
+    assert list(config.hydra.overrides.task) == own, "the option is the sweeper's to apply"
+    assert config.data.size == (32 if "data.size=32" in overrides else 64)
+    assert config.loss.name == "mse"
+    found = Composer(loader, config).space(config.hydra.sweeper.params, own, {})
+    assert any(option.conditions for option in found.fixed)
+
+
+@pytest.mark.parametrize(
+    "overrides", [["loss=mse,ssim", "loss.windw=7"], ["model.depth=3", "lr=1,2"]]
+)
+def test_an_option_that_nothing_has_is_one_error(overrides: list[str]) -> None:
+    loader, config = multirun_config(*overrides)
+    composer = Composer(loader, config)
+    with pytest.raises(
+        UserError, match=r"loss\.windw` is not a key|Could not override 'model\.depth'"
+    ):
+        composer.check(composer.space({}, overrides, {}))
+
+
+def test_a_single_run_refuses_an_option_that_its_loss_lacks(compose: Callable[..., Any]) -> None:
+    with pytest.raises(Exception, match=r"Could not override 'loss\.window_size'"):
+        compose("loss=mse", "loss.window_size=7")
+
+
 def test_a_key_that_no_choice_has_is_refused(space: Callable[..., Space]) -> None:
     with pytest.raises(UserError, match=r"`loss\.window` is not a key .* loss=ssim,mse"):
         space("loss=ssim,mse", "loss.window=7,11")
