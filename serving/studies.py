@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.addresses import sqlite_file, study_reference
 from experiments.errors import UserError
 from serving.ranking import Candidate, best
 
@@ -27,7 +28,7 @@ def best_directory(reference: str) -> Path:
         UserError: there is no such study, it has no completed trial, or the best trial's record
             is on another machine. The message holds no password.
     """
-    url, _, name = reference.rpartition("#")
+    url, name = study_reference(reference)
     shown = _PASSWORD.sub(r"\1:***@", url or reference)
     if not url or not name:
         raise UserError(f"{_RULE}, but got {shown}")
@@ -48,8 +49,8 @@ def _open(url: str, name: str, shown: str) -> optuna.Study:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    path = url.removeprefix("sqlite:///").removeprefix("journal://")
-    if url.startswith(("sqlite:///", "journal://")) and not Path(path).is_file():
+    path = _file(url, shown)
+    if path is not None and not path.is_file():
         raise UserError(f"{_RULE}, but there is no {path}")
     try:
         with warnings.catch_warnings():
@@ -62,13 +63,28 @@ def _open(url: str, name: str, shown: str) -> optuna.Study:
         raise UserError(f"{_RULE}, but {shown} cannot be opened: {reason}") from error
 
 
+def _file(url: str, shown: str) -> Path | None:
+    """That of a storage in a file."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if url.startswith("journal://"):
+        return Path(url.removeprefix("journal://"))
+    try:
+        return sqlite_file(make_url(url))
+    except (ArgumentError, ValueError):  # a port that is no number is a ValueError
+        raise UserError(f"{_RULE}, but got {shown}") from None
+
+
 def _storage(url: str) -> Any:
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
 
     if url.startswith("journal://"):
         return JournalStorage(JournalFileBackend(url.removeprefix("journal://")))
-    return RDBStorage(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url))
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+    # Optuna formats the URL, as if it were a template.
+    return RDBStorage(url.replace("{", "{{").replace("}", "}}"))
 
 
 def _candidates(study: optuna.Study) -> list[Candidate]:
