@@ -15,6 +15,7 @@ from experiments.errors import Interrupted, Pruned, TrialError, UserError
 from experiments.files import remove_unfinished
 from experiments.loggers import open_loggers
 from experiments.metrics import METRICS
+from experiments.ranks import be_rank_zero, ranks_hidden
 from experiments.record import RESULT, Record, discard, hardware_settings
 
 if TYPE_CHECKING:
@@ -93,6 +94,19 @@ def run_trial(
             behind.
         TrialError: the loss became NaN or infinite; the record says at which step.
     """
+    with ranks_hidden():
+        return _run(config, directory, in_sweep, callbacks, resumable, should_stop, images)
+
+
+def _run(
+    config: Mapping[str, Any],
+    directory: str | Path,
+    in_sweep: bool,
+    callbacks: Sequence[Callback],
+    resumable: bool,
+    should_stop: Callable[[], bool] | None,
+    images: ImageSet | None,
+) -> Result:
     record = Record(directory, config)
     try:
         validate(config)
@@ -126,6 +140,7 @@ def _prepare(
     from experiments.device import choose_hardware, seed_everything
     from experiments.preflight import foresee
 
+    be_rank_zero()
     session = None
     if resumable:
         from experiments.resume import find_session
