@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.addresses import sqlite_file, study_reference
 from experiments.errors import UserError
+from experiments.membership import Membership, holds, records_below
+from experiments.record import RESULT
 from serving.ranking import Candidate, best
 
 if TYPE_CHECKING:
@@ -36,13 +39,29 @@ def best_directory(reference: str) -> Path:
     candidates = _candidates(study)
     if not candidates:
         raise UserError(f"a study must have a completed trial to be used, but {name!r} has none")
-    directory = Path(best(candidates).directory)
-    if not directory.is_dir():
+    chosen = best(candidates)
+    return _record(study, Path(chosen.directory), _file(url, shown))
+
+
+def _record(study: optuna.Study, directory: Path, file: Path | None) -> Path:
+    """The record of the trial whose directory that was, also where a sweep was moved as a whole."""
+    trial = next(t for t in study.trials if t.user_attrs.get("directory") == str(directory))
+    number = int(trial.system_attrs.get("failed_trial", trial.number))
+    own = Membership(study.user_attrs.get("study_id", ""), study.study_name, number)
+    config = trial.user_attrs.get("identity")
+    beside = records_below(file.parent) if file is not None else ()
+    for path in chain([directory], beside):
+        if holds(path, own, config):
+            return path
+    if (directory / RESULT).exists():
         raise UserError(
-            f"the record of a study's best trial must be on this machine, but {directory} is not; "
-            "copy it here and name its directory"
+            f"a study's trial must be served from its own record, but {directory} holds that of "
+            f"another than {own}; train the trial again, or name another checkpoint"
         )
-    return directory
+    raise UserError(
+        f"the record of a study's best trial must be on this machine, but {directory} is not; "
+        "copy it here and name its directory"
+    )
 
 
 def _open(url: str, name: str, shown: str) -> optuna.Study:

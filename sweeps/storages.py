@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from sqlalchemy.engine import URL
 
-__all__ = ["Storage", "dashboard_command", "lock", "normalised", "open_storage", "redacted"]
+__all__ = [
+    "Storage",
+    "dashboard_command",
+    "file_of",
+    "lock",
+    "normalised",
+    "open_storage",
+    "redacted",
+]
 
 Storage = None | str | Mapping[str, Any]
 """What a config may say: nothing, a URL or a journal's path, or a mapping with `_target_`."""
@@ -88,6 +96,16 @@ def normalised(storage: Storage, default: Path) -> str | dict[str, Any]:
     return {key: _with_absolute_paths(value, key) for key, value in plain.items()}
 
 
+def file_of(storage: str | Mapping[str, Any]) -> Path | None:
+    """The file that a normalised storage is in, if it is in one."""
+    url = databases.address(storage)
+    if url is None or url.startswith("grpc://"):
+        return None
+    if url.startswith("journal://"):
+        return Path(url.removeprefix("journal://"))
+    return addresses.sqlite_file(databases.parsed(url))
+
+
 def dashboard_command(storage: str | Mapping[str, Any]) -> str:
     """The command that shows a normalised storage in `optuna-dashboard`; it holds no password."""
     url = databases.address(storage)
@@ -133,7 +151,7 @@ def _normalised_url(url: str) -> str:
 def _refuse_stray_query(parsed: URL, url: str) -> None:
     """A `?` of a path begins the options of an address, which would be those of another file."""
     query = url.partition("?")[2]
-    if query and not all("=" in pair for pair in query.split("&") if pair) or "#" in url:
+    if "#" in url or not all("=" in pair for pair in query.split("&") if pair):
         raise UserError(
             "In the address of a SQLite file ? stands before options, and what belongs to the path "
             f"is percent-encoded (? is %3F, # is %23, % is %25), but got {url}; "
