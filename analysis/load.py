@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from analysis.found import Findings
 from analysis.runs import Broken, Runs
+from experiments.addresses import sqlite_address, study_reference
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ def _read(source: Source, records: Findings, studies: Findings, runs: Findings) 
     elif Path(text).is_dir():
         _read_directory(Path(text), records, studies)
     elif Path(text).is_file() and text.endswith(_STORAGES):
-        kind = "journal" if text.endswith(_JOURNALS) else "sqlite"
-        studies.add(_storage(f"{kind}:///{Path(text).absolute()}"))
+        kind = "journal://" if text.endswith(_JOURNALS) else "sqlite:///"
+        studies.add(_storage(f"{kind}{Path(text).absolute()}"))
     else:
         raise UserError(f"{_RULE}; but got {text!r}, which is none of these or does not exist")
 
@@ -139,7 +140,7 @@ def _studies_beside(files: list[Path]) -> Findings:
 
         for file in files:
             try:
-                for study, name in storages.load_studies(f"sqlite:///{file}"):
+                for study, name in storages.load_studies(sqlite_address(file)):
                     findings.add(studies.read(study, name))
             except UserError as error:
                 findings.broken.append(Broken(str(file), str(error)))
@@ -149,7 +150,7 @@ def _studies_beside(files: list[Path]) -> Findings:
 def _storage(url: str) -> Findings:
     from analysis.sources import storages, studies
 
-    address, _, name = url.rpartition("#") if "#" in url else (url, "", "")
+    address, name = study_reference(url)
     return studies.read(*storages.the_study(address, name or None))
 
 

@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Raises:
         OSError: the directory is missing, read-only or full.
     """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}{_SUFFIX}")
+    temporary = _beside(path)
     try:
         yield temporary
         if durable:
@@ -36,7 +36,37 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def create(path: Path, text: str) -> bool:
+    """Write a file that nobody has written yet, whole; of several who try, one does.
+
+    Returns:
+        Whether this call did; else there is a file, which stays as it is.
+
+    Raises:
+        OSError: the directory is missing, read-only or full.
+    """
+    temporary = _beside(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # the file system knows no links
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
 def remove_unfinished(directory: Path) -> None:
     """Remove what processes that were killed in `replacing` have left in and below a directory."""
     for path in directory.rglob(f".*{_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid4().hex[:12]}{_SUFFIX}")

@@ -27,7 +27,11 @@ CONFIG = "config.json"
 RESULT = "result.json"
 HISTORY = "history.jsonl"
 _REVISION = "VAESWEEP_REVISION"  # set in images
-_HYDRAS = {".hydra", "run.log"}  # written before a trial begins
+STUDY = "study"
+"""In result.json: whose trial it is (see `experiments.membership`); a single run has none."""
+CLAIM = ".trial.json"
+"""In the directory of a sweep's trial, before its record begins: whose it is."""
+_EARLY = {".hydra", "run.log", CLAIM}  # written before a trial begins
 STATUSES = ("running", "completed", "pruned", "interrupted", "failed")
 _PACKAGES = (
     "torch", "pytorch-lightning", "hydra-core", "optuna", "wandb", "monai", "kornia",
@@ -46,7 +50,12 @@ class Record:
         result: the content of result.json.
     """
 
-    def __init__(self, directory: str | Path, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        config: Mapping[str, Any],
+        study: Mapping[str, Any] | None = None,
+    ) -> None:
         self.directory = Path(directory).absolute()
         self._config = config
         self._started = time.monotonic()
@@ -66,6 +75,8 @@ class Record:
             "python": platform.python_version(),
             "packages": package_versions(),
         }
+        if study is not None:
+            self.result[STUDY] = dict(study)
 
     def path(self, name: str) -> Path:
         """Of a file of the record."""
@@ -182,10 +193,10 @@ def write_json(path: Path, content: Any) -> None:
 def discard(directory: Path, also: Collection[str] = ()) -> None:
     """Remove the directory of a trial that never began.
 
-    A directory that holds anything but what Hydra wrote (and `also`) is left alone. Parents that
-    only held it go as well, below the working directory: elsewhere they may be somebody's.
+    A directory that holds anything else than early files (and `also`) is left alone.
+    Parents that only held it go as well, below the working directory: elsewhere they may be somebody's.
     """
-    if not directory.is_dir() or {p.name for p in directory.iterdir()} - _HYDRAS - set(also):
+    if not directory.is_dir() or {p.name for p in directory.iterdir()} - _EARLY - set(also):
         return
     shutil.rmtree(directory, ignore_errors=True)
     for parent in directory.absolute().parents:

@@ -14,7 +14,9 @@ from experiments.config import objectives, validate
 from experiments.errors import Interrupted, Pruned, TrialError, UserError
 from experiments.files import remove_unfinished
 from experiments.loggers import open_loggers
+from experiments.membership import refuse_taken
 from experiments.metrics import METRICS
+from experiments.ranks import be_rank_zero, ranks_hidden
 from experiments.record import RESULT, Record, discard, hardware_settings
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def run_trial(
     resumable: bool = False,
     should_stop: Callable[[], bool] | None = None,
     images: ImageSet | None = None,
+    study: Mapping[str, Any] | None = None,
 ) -> Result:
     """Train one VAE and leave a record in `directory`.
 
@@ -84,6 +87,7 @@ def run_trial(
             with `Interrupted` and, if `resumable`, a checkpoint of that moment. An epoch is
             never cut short.
         images: those that the config names, if they are loaded already.
+        study: whose trial it is, as `experiments.membership` notes it; None for a single run.
 
     Raises:
         Interrupted: `should_stop` said so.
@@ -93,8 +97,24 @@ def run_trial(
             behind.
         TrialError: the loss became NaN or infinite; the record says at which step.
     """
-    record = Record(directory, config)
+    with ranks_hidden():
+        return _run(config, directory, in_sweep, callbacks, resumable, should_stop, images, study)
+
+
+def _run(
+    config: Mapping[str, Any],
+    directory: str | Path,
+    in_sweep: bool,
+    callbacks: Sequence[Callback],
+    resumable: bool,
+    should_stop: Callable[[], bool] | None,
+    images: ImageSet | None,
+    study: Mapping[str, Any] | None,
+) -> Result:
+    record = Record(directory, config, study)
     try:
+        if not resumable:
+            refuse_taken(record.directory)
         validate(config)
         trial = _prepare(config, record, images, resumable, in_sweep)
         _begin(trial, resumable)
@@ -126,6 +146,7 @@ def _prepare(
     from experiments.device import choose_hardware, seed_everything
     from experiments.preflight import foresee
 
+    be_rank_zero()
     session = None
     if resumable:
         from experiments.resume import find_session
@@ -172,8 +193,9 @@ def _begin(trial: _Trial, resumable: bool) -> None:
         record.resume(session.result)
         restore_files(record, session)
         log.info("%s continues after epoch %d", record.directory, session.epochs)
-    elif resumable:
-        run = earlier_run(record.directory, trial.config, trial.data.images.fingerprint)
+    else:
+        fingerprint = trial.data.images.fingerprint
+        run = earlier_run(record.directory, trial.config, fingerprint) if resumable else None
         if run is not None:
             record.result["wandb"] = run
         remove_results(record.directory)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from experiments.errors import UserError
+from experiments.membership import is_foreign, membership, owner, records_below
 from experiments.metrics import direction
 from experiments.record import RESULT, read_result
 from serving.ranking import Candidate, best
@@ -65,12 +66,12 @@ def _of_trial(directory: Path) -> Path:
 
 
 def _best_of_sweep(directory: Path) -> Path:
-    found = sorted([*directory.glob(f"*/{RESULT}"), *directory.glob(f"sweep/*/{RESULT}")])
+    found = list(records_below(directory))
     if not found:
         raise UserError(
             f"`--checkpoint` must name {KINDS}, but {directory} holds no trial's {RESULT}"
         )
-    candidates = list(_candidates(path.parent for path in found))
+    candidates = list(_candidates(found))
     if not candidates:
         raise UserError(
             f"a sweep must have a completed trial to be used, but none of the {len(found)} in "
@@ -93,6 +94,9 @@ def _candidates(directories: Iterable[Path]) -> Iterable[Candidate]:
         except UserError as error:
             log.warning("left out: %s", error)
             continue
+        if is_foreign(result, _owner_above(directory)):
+            log.warning("left out: %s holds the record of %s", directory, membership(result))
+            continue
         objective = result.get("objective") or {}
         names, values = objective.get("names") or (), objective.get("values") or ()
         if result.get("status") != "completed" or not names or None in values:
@@ -104,3 +108,8 @@ def _candidates(directories: Iterable[Path]) -> Iterable[Candidate]:
             objectives=tuple((name, direction(name)) for name in names),
             values=tuple(map(float, values)),
         )
+
+
+def _owner_above(directory: Path) -> Mapping[str, str] | None:
+    """The study of the sweep in whose directory a trial lies."""
+    return next(filter(None, map(owner, directory.parents)), None)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.addresses import sqlite_file, study_reference
 from experiments.errors import UserError
+from experiments.membership import Membership, holds, records_below
+from experiments.record import RESULT
 from serving.ranking import Candidate, best
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ def best_directory(reference: str) -> Path:
         UserError: there is no such study, it has no completed trial, or the best trial's record
             is on another machine. The message holds no password.
     """
-    url, _, name = reference.rpartition("#")
+    url, name = study_reference(reference)
     shown = _PASSWORD.sub(r"\1:***@", url or reference)
     if not url or not name:
         raise UserError(f"{_RULE}, but got {shown}")
@@ -35,21 +39,37 @@ def best_directory(reference: str) -> Path:
     candidates = _candidates(study)
     if not candidates:
         raise UserError(f"a study must have a completed trial to be used, but {name!r} has none")
-    directory = Path(best(candidates).directory)
-    if not directory.is_dir():
+    chosen = best(candidates)
+    return _record(study, Path(chosen.directory), _file(url, shown))
+
+
+def _record(study: optuna.Study, directory: Path, file: Path | None) -> Path:
+    """The record of the trial whose directory that was, also where a sweep was moved as a whole."""
+    trial = next(t for t in study.trials if t.user_attrs.get("directory") == str(directory))
+    number = int(trial.system_attrs.get("failed_trial", trial.number))
+    own = Membership(study.user_attrs.get("study_id", ""), study.study_name, number)
+    config = trial.user_attrs.get("identity")
+    beside = records_below(file.parent) if file is not None else ()
+    for path in chain([directory], beside):
+        if holds(path, own, config):
+            return path
+    if (directory / RESULT).exists():
         raise UserError(
-            f"the record of a study's best trial must be on this machine, but {directory} is not; "
-            "copy it here and name its directory"
+            f"a study's trial must be served from its own record, but {directory} holds that of "
+            f"another than {own}; train the trial again, or name another checkpoint"
         )
-    return directory
+    raise UserError(
+        f"the record of a study's best trial must be on this machine, but {directory} is not; "
+        "copy it here and name its directory"
+    )
 
 
 def _open(url: str, name: str, shown: str) -> optuna.Study:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    path = url.removeprefix("sqlite:///").removeprefix("journal://")
-    if url.startswith(("sqlite:///", "journal://")) and not Path(path).is_file():
+    path = _file(url, shown)
+    if path is not None and not path.is_file():
         raise UserError(f"{_RULE}, but there is no {path}")
     try:
         with warnings.catch_warnings():
@@ -62,13 +82,28 @@ def _open(url: str, name: str, shown: str) -> optuna.Study:
         raise UserError(f"{_RULE}, but {shown} cannot be opened: {reason}") from error
 
 
+def _file(url: str, shown: str) -> Path | None:
+    """That of a storage in a file."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if url.startswith("journal://"):
+        return Path(url.removeprefix("journal://"))
+    try:
+        return sqlite_file(make_url(url))
+    except (ArgumentError, ValueError):  # a port that is no number is a ValueError
+        raise UserError(f"{_RULE}, but got {shown}") from None
+
+
 def _storage(url: str) -> Any:
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
 
     if url.startswith("journal://"):
         return JournalStorage(JournalFileBackend(url.removeprefix("journal://")))
-    return RDBStorage(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url))
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+    # Optuna formats the URL, as if it were a template.
+    return RDBStorage(url.replace("{", "{{").replace("}", "}}"))
 
 
 def _candidates(study: optuna.Study) -> list[Candidate]:

@@ -8,6 +8,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 STUDY = "vaesweep"
 """Of the study: what it searches (see `sweeps.study`)."""
+STUDY_ID = "study_id"
+"""Of the study: unique in the world, and the same in its copies (see `experiments.membership`)."""
 STOP = "stop"
 """Of the study: sessions whose workers should stop."""
 DEADLINE = "deadline"

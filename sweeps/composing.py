@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -176,6 +179,52 @@ def without_hydra(config: Any) -> Any:
     from omegaconf import OmegaConf
 
     return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+
+
+def of_job(config: Any, number: int) -> Any:
+    """A composed config as Hydra has it in a job: with its number, and what interpolations need."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.utils import setup_globals
+    from omegaconf import open_dict, read_write
+
+    setup_globals()  # ${now:...} and ${hydra:...}, in the processes of workers too
+    with open_dict(config):
+        config.hydra.job.id = str(number)
+        config.hydra.job.num = number
+    HydraConfig.instance().set_config(config)
+    with read_write(config.hydra):
+        # A path among the values makes no folders.
+        name = str(config.hydra.job.override_dirname).replace("/", "_")
+        config.hydra.job.override_dirname = escaped(name)
+    return config
+
+
+def set_directory(config: Any, directory: Path, subdir: str) -> None:
+    """Let a composed config name the directories that were found, instead of how to find them."""
+    from omegaconf import read_write
+
+    with read_write(config.hydra):
+        config.hydra.sweep.dir = escaped(str(directory))
+        config.hydra.sweep.subdir = escaped(subdir)
+
+
+def escaped(text: str) -> str:
+    """A text in which OmegaConf finds no interpolation."""
+    return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", text)
+
+
+def settled(config: Any) -> None:
+    """Resolve what changes with time once, in the command: Hydra copies it to the trials' configs.
+
+    So `${now:...}` is the same for all trials and workers.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for key in config:
+        with suppress(OmegaConfBaseException):  # what only a trial has
+            if key != "hydra" and OmegaConf.is_config(value := config[key]):
+                OmegaConf.to_container(value, resolve=True)
 
 
 def probes(space: Space) -> Iterator[Values]:

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
@@ -147,10 +146,3 @@ def dispose(engine: Engine, process: int) -> None:
     """
     if process == os.getpid():
         engine.dispose()
-
-
-def sqlite_file(url: URL) -> Path | None:
-    """The file of a SQLite database; None for servers."""
-    if url.get_backend_name() != "sqlite":
-        return None
-    return Path((url.database or "").removeprefix("file:"))

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from experiments.errors import UserError
 from sweeps import launchers
+from sweeps.composing import escaped
 from sweeps.formatting import first_line
+from sweeps.grammar import literal
 from sweeps.leases import is_gone, machine
 from sweeps.plan import Plan
 from sweeps.resources import cores
@@ -182,13 +184,17 @@ def through_hydra(plan: Plan, task: Task, config: DictConfig, context: HydraCont
     )
     # Hydra wants jobs to have the settings of the launcher that the command was given.
     launcher.setup(hydra_context=context, task_function=job, config=config)
-    directory = "hydra.sweep.subdir=workers/" + plan.session + "-${hydra.job.num}"
+    # Where the command resolved it to be, which may depend on the time.
+    directory = [
+        f"hydra.sweep.dir={literal(escaped(str(plan.directory)))}",
+        f"hydra.sweep.subdir=workers/{plan.session}-${{hydra.job.num}}",
+    ]
     if not config.hydra.verbose:
         logging.getLogger("hydra_plugins").setLevel(logging.WARNING)
 
     def launch() -> list[Any]:
         with launchers.deaf_children():
-            return list(launcher.launch([[directory]] * plan.workers, initial_job_idx=0))
+            return list(launcher.launch([directory] * plan.workers, initial_job_idx=0))
 
     with launchers.hosting(ours, plan):
         try:

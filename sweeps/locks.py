@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from experiments.addresses import sqlite_file
 from experiments.errors import UserError
 from sweeps.answers import answer
-from sweeps.databases import address, parsed, sqlite_file
+from sweeps.databases import address, parsed
 from sweeps.server_locks import server_lock
 
 WAIT_SECONDS = 30

@@ -58,6 +58,7 @@ class Plan:
         on_one_machine: the workers share its cores and GPUs; else each has those it is given.
         command: the process that gave the command, as `sweeps.leases.holder` names it.
         working_directory: for relative paths in the config.
+        study_id: unique in the world; None for trials that leave no record.
     """
 
     study: str
@@ -76,6 +77,7 @@ class Plan:
     on_one_machine: bool
     command: Mapping[str, Any]
     working_directory: Path
+    study_id: str | None = None
 
 
 def artifacts_directory(plan: Plan) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.addresses import sqlite_file
 from experiments.errors import UserError
 from sweeps import databases
 from sweeps.answers import answer, prompt_answer
@@ -36,7 +37,7 @@ def open_rdb(url: str, options: Mapping[str, Any], shown: Any) -> RDBStorage:
     databases.check_driver(database, shown)
     options = dict(options)
     engine_options = databases.engine_options(database, options.pop("engine_kwargs", None))
-    path = databases.sqlite_file(database)
+    path = sqlite_file(database)
     if path is not None:
         check_directory(path.parent, shown)
     # Only a server can keep silent; a SQLite file that is busy takes its time.

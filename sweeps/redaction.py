@@ -70,6 +70,8 @@ def _shown(value: Any, key: str = "") -> Any:
 
 
 def _shown_url(url: str) -> str:
+    if url.startswith("journal://"):  # a path, in which ? and & are what they are
+        return url
     before, secret, rest = _split(url)
     address, mark, query = rest.partition("?")
     shown = "&".join(f"{name}={HIDDEN if bad else value}" for name, value, bad in _pairs(query))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from experiments import addresses
 from experiments.errors import UserError
 from losses.trust import VARIABLE, trusted_packages
 from sweeps import databases
@@ -20,8 +21,17 @@ from sweeps.redaction import redacted
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from sqlalchemy.engine import URL
 
-__all__ = ["Storage", "dashboard_command", "lock", "normalised", "open_storage", "redacted"]
+__all__ = [
+    "Storage",
+    "dashboard_command",
+    "file_of",
+    "lock",
+    "normalised",
+    "open_storage",
+    "redacted",
+]
 
 Storage = None | str | Mapping[str, Any]
 """What a config may say: nothing, a URL or a journal's path, or a mapping with `_target_`."""
@@ -75,7 +85,7 @@ def normalised(storage: Storage, default: Path) -> str | dict[str, Any]:
         UserError: the value names no known kind of storage, or one that workers cannot share.
     """
     if storage is None:
-        return f"sqlite:///{default.absolute()}"
+        return addresses.sqlite_address(default)
     if isinstance(storage, str):
         return _normalised_url(storage)
     plain = _plain(storage)
@@ -84,6 +94,16 @@ def normalised(storage: Storage, default: Path) -> str | dict[str, Any]:
     if plain["_target_"].endswith(".InMemoryStorage"):
         raise _not_shared(plain)
     return {key: _with_absolute_paths(value, key) for key, value in plain.items()}
+
+
+def file_of(storage: str | Mapping[str, Any]) -> Path | None:
+    """The file that a normalised storage is in, if it is in one."""
+    url = databases.address(storage)
+    if url is None or url.startswith("grpc://"):
+        return None
+    if url.startswith("journal://"):
+        return Path(url.removeprefix("journal://"))
+    return addresses.sqlite_file(databases.parsed(url))
 
 
 def dashboard_command(storage: str | Mapping[str, Any]) -> str:
@@ -118,13 +138,25 @@ def _normalised_url(url: str) -> str:
         dialect = "postgresql"
     url = f"{dialect}{plus}{driver}://{rest}"
     parsed = databases.parsed(url)
-    path = databases.sqlite_file(parsed)
+    path = addresses.sqlite_file(parsed)
     if path is None:
         return url
     if str(path) in {"", ".", ":memory:"} or parsed.query.get("mode") == "memory":
         raise _not_shared(url)
-    prefix = "file:" if (parsed.database or "").startswith("file:") else ""
-    return parsed.set(database=f"{prefix}{path.absolute()}").render_as_string(hide_password=False)
+    _refuse_stray_query(parsed, url)
+    whole = addresses.at_path(parsed, path.absolute())
+    return whole.render_as_string(hide_password=False)
+
+
+def _refuse_stray_query(parsed: URL, url: str) -> None:
+    """A `?` of a path begins the options of an address, which would be those of another file."""
+    query = url.partition("?")[2]
+    if "#" in url or not all("=" in pair for pair in query.split("&") if pair):
+        raise UserError(
+            "In the address of a SQLite file ? stands before options, and what belongs to the path "
+            f"is percent-encoded (? is %3F, # is %23, % is %25), but got {url}; "
+            "write those so, or leave the storage out for a file in the sweep's directory"
+        )
 
 
 def _not_shared(storage: Any) -> UserError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ from optuna.trial import TrialState
 
 from experiments.errors import UserError
 from experiments.metrics import METRICS
-from sweeps.attributes import STUDY
+from sweeps.attributes import STUDY, STUDY_ID
 from sweeps.space import Dimension, Space, searched_again
 
 Options = Mapping[str, Mapping[str, Any]]
@@ -73,6 +74,7 @@ def open_study(
         directions = [METRICS[objective].direction for objective in objectives]
         with suppress(optuna.exceptions.DuplicatedStudyError):  # somebody was faster
             study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+            study.set_user_attr(STUDY_ID, uuid.uuid4().hex)
             _describe(study, objectives, space.describe(), base, options)
             return study, space
     study = optuna.load_study(study_name=name, storage=storage)
@@ -100,6 +102,21 @@ def open_study(
     spaces = {**stored["space"], **space.describe()}
     _describe(study, objectives, spaces, base, {**stored.get("options", {}), **options})
     return study, space
+
+
+def study_id(study: optuna.Study) -> str:
+    """The name that no other study has.
+
+    That of a study of an older version follows from its first trial, so that several commands
+    which look at once find the same.
+    """
+    known = study.user_attrs.get(STUDY_ID)
+    if isinstance(known, str):
+        return known
+    first = [trial.datetime_start for trial in study.get_trials(deepcopy=False)[:1]]
+    found = uuid.uuid5(uuid.NAMESPACE_OID, f"{study.study_name} {first}").hex
+    study.set_user_attr(STUDY_ID, found)
+    return found
 
 
 def load_study(storage: BaseStorage, name: str, sampler: Any = None) -> optuna.Study:

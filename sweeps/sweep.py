@@ -15,11 +15,13 @@ from optuna.trial import TrialState
 
 from experiments import config as configs
 from experiments.identity import relevant
+from experiments.membership import owner
 from experiments.record import discard, flat
 from sweeps import launch, launchers, recovery, results, wandb_file
-from sweeps.attributes import DEADLINE
+from sweeps.attributes import DEADLINE, IDENTITY
 from sweeps.builders import build_pruner, build_sampler, is_grid
-from sweeps.composing import Composer, probes
+from sweeps.composing import Composer, probes, settled
+from sweeps.directories import check_owner, take
 from sweeps.launchers import launcher_name
 from sweeps.leases import Watch, holder
 from sweeps.locks import excludes_all
@@ -34,8 +36,8 @@ from sweeps.resources import (
 )
 from sweeps.settings import Settings, read
 from sweeps.space import Space
-from sweeps.storages import lock, normalised, open_storage
-from sweeps.study import Options, open_study
+from sweeps.storages import file_of, lock, normalised, open_storage, redacted
+from sweeps.study import Options, open_study, study_id
 from sweeps.task import Task, TrainingTask, WorkerSettings
 
 if TYPE_CHECKING:
@@ -112,8 +114,12 @@ def run_sweep(
     if settings.n_jobs != 0 and launcher_name(config) == "BasicLauncher":
         # Loads libraries while this process goes on.
         processes = launch.prepare_processes(preload=task is None)
+    settled(config)
     composer = Composer(context.config_loader, config)
     plan, values, options = _plan(arguments, settings, config, composer, below)
+    file = file_of(plan.storage)
+    if file is not None and not file.exists():
+        check_owner(plan.directory, None, plan.study, ())
     with _directory_of(plan):
         # Before the images, which may take their time: a server that is away is told at once.
         storage = open_storage(plan.storage, plan.directory / "study.db")
@@ -234,10 +240,13 @@ def _open(
 ) -> tuple[optuna.Study, Plan]:
     """The study, with what an earlier command left behind put in order."""
     with study_lock(plan):
+        known: optuna.Study | None = None
         if plan.study in optuna.study.get_all_study_names(storage):
-            study = optuna.load_study(study_name=plan.study, storage=storage)
-            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            recovery.reclaim(study, Watch().abandoned(running), plan.limits.max_retries)
+            known = optuna.load_study(study_name=plan.study, storage=storage)
+        _check_owner(plan, known)
+        if known is not None:
+            running = known.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            recovery.reclaim(known, Watch().abandoned(running), plan.limits.max_retries)
         study, space = open_study(
             storage,
             plan.study,
@@ -248,21 +257,40 @@ def _open(
             grid=plan.grid,
             is_locked=excludes_all(plan.storage),
         )
+        id_ = study_id(study)
+        take(plan.directory, id_, plan.study, redacted(plan.storage))
         if settings.retry_failed:
             recovery.retry_failed(study)
         limits = replace(plan.limits, deadline=_deadline(study, settings.timeout))
-    return study, replace(plan, space=space, limits=limits)
+    return study, replace(plan, space=space, limits=limits, study_id=id_)
+
+
+def _check_owner(plan: Plan, study: optuna.Study | None) -> None:
+    """Refuse a directory whose records are another study's."""
+    trials = study.get_trials(deepcopy=False) if study is not None else ()
+    check_owner(
+        plan.directory,
+        study_id(study) if study is not None else None,
+        plan.study,
+        {t.user_attrs[IDENTITY] for t in trials if IDENTITY in t.user_attrs},
+    )
 
 
 @contextmanager
 def _directory_of(plan: Plan) -> Iterator[None]:
     """The sweep's directory, which does not stay if it is new and the sweep cannot begin."""
-    is_new = not plan.directory.exists()
-    plan.directory.mkdir(parents=True, exist_ok=True)
+    plan.directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        plan.directory.mkdir()
+        is_ours = True
+    except FileExistsError:
+        if not plan.directory.is_dir():
+            raise
+        is_ours = False
     try:
         yield
     except BaseException:
-        if is_new:
+        if is_ours and owner(plan.directory) is None:  # nobody else began there meanwhile
             discard(plan.directory, also={path.name for path in plan.directory.iterdir()})
         raise
 

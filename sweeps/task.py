@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from experiments import config as configs
 from experiments.errors import Interrupted, Pruned, UserError
 from experiments.identity import identity
+from experiments.membership import Membership
+from sweeps.directories import checked, place
 from sweeps.resources import device_of, visible_gpus
 
 if TYPE_CHECKING:
@@ -40,10 +41,14 @@ class WorkerSettings:
     Attributes:
         index: of the worker among those that share a machine, from 0.
         threads: of a trial on the CPU; None leaves PyTorch's own choice.
+        directory: of the sweep, as the command resolved it; None for the config's.
+        study: id and name of the study; None where trials are prepared only to be looked at.
     """
 
     index: int
     threads: int | None
+    directory: Path | None = None
+    study: tuple[str, str] | None = None
 
 
 class Job(Protocol):
@@ -107,16 +112,9 @@ class TrainingTask:
     def prepare(
         self, overrides: Sequence[str], number: int, settings: WorkerSettings
     ) -> TrainingJob:
-        from hydra.core.hydra_config import HydraConfig
-        from omegaconf import open_dict
+        from sweeps.composing import of_job, without_hydra
 
-        from sweeps.composing import without_hydra
-
-        composed = self.loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(composed):
-            composed.hydra.job.id = str(number)
-            composed.hydra.job.num = number
-        HydraConfig.instance().set_config(composed)
+        composed = of_job(self.loader.load_sweep_config(self.config, list(overrides)), number)
         values = configs.plain(without_hydra(composed))
         trainer = values["trainer"]
         if trainer["threads"] is None:
@@ -125,9 +123,10 @@ class TrainingTask:
             import torch
 
             trainer["device"] = device_of(settings.index, torch.cuda.device_count()) or "auto"
-        sweep = composed.hydra.sweep
-        directory = os.path.abspath(os.path.join(str(sweep.dir), str(sweep.subdir)))
-        return TrainingJob(self, composed, values, directory, self._load(values))
+        images = self._load(values)
+        job = TrainingJob(self, composed, values, images)
+        job.settle(number, settings)
+        return job
 
     def _load(self, values: Mapping[str, Any]) -> ImageSet:
         """The images, which stay in memory from trial to trial."""
@@ -147,15 +146,32 @@ class TrainingJob:
         task: TrainingTask,
         composed: DictConfig,
         values: dict[str, Any],
-        directory: str,
         images: ImageSet,
     ) -> None:
         self._task, self._composed, self._values = task, composed, values
         self._images = images
-        self.directory = directory
+        self._membership: Membership | None = None
         self.epochs: int = values["max_epochs"]
         self.seed: int = values["seed"]
         self.identity = identity(values, images.fingerprint)
+
+    def settle(self, number: int, settings: WorkerSettings) -> None:
+        """Find the trial's directory and, where it belongs to a study, keep it for the trial.
+
+        Raises:
+            UserError: `hydra.sweep.subdir` names none within the sweep's.
+        """
+        from sweeps.composing import set_directory
+
+        sweep = self._composed.hydra.sweep
+        directory = (settings.directory or Path(str(sweep.dir))).absolute()
+        subdir = checked(str(sweep.subdir))
+        path = directory / subdir
+        if settings.study is not None:
+            self._membership = Membership(*settings.study, number)
+            path = place(directory, subdir, self._membership, self.identity)
+        set_directory(self._composed, directory, str(path.relative_to(directory)))
+        self.directory = str(path)
 
     def run(self, report: Report, should_stop: Callable[[], bool]) -> tuple[float, ...]:
         from hydra._internal.callbacks import Callbacks
@@ -203,6 +219,7 @@ class TrainingJob:
             resumable=True,
             should_stop=should_stop,
             images=self._images,
+            study=self._membership.plain() if self._membership is not None else None,
         )
         objective = result.objective
         return objective if isinstance(objective, tuple) else (objective,)

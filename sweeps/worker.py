@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -33,6 +34,7 @@ from sweeps.attributes import (
 )
 from sweeps.builders import build_pruner, build_sampler, worker_seed
 from sweeps.claims import Claim, Claims
+from sweeps.directories import give_back
 from sweeps.leases import Lease, is_gone
 from sweeps.patience import patiently
 from sweeps.plan import Plan, artifacts_directory
@@ -76,7 +78,12 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
         lease,
         Reporting(pruner if isinstance(pruner, ParetoHalving) else None),
         task,
-        WorkerSettings(index if plan.on_one_machine else 0, plan.threads),
+        WorkerSettings(
+            index if plan.on_one_machine else 0,
+            plan.threads,
+            plan.directory,
+            (plan.study_id, plan.study) if plan.study_id is not None else None,
+        ),
         FileSystemArtifactStore(artifacts),
     )
     claims = Claims(
@@ -123,6 +130,7 @@ class _Worker:
             twin = claims.tally.twin(job.identity)
             if twin is not None:
                 patiently(partial(self._copy, trial, twin))
+                give_back(Path(job.directory))
                 return
             values = job.run(partial(self._report, trial), self._lease.stopping.is_set)
         except _TakenOver:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ FILES = {
     "samples.png",
     "checkpoints",
 }
+
+RANKS = ["RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"]
+RANKS += ["SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_JOB_ID", "JSM_NAMESPACE_RANK"]
+RANKS += ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMIX_RANK"]
+"""What srun, torchrun, PyTorchJob, jsrun and MPI set."""
 
 
 def history(directory: Path) -> list[dict[str, float]]:
@@ -267,3 +273,25 @@ def test_checkpoints_load_without_running_code_and_say_what_they_are(
     saved = torch.load(path, weights_only=True)["vaesweep"]
     assert saved["model"] == {"name": "conv", "width": 4}
     assert (saved["image_shape"], saved["latent_dim"]) == ([3, 32, 32], 4)
+
+
+@pytest.mark.parametrize("logger", ["csv", "none"])
+def test_a_rank_in_the_environment_changes_nothing(
+    logger: str, tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightning_utilities.core.rank_zero import rank_zero_only
+
+    for name in RANKS:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # as Lightning reads it when it is imported
+
+    run_trial(tiny(f"logger={logger}"), tmp_path / "record")
+
+    files = {path.name for path in (tmp_path / "record").iterdir()}
+    assert files == FILES | ({"csv"} if logger == "csv" else set())
+    assert read_result(tmp_path / "record")["status"] == "completed"
+    if logger == "csv":
+        rows = (tmp_path / "record/csv/metrics.csv").read_text().splitlines()
+        assert "val/psnr" in rows[0]
+        assert len(rows) > 2
+    assert {name: os.environ[name] for name in RANKS} == dict.fromkeys(RANKS, "1")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.found import SEARCH, Findings, Found, Row, config_of, row_of, run_id
 from analysis.runs import Broken
+from experiments.membership import OWNER, is_foreign, may_hold_trials, membership, owner
 from experiments.record import HISTORY, RESULT, SCHEMA_VERSION, STATUSES
 
 STUDY = "study.db"
@@ -16,8 +19,9 @@ STUDY = "study.db"
 
 _DEPTH = 4
 """How far below a folder of sweeps a trial may lie: outputs/<name>/sweep/<number> is 3."""
-_SWEEPS_OWN = "multirun.yaml"
-_NOT_TRIALS = {"artifacts", "checkpoints", "csv", "wandb", "workers"}
+_SWEEPS_OWN = {OWNER, STUDY, "multirun.yaml"}
+_MORE_DEPTH = 8
+"""How far below a sweep's directory: `hydra.sweep.subdir` may have several parts."""
 
 
 class Records:
@@ -32,26 +36,28 @@ class Records:
         self.findings = Findings()
         self.studies: list[Path] = []
         self._source = str(directory.absolute())
-        self._sweeps: dict[str, bool] = {}
-        self._visit(self._source, _DEPTH)
+        self._visit(self._source, _DEPTH, _sweep_above(self._source))
 
-    def _visit(self, directory: str, depth: int) -> bool:
+    def _visit(self, directory: str, depth: int, sweep: _Sweep | None) -> bool:
         """Read the record in a directory, or those below it; whether there is anything."""
         try:
             with open(os.path.join(directory, RESULT), "rb") as file:
                 content = file.read()
         except FileNotFoundError:
-            return depth > 0 and self._descend(directory, depth)
+            return depth > 0 and self._descend(directory, depth, sweep)
         except OSError as error:
             self._note(directory, str(error))
             return True
         try:
-            self.findings.trials.append(self._found(directory, content))
+            self._add(directory, content, sweep)
         except (ValueError, RecursionError) as error:  # ValueErrors of JSON as well
             self._note(directory, f"{RESULT} or {HISTORY} cannot be read: {error}")
+        if sweep is not None and depth > 0:  # `a` and `a/b` may both be trials of a sweep
+            for path in _children(directory):
+                self._visit(path, depth - 1, sweep)
         return True
 
-    def _descend(self, directory: str, depth: int) -> bool:
+    def _descend(self, directory: str, depth: int, sweep: _Sweep | None) -> bool:
         try:
             with os.scandir(directory) as entries:
                 children = sorted(entries, key=lambda entry: entry.name)
@@ -59,13 +65,14 @@ class Records:
             self._note(directory, str(error))
             return True
         names = {entry.name for entry in children}
-        self._sweeps[directory] = not names.isdisjoint({_SWEEPS_OWN, STUDY})
+        if not names.isdisjoint(_SWEEPS_OWN):
+            sweep, depth = _Sweep(directory, owner(Path(directory))), _MORE_DEPTH
         if STUDY in names:
             self.studies.append(Path(directory, STUDY))
         below = {
-            entry.path: self._visit(entry.path, depth - 1)
+            entry.path: self._visit(entry.path, depth - 1, sweep)
             for entry in children
-            if _may_hold_trials(entry)
+            if may_hold_trials(entry)
         }
         if not any(below.values()) and STUDY not in names:
             return False
@@ -74,40 +81,59 @@ class Records:
                 self._note(path, f"it holds no {RESULT}: no trial, or one that had not begun")
         return True
 
-    def _found(self, directory: str, content: bytes) -> Found:
+    def _add(self, directory: str, content: bytes, sweep: _Sweep | None) -> None:
         result = json.loads(content)
         _check(result)
-        parent, name = os.path.split(directory)
-        in_sweep = self._is_sweep(parent)
+        known = membership(result)
+        if sweep is not None and is_foreign(result, sweep.owner):
+            self._note(directory, f"it is the record of {known}, and the sweep's is another study")
+            return
+        name = os.path.relpath(directory, sweep.directory if sweep is not None else self._source)
+        name = os.path.basename(directory) if name == "." else name
+        number = int(name) if sweep is not None and name.isdecimal() else None
         row = row_of(result) | {
             "source": self._source,
-            "phase": SEARCH if in_sweep else None,
+            "phase": SEARCH if sweep is not None else None,
             "directory": directory,
             "checkpoint": _checkpoint(directory, result.get("checkpoint")),
         }
-        return Found(
-            origin=parent,
-            sweep=result["name"] if in_sweep else None,
-            number=int(name) if in_sweep and name.isdecimal() else None,
-            label=f"{result['name']}/{name}",
-            config=config_of(result),
-            row=row,
-            history=_history(directory),
-            run=run_id(result),
+        self.findings.trials.append(
+            Found(
+                origin=sweep.directory if sweep is not None else os.path.dirname(directory),
+                sweep=result["name"] if sweep is not None else None,
+                number=known.trial if known is not None and sweep is not None else number,
+                label=f"{result['name']}/{name}",
+                config=config_of(result),
+                row=row,
+                history=_history(directory),
+                run=run_id(result),
+            )
         )
-
-    def _is_sweep(self, directory: str) -> bool:
-        if directory not in self._sweeps:  # of a trial that was named itself
-            own = (os.path.join(directory, name) for name in (_SWEEPS_OWN, STUDY))
-            self._sweeps[directory] = any(map(os.path.exists, own))
-        return self._sweeps[directory]
 
     def _note(self, directory: str, reason: str) -> None:
         self.findings.broken.append(Broken(directory, reason))
 
 
-def _may_hold_trials(entry: os.DirEntry[str]) -> bool:
-    return not entry.name.startswith(".") and entry.name not in _NOT_TRIALS and entry.is_dir()
+@dataclass(frozen=True)
+class _Sweep:
+    """A sweep's directory, and whose it is, as far as it says."""
+
+    directory: str
+    owner: Mapping[str, str] | None
+
+
+def _sweep_above(directory: str) -> _Sweep | None:
+    """The sweep in whose directory a trial lies that was named itself."""
+    path = Path(directory)
+    for above in path.parents[:_MORE_DEPTH] if (path / RESULT).exists() else ():
+        if any((above / name).exists() for name in _SWEEPS_OWN):
+            return _Sweep(str(above), owner(above))
+    return None
+
+
+def _children(directory: str) -> list[str]:
+    with os.scandir(directory) as entries:
+        return sorted(entry.path for entry in entries if may_hold_trials(entry))
 
 
 def _check(result: Any) -> None:

@@ -7,8 +7,8 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
+from experiments.addresses import sqlite_address, sqlite_file
 from experiments.errors import UserError
 from sweeps import databases
 from sweeps.answers import answer, prompt_answer
@@ -97,14 +97,14 @@ def _database(url: str) -> BaseStorage:
     parsed = databases.parsed(url)
     databases.check_driver(parsed, url)
     options = databases.engine_options(parsed)
-    path = databases.sqlite_file(parsed)
+    path = sqlite_file(parsed)
     if path is None:
         address = parsed.render_as_string(hide_password=False)
     else:
         _check_file(path)
         # SQLite keeps its write-ahead log beside the file, where nobody may write there is none.
-        how = "mode=ro" if os.access(path.parent, os.W_OK) else "immutable=1"
-        address = f"sqlite:///file:{quote(str(path.absolute()))}?{how}&uri=true"
+        how = {"mode": "ro"} if os.access(path.parent, os.W_OK) else {"immutable": "1"}
+        address = sqlite_address(path, **how)
     # Optuna formats the URL, as if it were a template.
     template = address.replace("{", "{{").replace("}", "}}")
 

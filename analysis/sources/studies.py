@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.found import (
@@ -20,6 +21,7 @@ from analysis.found import (
 from analysis.runs import Broken
 from analysis.sources.trials import trials_of
 from experiments.errors import UserError
+from experiments.membership import Membership, holds
 from experiments.metrics import METRICS
 from experiments.record import RESULT
 from sweeps import attributes
@@ -54,10 +56,30 @@ def read(study: Study, source: str) -> Findings:
     findings = Findings(searched=_searched(description, name))
     for trial in frozen:
         try:
-            findings.trials.append(_found(trial, name, source, description))
+            found = _found(trial, name, source, description)
         except ValueError as error:
             findings.broken.append(Broken(f"{source}, trial {trial.number}", str(error)))
+            continue
+        findings.trials.append(found)
+        directory = _record(trial)
+        if directory is not None and not _is_its_own(study, trial, found.number, directory):
+            found.row |= {"directory": None, "checkpoint": None}
+            reason = f"it holds the record of another trial than {found.label} of {source}"
+            findings.broken.append(Broken(directory, reason))
     return findings
+
+
+def _record(trial: FrozenTrial) -> str | None:
+    """The directory that holds the trial's record or, by now, another one's."""
+    directory = trial.user_attrs.get(attributes.DIRECTORY)
+    if directory is None or not os.path.isfile(os.path.join(directory, RESULT)):
+        return None
+    return str(directory)
+
+
+def _is_its_own(study: Study, trial: FrozenTrial, number: int | None, directory: str) -> bool:
+    own = Membership(study.user_attrs.get(attributes.STUDY_ID, ""), study.study_name, number or 0)
+    return holds(Path(directory), own, trial.user_attrs.get(attributes.IDENTITY))
 
 
 def _description(study: Study, source: str) -> Mapping[str, Any]:
@@ -103,7 +125,7 @@ def _found(trial: FrozenTrial, sweep: str, source: str, description: Mapping[str
         "reason": attrs.get(attributes.REASON) if status != "completed" else None,
         "seed": seed,
         "epochs": summary.get("epochs") or (history[-1]["epoch"] + 1 if history else None),
-        **_places(attrs.get(attributes.DIRECTORY), summary.get("checkpoint")),
+        **_places(_record(trial), summary.get("checkpoint")),
     }
     if status in ("completed", "pruned") and not summary.get("metrics"):
         row |= _values(trial, description["objectives"], history)
@@ -179,7 +201,7 @@ def _values(trial: FrozenTrial, objectives: Sequence[str], history: Sequence[Row
 
 def _places(directory: str | None, checkpoint: str | None) -> Row:
     """Where the record is, if it is on this machine."""
-    if directory is None or not os.path.isfile(os.path.join(directory, RESULT)):
+    if directory is None:
         return {"directory": None, "checkpoint": None}
     path = os.path.join(directory, checkpoint) if checkpoint else None
     return {
