@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from experiments import config as configs
+from experiments import guard
 from experiments.errors import Interrupted, Pruned, UserError
 from experiments.identity import identity
 from sweeps.resources import device_of, visible_gpus
@@ -125,6 +126,7 @@ class TrainingTask:
             import torch
 
             trainer["device"] = device_of(settings.index, torch.cuda.device_count()) or "auto"
+        guard.check_directories(composed)
         sweep = composed.hydra.sweep
         directory = os.path.abspath(os.path.join(str(sweep.dir), str(sweep.subdir)))
         return TrainingJob(self, composed, values, directory, self._load(values))
