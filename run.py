@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,22 @@ def write_report(sweep: Sweep) -> Mapping[str, Path]:
     out = sweep.directory / "report.html"
     write(load(sweep), out, sources=[str(sweep.directory)])
     return {"report": out}
+
+
+def refuse_a_records_words(arguments: Sequence[str]) -> None:
+    """Hydra's `--experimental-rerun` takes what a record says was typed for the user's word.
+
+    Raises:
+        UserError: it is among the arguments.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    record = get_args_parser().parse_known_args(arguments)[0].experimental_rerun
+    if record is not None:
+        raise UserError(
+            "`--experimental-rerun` must not be given, since a record may be somebody else's, but "
+            f"got {record}; python -m experiments.rerun {shlex.quote(record)} trains it again"
+        )
 
 
 configs.register()
@@ -78,4 +95,5 @@ def train(config: DictConfig) -> float | tuple[float, ...]:
 if __name__ == "__main__":
     with errors_for_people(), sigterm_ends(), agent.reporting():
         sys.argv[1:] = readable_conditions(agent.overrides(sys.argv[1:]))
+        refuse_a_records_words(sys.argv[1:])
         train()

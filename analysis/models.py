@@ -18,7 +18,8 @@ from experiments import data
 from experiments.data import ImageSet, Splits
 from experiments.errors import UserError
 from experiments.parts import load
-from experiments.record import read_config, read_result
+from experiments.decided import read_decided
+from experiments.record import read_result
 from experiments.scoring import load_weights
 from experiments.training import CHECKPOINT
 
@@ -125,7 +126,7 @@ def splits_of(trial: Trial) -> tuple[ImageSet, Splits]:
         UserError: the images cannot be had, or are not those that the trial saw.
     """
     directory = directory_of(trial)
-    config = read_config(directory)
+    config = read_decided(directory)
     images = _images(_fingerprint(trial, directory), directory)
     settings = config["data"]
     return images, data.split(
@@ -154,7 +155,7 @@ _loaded: dict[str, ImageSet] = {}
 def _images(fingerprint: str, directory: Path) -> ImageSet:
     """The images of that fingerprint, which many trials share, loaded once."""
     if fingerprint not in _loaded:
-        config = read_config(directory)
+        config = read_decided(directory)
         images = load(config | {"trainer": config["trainer"] | {"progress": False}})
         if images.fingerprint != fingerprint:
             raise UserError(

@@ -25,7 +25,8 @@ from experiments.files import replacing
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import reconstruction_metrics
 from experiments.metrics.samples import sliced_wasserstein
-from experiments.record import read_config, read_result
+from experiments.decided import read_decided
+from experiments.record import read_result
 from losses.elbo import kl_divergence
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def scored(trial: Mapping[str, Any], split: str) -> Scored:
         UserError: its checkpoint or its images are not there, or are others.
     """
     directory = directory_of(trial)
-    config = read_config(directory)
+    config = read_decided(directory)
     path = directory / f"scores-{split}.npz"
     key = _key(checkpoint(trial), config, read_result(directory))
     kept = _kept(path, key)

@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import schema
+from experiments import guard, schema
 from experiments.errors import UserError
 from experiments.metrics import OBJECTIVES
 
@@ -38,10 +38,11 @@ Rule = tuple[str, Callable[[Any], bool]]
 
 
 def register() -> None:
-    """Tell Hydra the typed schema of the config."""
+    """Tell Hydra the typed schema of the config, and have each config checked that it composes."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="schema", node=schema.Config, replace=True)
+    guard.install()
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:

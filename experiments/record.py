@@ -26,6 +26,7 @@ SCHEMA_VERSION = 1
 CONFIG = "config.json"
 RESULT = "result.json"
 HISTORY = "history.jsonl"
+_MOST_BYTES = 2**26  # of JSON: a record has some kilobytes
 _REVISION = "VAESWEEP_REVISION"  # set in images
 STUDY = "study"
 """In result.json: whose trial it is (see `experiments.membership`); a single run has none."""
@@ -141,7 +142,7 @@ class Record:
 
 
 def read_config(directory: str | Path) -> dict[str, Any]:
-    """The config in the record of a trial.
+    """The config in the record of a trial, as it was written (see `experiments.decided`).
 
     Raises:
         UserError: there is no such record, or it is broken.
@@ -249,8 +250,11 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _read(directory: Path, name: str) -> dict[str, Any]:
     path = directory / name
     try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise ValueError(f"it has {size:,} bytes, more than {_MOST_BYTES:,}")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"a record is a trial's directory with {name}, but {path} gives: {error}"
         ) from error

@@ -14,7 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments.record import hardware_settings, read_config, read_result
+from experiments.decided import read_decided
+from experiments.errors import UserError
+from experiments.record import hardware_settings, read_result
 from experiments.terminal import errors_for_people, print_lines
 
 
@@ -22,7 +24,9 @@ def rerun(record: Path, directory: Path) -> list[str]:
     """Run the trial of `record` again into `directory`.
 
     Threads, precision and memory format are those of the record, whatever the machine's
-    defaults. Code that the record names runs only if it is trusted (see `losses.custom`).
+    defaults. The record decides the trial's mathematics only (see `experiments.decided`): images
+    are cached, and metrics are sent, where this installation does. Code that the record names
+    runs only if it is trusted (see `losses.trust`).
 
     Returns:
         What differs, a line each; empty if the trials are the same.
@@ -33,9 +37,14 @@ def rerun(record: Path, directory: Path) -> list[str]:
     from experiments.trial import run_trial
 
     before = read_result(record)
-    config = read_config(record)
-    config["trainer"] |= hardware_settings(before)
-    config["evaluation"]["test"] = "test" in before["metrics"]
+    config = read_decided(record)
+    try:
+        config["trainer"] |= hardware_settings(before)
+        config["evaluation"]["test"] = "test" in before["metrics"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"a record must be whole to be trained again, but {record} lacks {error}"
+        ) from error
     run_trial(config, directory, in_sweep=True)
     return differences(before, read_result(directory))
 

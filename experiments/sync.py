@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -56,6 +58,12 @@ class _Trial:
         return self.result["status"], self.result["reason"]
 
     @property
+    def entity(self) -> str | None:
+        """The W&B user or team that its config names."""
+        named = self.config["logger"].get("entity")
+        return str(named) if named else None
+
+    @property
     def path(self) -> str:
         """Of its run, as far as the record knows."""
         return str(self.result.get("wandb", {}).get("path") or "")
@@ -81,13 +89,17 @@ class _Trial:
         return [row for row in self.history if logged_step(row["step"]) not in steps]
 
 
-def sync(paths: Sequence[Path], *, everything: bool, seconds: float) -> tuple[int, list[Left]]:
+def sync(
+    paths: Sequence[Path], *, everything: bool, seconds: float, entity: str | None = None
+) -> tuple[int, list[Left]]:
     """Bring the trials below `paths` to the server.
 
     Args:
         paths: of trials, sweeps, or anything that holds them.
         everything: also trials that were not meant for W&B.
         seconds: that `wandb sync` may take.
+        entity: W&B user or team to which runs go; None is the key's own. A record that names
+            another one is left: it may come from somebody else.
 
     Returns:
         How many trials and runs there are, and what is left.
@@ -95,7 +107,10 @@ def sync(paths: Sequence[Path], *, everything: bool, seconds: float) -> tuple[in
     Raises:
         UserError: a path does not exist.
     """
+    entity = entity or os.environ.get("WANDB_ENTITY")
     trials, left = _find(paths, everything)
+    left += [Left(t.directory, _another_entity(t)) for t in trials if t.entity not in (None, entity)]
+    trials = [trial for trial in trials if trial.entity in (None, entity)]
     strays = _strays(paths, trials)
     count = len(trials) + len(strays) + len(left)
     if not trials and not strays:
@@ -114,7 +129,8 @@ def sync(paths: Sequence[Path], *, everything: bool, seconds: float) -> tuple[in
     # since they follow each other on the server, too.
     absent = [t for t in trials if not t.has_rows(server.delivered(t.path))]
     for runs in zip_longest(*(t.runs() for t in absent), strays):
-        said += upload([run for run in runs if run is not None], seconds)
+        found = [run for run in runs if run is not None]
+        said += upload(found, seconds, entity or server.entity)
     server.forget()
     for trial in trials:
         if not trial.is_complete(server.delivered(trial.path), server):
@@ -154,6 +170,14 @@ def _find(paths: Sequence[Path], everything: bool) -> tuple[list[_Trial], list[L
             else:
                 trials.append(trial)
     return trials, left
+
+
+def _another_entity(trial: _Trial) -> str:
+    return (
+        f"its record names the W&B entity {trial.entity!r}; if its runs should go there: "
+        f"python -m experiments.sync --entity {shlex.quote(trial.entity or '')} "
+        f"{shlex.quote(str(shown_path(trial.directory)))}"
+    )
 
 
 def _strays(paths: Sequence[Path], trials: Sequence[_Trial]) -> list[Path]:
@@ -215,11 +239,17 @@ def main() -> None:
     parser.add_argument(
         "--timeout", type=float, default=600.0, help="seconds that wandb sync may take"
     )
+    parser.add_argument("--entity", help="W&B user or team, if it is not the key's own")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with errors_for_people():
         paths = arguments.paths or [Path("outputs")]
-        count, left = sync(paths, everything=arguments.all, seconds=arguments.timeout)
+        count, left = sync(
+            paths,
+            everything=arguments.all,
+            seconds=arguments.timeout,
+            entity=arguments.entity,
+        )
     for line in _report(count, left):
         print(line)
     sys.exit(1 if left else 0)

@@ -43,7 +43,7 @@ class Server:
         import wandb
 
         self._api = wandb.Api(timeout=30)
-        self._entity = str(self._api.default_entity)
+        self.entity = str(self._api.default_entity)
         self._projects: dict[tuple[str, str], dict[str, Delivered]] = {}
 
     def delivered(self, path: str) -> Delivered | None:
@@ -51,7 +51,7 @@ class Server:
         if "/" not in path:
             return None  # it never had a run
         *entity, project, run_id = path.split("/")
-        key = (entity[0] if entity and entity[0] else self._entity, project)
+        key = (entity[0] if entity and entity[0] else self.entity, project)
         if key not in self._projects:
             self._projects[key] = self._list(*key)
         return self._projects[key].get(run_id)
@@ -85,13 +85,13 @@ def is_marked(run_directory: Path) -> bool:
     return any(run_directory.glob("*.wandb.synced"))
 
 
-def upload(run_directories: Sequence[Path], seconds: float) -> str:
-    """Run `wandb sync` on the directories, for a while at most.
+def upload(run_directories: Sequence[Path], seconds: float, entity: str) -> str:
+    """Run `wandb sync` on the directories, for a while at most, to an entity of the user's.
 
     Returns:
         What it said.
     """
-    command = [sys.executable, "-m", "wandb", "sync", "--include-online"]
+    command = [sys.executable, "-m", "wandb", "sync", "--include-online", "--entity", entity]
     command += [str(directory) for directory in run_directories]
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as logs:
         environment = os.environ | {"WANDB_DIR": logs}

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from losses.distance import Distance
-from losses.trust import VARIABLE, trusted_packages
+from losses.trust import how_to_trust, trusted_packages
 
 
 class Custom(Distance):
@@ -94,11 +94,10 @@ def _load(target: str) -> Any:
 
 def _check_trust(module: str, target: str) -> None:
     package = module.partition(".")[0]
-    trusted = trusted_packages()
-    if package not in trusted:
+    if package not in trusted_packages():
         raise ValueError(
             f"`loss.target={target}` runs code of the package {package!r}, which needs your word; "
-            f"if you trust it: {VARIABLE}={','.join([*trusted, package])} python run.py "
+            f"if you trust it: {how_to_trust(package)} python run.py "
             f"loss=custom loss.target={target}"
         )
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments import tracking
+from experiments import guard, tracking
 from experiments.errors import UserError
 from sweeps.grammar import literal
 
@@ -39,7 +39,9 @@ def overrides(arguments: Sequence[str], environment: Mapping[str, str] = os.envi
         prefix, text = re.fullmatch(r"(--|\+{0,2})(.*)", argument, re.DOTALL).groups()  # type: ignore[union-attr]
         if text in written:
             prefix = prefix.strip("-")
-            found += [prefix + override for override in _overrides(*written[text])]
+            named = [prefix + override for override in _overrides(*written[text])]
+            guard.check_searched(named, "a sweep of W&B")
+            found += named
         else:
             found.append(argument)
     return found

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from experiments.errors import UserError
+from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
 from sweeps import launchers
 from sweeps.composing import escaped
 from sweeps.formatting import first_line

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from experiments import config as configs
+from experiments import guard
 from experiments.errors import Interrupted, Pruned, UserError
 from experiments.identity import identity
 from experiments.membership import Membership
@@ -123,6 +124,7 @@ class TrainingTask:
             import torch
 
             trainer["device"] = device_of(settings.index, torch.cuda.device_count()) or "auto"
+        guard.check_directories(composed)
         images = self._load(values)
         job = TrainingJob(self, composed, values, images)
         job.settle(number, settings)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import config as configs
+from experiments import guard
 from experiments.errors import UserError
 from experiments.metrics import METRICS, OBJECTIVES
 from sweeps import wandb_parameters
@@ -136,9 +137,17 @@ def read(path: Path) -> SweepFile:
         raise UserError("`metric` must be there for method: bayes, but is not")
     texts = [*_settings(content, path, metric), *_command(content), *constants]
     overrides = {key_of(text): text for text in texts}  # what W&B's agent puts last counts
+    guard.check_searched([*overrides.values(), *_searched(space)], "a W&B sweep file")
     return SweepFile(
         tuple(overrides.values()), tuple(_sweeper(content, method, metric)), space, metric, goal
     )
+
+
+def _searched(space: Space) -> Iterator[str]:
+    """Each dimension as an override, with each of its values where they are listed."""
+    for dimension in space.dimensions:
+        for text in dimension.texts or ("0",):
+            yield f"{dimension.key}={text}"
 
 
 def _check_keys(content: Mapping[str, Any]) -> None:
@@ -257,6 +266,7 @@ def _command(content: Mapping[str, Any]) -> Iterator[str]:
 
 def _with_variables(word: str) -> str:
     def value(found: re.Match[str]) -> str:
+        guard.check_readable([found[1]], word)
         if found[1] not in os.environ:
             raise UserError(f"`command` must name variables that are set, but {found[1]} is not")
         return os.environ[found[1]]

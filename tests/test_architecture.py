@@ -35,9 +35,15 @@ MAY_READ_WITH = {
 }
 """Single modules beyond that, which read a study and know no worker."""
 
+HYDRA_IN_EXPERIMENTS = {
+    "experiments/config.py",
+    "experiments/guard.py",
+    "experiments/terminal.py",
+}
+
 KNOWN_ONLY_IN = {
-    "hydra": {"run.py", "sweeps/", "experiments/config.py", "experiments/terminal.py"},
-    "omegaconf": {"run.py", "sweeps/", "experiments/config.py", "experiments/terminal.py"},
+    "hydra": {"run.py", "sweeps/", *HYDRA_IN_EXPERIMENTS},
+    "omegaconf": {"run.py", "sweeps/", *HYDRA_IN_EXPERIMENTS},
     "optuna": {"sweeps/", "analysis/", "serving/studies.py"},
     "wandb": {"experiments/tracking", "analysis/", "serving/artifacts.py"},
 }
