@@ -86,6 +86,24 @@ def load(config: Mapping[str, Any]) -> ImageSet:
     )
 
 
+def splits_of(config: Mapping[str, Any], images: ImageSet) -> Splits:
+    """Which images are for training, validation and test.
+
+    Raises:
+        UserError: there are too few, or those to train on are all the same.
+    """
+    from experiments.data.telling import refuse_one_picture
+
+    refuse_one_picture(images)
+    data = config["data"]
+    return split(
+        images.digests,
+        val_fraction=data["val_fraction"],
+        test_fraction=data["test_fraction"],
+        seed=data["split_seed"],
+    )
+
+
 def batched(config: Mapping[str, Any], images: ImageSet, device: str) -> Data:
     """Split the images and batch them.
 
@@ -94,13 +112,7 @@ def batched(config: Mapping[str, Any], images: ImageSet, device: str) -> Data:
     """
     from experiments.data.batches import Batches
 
-    data = config["data"]
-    splits = split(
-        images.digests,
-        val_fraction=data["val_fraction"],
-        test_fraction=data["test_fraction"],
-        seed=data["split_seed"],
-    )
+    splits = splits_of(config, images)
     train = Batches(
         images.images,
         splits.train,

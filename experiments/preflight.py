@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ALIKE = 1.0  # of 255: a standard deviation below what 8 bits can tell
 _FEW = 0.5  # share of the units below which most of them stay idle
 
 
@@ -236,6 +237,12 @@ def _forecast(known: _Known, config: Mapping[str, Any], loss: ELBO, name: str) -
     distance = repr(sorted((k, v) for k, v in config["loss"].items() if k != "scale"))
     if distance not in known.drops:
         known.drops[distance] = drops(loss.distance, found, len(found.eigenvalues))
+    start = known.drops[distance][1]
+    if not 0 < start < math.inf:
+        raise ValueError(
+            "it cannot tell these images apart: their mean distance to their mean image is "
+            f"{start:g}"
+        )
     latent_dim = config["latent_dim"]
     return forecast(loss, found, name=name, latent_dim=latent_dim, measured=known.drops[distance])
 
@@ -256,15 +263,27 @@ def foresee(
         known = _known(images, train, config["latent_dim"])
         one = _forecast(known, config, loss, config["loss"]["name"])
     except ValueError as error:
-        log.warning("no forecast of what the loss can pay for: %s", error)
+        log.warning("no forecast of what loss=%s can pay for: %s", config["loss"]["name"], error)
         return None
     if not quiet:
+        _warn_of_likeness(known.spectrum)
         wrong = trouble(one)
         if wrong is None:
             log.info("%s", say(one))
         else:
             log.warning("%s: %s", say(one), wrong)
     return one.record()
+
+
+def _warn_of_likeness(found: Spectrum) -> None:
+    """Say that there is little to learn from images that hardly differ."""
+    deviation = 255 * math.sqrt(found.variance / found.mean.numel())
+    if deviation < _ALIKE:
+        log.warning(
+            "the images hardly differ: their pixels vary by %.2g of 255 around the mean image, so "
+            "there is little to learn and every loss is near its floor; look at the images",
+            deviation,
+        )
 
 
 def forecasts(
@@ -283,16 +302,9 @@ def forecasts(
         UserError: the images cannot be had, or a loss is wrong.
     """
     from experiments import parts
-    from experiments.data import split
 
-    data = wanted[0]["data"]
     images = parts.load(wanted[0]) if images is None else images
-    train = split(
-        images.digests,
-        val_fraction=data["val_fraction"],
-        test_fraction=data["test_fraction"],
-        seed=data["split_seed"],
-    ).train
+    train = parts.splits_of(wanted[0], images).train
     known = _known(images, train, max(config["latent_dim"] for config in wanted))
     names = _names([config["loss"] for config in wanted])
     rows = []

@@ -175,6 +175,7 @@ def _prepare(
             "fingerprint": images.fingerprint,
             "image_shape": list(images.image_shape),
             "skipped": [vars(skipped) for skipped in images.skipped],
+            "other_files": images.others,
             **{name: len(indices) for name, indices in vars(data.splits).items()},
         },
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),

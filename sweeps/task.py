@@ -131,12 +131,14 @@ class TrainingTask:
         return job
 
     def _load(self, values: Mapping[str, Any]) -> ImageSet:
-        """The images, which stay in memory from trial to trial."""
-        from experiments.parts import load
+        """The images, which stay in memory from trial to trial; such that can be split."""
+        from experiments.parts import load, splits_of
 
         key = repr(sorted(values["data"].items()))
         if key not in self._images:
-            self._images = {key: load(values)}
+            images = load(values)
+            splits_of(values, images)
+            self._images = {key: images}
         return self._images[key]
 
 

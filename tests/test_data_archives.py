@@ -91,10 +91,10 @@ def test_broken_members_are_skipped_and_rubbish_passed_over(
     load: Load, tmp_path: Path, name: str
 ) -> None:
     rubbish = {"__MACOSX/cats/._0.png": b"x", "cats/.DS_Store": b"x", "Thumbs.db": b"x"}
-    files = _FILES | rubbish | {"readme.txt": b"cats"}
+    files = _FILES | rubbish | {"page.jpg": b"<html>", "readme.txt": b"cats"}
     loaded = load(_any_archive(tmp_path / name, files), max_bad_fraction=0.3)
     assert len(loaded.images) == 3
-    assert [s.name for s in loaded.skipped] == ["readme.txt"]
+    assert [s.name for s in loaded.skipped] == ["page.jpg"]
 
 
 def test_nothing_is_extracted(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

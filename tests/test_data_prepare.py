@@ -116,5 +116,5 @@ def test_the_command_says_what_it_wrote_and_left_out(folder: Path, tmp_path: Pat
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("31 images, ")
-    assert "skipped 1 of 32 files" in done.stderr
+    assert "skipped 1 of 32 images" in done.stderr
     assert len(zipfile.ZipFile(out).namelist()) == 31

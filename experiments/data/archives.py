@@ -13,16 +13,18 @@ import zipfile
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import IO
 
+from experiments.data.contents import LeftOut
 from experiments.data.sources import (
-    MAX_FILE_BYTES,
     EncodedSource,
     File,
-    failing,
     is_junk,
     printable,
+    read_file,
+    unread,
 )
 from experiments.errors import UserError
 
@@ -114,8 +116,10 @@ class ZipFile(_Archive):
         with zipfile.ZipFile(self.root) as archive:
             for info in archive.infolist():
                 if _wanted(info):
+                    name = printable(info.filename)
                     # Read here and not in the threads, which cannot share a ZipFile.
-                    yield printable(info.filename), _zip_member(archive, info)
+                    content = _content(name, partial(archive.open, info), info.file_size)
+                    yield name, partial(_given, content)
 
 
 class TarFile(_Archive):
@@ -140,7 +144,9 @@ class TarFile(_Archive):
         with tarfile.open(self.root) as archive:
             for member in archive:
                 if member.isfile() and not is_junk(member.name):
-                    yield printable(member.name), _tar_member(archive, member)
+                    name = printable(member.name)
+                    content = _content(name, partial(_opened, archive, member), member.size)
+                    yield name, partial(_given, content)
 
 
 def open_archive(path: Path) -> EncodedSource:
@@ -165,25 +171,23 @@ def _wanted(info: zipfile.ZipInfo) -> bool:
     return not (info.is_dir() or _is_link(info) or is_junk(info.filename))
 
 
-def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
-    if info.file_size > MAX_FILE_BYTES:
-        return failing(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+def _content(name: str, opening: Callable[[], IO[bytes]], size: int) -> bytes | LeftOut:
+    """What a member holds; never more than the entry declares."""
     try:
-        with archive.open(info) as file:
-            data = file.read(info.file_size)  # never more than the entry declares
-            file.read(1)  # at the end the checksum is compared
+        with opening() as file:
+            content = read_file(name, file, size)
+            if isinstance(content, bytes):
+                file.read(1)  # at the end a .zip compares the checksum
+            return content
     except _BROKEN as error:
-        return failing(printable(str(error)) or type(error).__name__)
-    return lambda: data
+        return unread(name, printable(str(error)) or type(error).__name__)
 
 
-def _tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
-    if member.size > MAX_FILE_BYTES:
-        return failing(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     opened = archive.extractfile(member)
     assert opened is not None  # it is a regular file
-    try:
-        data = opened.read()
-    except _BROKEN as error:
-        return failing(printable(str(error)) or type(error).__name__)
-    return lambda: data
+    return opened
+
+
+def _given(content: bytes | LeftOut) -> bytes | LeftOut:
+    return content

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from experiments.data.archives import MAX_RATIO, swells
 from experiments.data.decode import from_array
 from experiments.data.parallel import in_order
-from experiments.data.sources import Decoded, Source
+from experiments.data.sources import Decoded, Hashed, Source
 from experiments.errors import UserError
 
 _CHANNELS = (1, 3, 4)
@@ -45,9 +45,11 @@ class ArrayFile(Source):
         """
         return len(self._images)
 
-    def hashes(self, workers: int | None = None) -> Iterator[tuple[str, str]]:
-        work = self._hash
-        return in_order(lambda i: (str(i), work(i)), range(self.count()), workers)
+    def hashes(self, workers: int | None = None) -> Iterator[Hashed]:
+        def work(i: int) -> Hashed:
+            return str(i), self._hash(i)
+
+        return in_order(work, range(self.count()), workers)
 
     def decoded(
         self, *, size: int, channels: int, fit: str, workers: int | None = None

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -16,7 +17,6 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -25,6 +25,7 @@ from PIL import (
 )
 
 from experiments.data.libtiff import silent_libtiff
+from experiments.data.metadata import upright, without_metadata
 
 # Named through their modules, since Pillow knows a format only once its module is imported.
 FORMATS = (
@@ -58,6 +59,7 @@ def decode(data: bytes, *, size: int, channels: int, fit: str) -> NDArray[np.uin
 
     The first frame of an animation, upright as its EXIF orientation says; transparent parts on
     white; 16-bit values scaled to 8. Colours are taken as sRGB: embedded profiles are not used.
+    Metadata that is broken or huge does no harm.
 
     Raises:
         BadImageError: it is no image of `FORMATS`, broken, or larger than `MAX_PIXELS`.
@@ -65,21 +67,36 @@ def decode(data: bytes, *, size: int, channels: int, fit: str) -> NDArray[np.uin
     """
     if not data:
         raise BadImageError("empty file")
+    fitted = partial(_decoded, of_bytes=len(data), size=size, channels=channels, fit=fit)
+    try:
+        return fitted(data)
+    except BadImageError as error:
+        bare = without_metadata(data)
+        if bare is None:
+            raise
+        try:
+            return fitted(bare)
+        except BadImageError:
+            raise error from None
+
+
+def _decoded(
+    data: bytes, *, of_bytes: int, size: int, channels: int, fit: str
+) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _refuse_huge(image.width * image.height, len(data))
+            _refuse_huge(image.width * image.height, of_bytes)
             image.draft(None, (_DRAFT * size, _DRAFT * size))
             with _one_large if image.width * image.height > _LARGE else nullcontext():
                 image.load()
-                ImageOps.exif_transpose(image, in_place=True)
-                return _fitted(image, size, channels, fit)
+                return _fitted(upright(image), size, channels, fit)
     except (BadImageError, BombError):
         raise
     except UnidentifiedImageError as error:
         raise BadImageError("not a JPEG, PNG, WebP, BMP, GIF or TIFF image") from error
     except Image.DecompressionBombError as error:
         declared = re.search(r"\((\d+) pixels\)", str(error))
-        _refuse_huge(int(declared[1]) if declared else len(data) * 1000, len(data))
+        _refuse_huge(int(declared[1]) if declared else of_bytes * 1000, of_bytes)
         raise BadImageError(str(error)) from error
     except Exception as error:  # Pillow's decoders answer broken data with any exception at all
         raise BadImageError(str(error) or type(error).__name__) from error

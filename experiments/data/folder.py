@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from experiments.data.decode import BadImageError
+from experiments.data.contents import LeftOut
 from experiments.data.sources import (
-    MAX_FILE_BYTES,
     EncodedSource,
     File,
-    failing,
     is_junk,
     printable,
+    read_file,
+    unread,
 )
 from experiments.errors import UserError
 
@@ -26,7 +27,10 @@ class Folder(EncodedSource):
         self._unreadable: list[tuple[str, str]] = []
         self._paths = sorted(self._walk())
         if not self._paths and not self._unreadable:
-            raise UserError(f"`data.root` must hold images, but the folder {root} is empty")
+            raise UserError(
+                f"`data.root` must hold images, but the folder {root} is empty (hidden files do "
+                "not count)"
+            )
 
     def paths(self) -> list[Path]:
         return self._paths
@@ -36,9 +40,9 @@ class Folder(EncodedSource):
 
     def files(self) -> Iterator[File]:
         for path in self._paths:
-            yield self._name(path), _reader(path)
+            yield self._name(path), partial(_read, path, self._name(path))
         for name, reason in self._unreadable:
-            yield name, failing(reason)
+            yield name, partial(unread, name, reason)
 
     def _name(self, path: Path) -> str:
         return printable(path.relative_to(self.root).as_posix())
@@ -61,12 +65,8 @@ class Folder(EncodedSource):
             yield from (Path(folder, name) for name in files if not is_junk(name))
 
 
-def _reader(path: Path) -> Callable[[], bytes]:
-    def read() -> bytes:
-        if not path.is_file():
-            raise BadImageError("a link to nothing" if path.is_symlink() else "not a regular file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadImageError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
-        return path.read_bytes()
-
-    return read
+def _read(path: Path, name: str) -> bytes | LeftOut:
+    if not path.is_file():
+        return unread(name, "a link to nothing" if path.is_symlink() else "not a regular file")
+    with path.open("rb") as file:
+        return read_file(name, file, os.fstat(file.fileno()).st_size)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that is not among the images, and why."""
+    """An image that is not among the images, and why."""
 
     name: str
     reason: str
@@ -26,7 +26,8 @@ class ImageSet:
         digests: (N,), uint64, hashes of the pixels; equal for exact duplicates.
         fingerprint: of the content and the settings, hexadecimal.
         source: what the user named, "cats" for the drawn ones.
-        skipped: files that could not be used, with the reason.
+        skipped: images that could not be used, with the reason.
+        others: how many files that are no images lay beside them, by suffix.
         factors: for drawn images, what each was drawn from, (N, ...), else None.
     """
 
@@ -36,6 +37,7 @@ class ImageSet:
     fingerprint: str
     source: str
     skipped: list[Skipped] = field(default_factory=list)
+    others: dict[str, int] = field(default_factory=dict)
     factors: dict[str, NDArray[np.float32]] | None = None
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,21 +13,18 @@ from numpy.typing import NDArray
 
 from experiments.data import cache as caching
 from experiments.data.cache import Cache, Entry
+from experiments.data.contents import Contents, Unusable
 from experiments.data.imageset import ImageSet, Skipped
 from experiments.data.parallel import shown
+from experiments.data.telling import judge, no_images, tell_left_out
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments.data.sources import Source
+    from experiments.data.sources import Decoded, Source
 
 FITS = ("crop", "pad", "squash")
 SIZES = (8, 1024)
-_DECODING = 1  # raised when the same files give other pixels
-_SHOWN = 20  # bad files named in a message; all are in `ImageSet.skipped`
-
-_told: set[tuple[str, str]] = set()
-
-log = logging.getLogger(__name__)
+_DECODING = 2  # raised when the same files give other pixels
 
 
 def load_cats(
@@ -100,13 +96,14 @@ def load_images(
         size: side of the square images, pixels.
         channels: 1 (grey) or 3.
         fit: "crop" (the central square), "pad" (black bars) or "squash" (change the ratio).
-        max_bad_fraction: largest share of unusable files, in [0, 1].
+        max_bad_fraction: largest share of images that cannot be used, in [0, 1]; files that are
+            no images do not count.
         cache_dir: where decoded images are kept.
         progress: whether to show a progress bar.
         workers: threads that decode; None for one a core.
 
     Raises:
-        UserError: the source is missing, empty or unsafe, too many files are bad, a setting is
+        UserError: the source is missing, empty or unsafe, too many images are bad, a setting is
             out of range, or the cache cannot be written.
     """
     _check_shape(size, channels)
@@ -124,7 +121,7 @@ def load_images(
     # Taken before the content is read, so that a change in between is noticed the next time.
     stamp = source.stamp()
     note = _hash([str(source.root), *settings])
-    entry = _known(cache, note, stamp.text, source, settings, workers)
+    entry, others = _known(cache, note, stamp.text, source, settings, workers)
     if entry is None:
         total = source.count()
         # Closed at once when an image is refused, and its threads with it.
@@ -132,84 +129,57 @@ def load_images(
             source.decoded(size=size, channels=channels, fit=fit, workers=workers)
         ) as decoded:
             images = shown(decoded, total, doing="decoding images", progress=progress)
-            entry = _build(cache, images, settings, source, max_bad_fraction)
-    if stamp.settled and cache.note(note) != {"stamp": stamp.text, "key": entry.key}:
-        cache.set_note(note, {"stamp": stamp.text, "key": entry.key})
-    loaded = _image_set(entry, source=str(source.root))
-    _judge(loaded.skipped, len(loaded.names), source, max_bad_fraction)
-    _tell_skipped(loaded)
+            entry, others = _build(cache, images, settings, source, max_bad_fraction)
+    noted = {"stamp": stamp.text, "key": entry.key, "others": others}
+    if stamp.settled and cache.note(note) != noted:
+        cache.set_note(note, noted)
+    loaded = _image_set(entry, source=str(source.root), others=others)
+    judge(loaded.skipped, len(loaded.names), source.root, max_bad_fraction)
+    tell_left_out(loaded)
     return loaded
 
 
 def _known(
     cache: Cache, note: str, stamp: str, source: Source, settings: list[Any], workers: int | None
-) -> Entry | None:
-    """The entry of an earlier run, if the source still has the same content."""
+) -> tuple[Entry | None, dict[str, int]]:
+    """The entry of an earlier run, if the source still has the same content, and other files."""
     noted = cache.note(note)
-    if noted is None:
-        return None
-    entry = cache.get(str(noted.get("key")))
-    if entry is None or noted.get("stamp") == stamp:
-        return entry
+    entry = cache.get(str(noted.get("key"))) if noted is not None else None
+    if noted is None or entry is None:
+        return None, {}
+    if noted.get("stamp") == stamp:
+        return entry, noted["others"]
     # Touched, or changed? Reading all of it is far quicker than decoding all of it.
-    return cache.get(_key(settings, source.hashes(workers)))
+    contents = Contents()
+    for name, hashed in source.hashes(workers):
+        contents.add(name, hashed)
+    return cache.get(_key(settings, contents)), contents.others()
 
 
 def _build(
     cache: Cache,
-    decoded: Iterable[tuple[str, NDArray[np.uint8] | str, str]],
+    decoded: Iterable[Decoded],
     settings: list[Any],
     source: Source,
     max_bad_fraction: float,
-) -> Entry:
+) -> tuple[Entry, dict[str, int]]:
     names: list[str] = []
-    skipped: list[Skipped] = []
-    content: list[tuple[str, str]] = []
+    failed: dict[str, str] = {}
+    contents = Contents()
     with cache.writer() as writer:
-        for name, result, digest in decoded:
-            content.append((name, digest))
-            if isinstance(result, str):
-                skipped.append(Skipped(name, result))
-            else:
+        for name, result, hashed in decoded:
+            contents.add(name, hashed)
+            if isinstance(result, np.ndarray):
                 names.append(name)
                 writer.add(result)
-        _judge(skipped, len(names), source, max_bad_fraction)
+            elif isinstance(hashed, str) and isinstance(result, Unusable):
+                failed[name] = result.reason
+        others, skipped = contents.others(), contents.skipped(failed)
+        judge(skipped, len(names), source.root, max_bad_fraction)
         if not names:
-            raise UserError(
-                f"`data.root` must hold images, but none of {source.root} can be used:\n"
-                f"{_listed(skipped)}"
-            )
+            raise no_images(source.root, skipped, contents)
         meta = {"names": list(_unique(names)), "skipped": [(s.name, s.reason) for s in skipped]}
-        return writer.file(_key(settings, content), meta=meta, arrays={})
-
-
-def _judge(skipped: list[Skipped], good: int, source: Source, max_bad_fraction: float) -> None:
-    total = len(skipped) + good
-    if total and len(skipped) / total > max_bad_fraction:
-        raise UserError(
-            f"at most {max_bad_fraction:.4g} of the files may be unusable "
-            f"(`data.max_bad_fraction`), but {len(skipped)} of {total} in {source.root} are:\n"
-            f"{_listed(skipped)}\nremove or repair them, or raise data.max_bad_fraction"
-        )
-
-
-def _tell_skipped(images: ImageSet) -> None:
-    """Say which files are missing from the images: once, also where many trials load them."""
-    told = (images.source, images.fingerprint)
-    if images.skipped and told not in _told:
-        _told.add(told)
-        files = len(images.skipped) + len(images.names)
-        skipped = _listed(images.skipped)
-        log.warning(
-            "skipped %d of %d files in %s:\n%s", len(images.skipped), files, told[0], skipped
-        )
-
-
-def _listed(skipped: list[Skipped]) -> str:
-    lines = [f"  {s.name}: {s.reason}" for s in skipped[:_SHOWN]]
-    if len(skipped) > _SHOWN:
-        lines.append(f"  and {len(skipped) - _SHOWN} more")
-    return "\n".join(lines)
+        return writer.file(_key(settings, contents), meta=meta, arrays={}), others
 
 
 def _unique(names: Iterable[str]) -> Iterator[str]:
@@ -225,7 +195,11 @@ def _unique(names: Iterable[str]) -> Iterator[str]:
 
 
 def _image_set(
-    entry: Entry, *, source: str, factors: dict[str, NDArray[np.float32]] | None = None
+    entry: Entry,
+    *,
+    source: str,
+    others: dict[str, int] | None = None,
+    factors: dict[str, NDArray[np.float32]] | None = None,
 ) -> ImageSet:
     return ImageSet(
         images=entry.images,
@@ -234,6 +208,7 @@ def _image_set(
         fingerprint=entry.key,
         source=source,
         skipped=[Skipped(*pair) for pair in entry.meta["skipped"]],
+        others=others or {},
         factors=factors,
     )
 
@@ -253,8 +228,8 @@ def _grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.round(luma)[:, None].astype(np.uint8)
 
 
-def _key(settings: list[Any], content: Iterable[tuple[str, str]]) -> str:
-    return _hash(["images", settings, list(content)])
+def _key(settings: list[Any], contents: Contents) -> str:
+    return _hash(["images", settings, contents.images()])
 
 
 def _hash(parts: list[Any]) -> str:

@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """The command."""
     arguments = _parser().parse_args()
-    logging.basicConfig(format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     with errors_for_people():
         images = prepare(
             arguments.root,

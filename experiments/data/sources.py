@@ -8,30 +8,33 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.data import kinds
+from experiments.data.contents import LeftOut, Other, Unusable
 from experiments.data.decode import BadImageError, BombError, decode, quiet
 from experiments.data.parallel import in_order
 from experiments.errors import UserError
 
-Result = NDArray[np.uint8] | str
-"""Decoded pixels, or the reason why there are none."""
+Hashed = tuple[str, str | LeftOut]
+"""Name, and a hash of the content or why it was not read."""
 
-Decoded = tuple[str, Result, str]
-"""Name, result, and a hash of the content that it was decoded from."""
+Decoded = tuple[str, NDArray[np.uint8] | LeftOut, str | LeftOut]
+"""Name, pixels or why there are none, and what `Hashed` has."""
 
-File = tuple[str, Callable[[], bytes]]
-"""Name and reader of an encoded image; the reader raises `BadImageError` or OSError."""
+File = tuple[str, Callable[[], bytes | LeftOut]]
+"""Name and reader of a file, which may raise OSError."""
 
 MAX_FILE_BYTES = 512 * 2**20
 """A larger encoded image is not read."""
 
 _SETTLED_NS = 2 * 10**9  # file systems keep times to 2 s or better
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-_ARRAYS = (".npy", ".npz", ".pt")
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ARRAYS = (".npy", ".npz", ".pt")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Source(ABC):
         """How many images there may be."""
 
     @abstractmethod
-    def hashes(self, workers: int | None = None) -> Iterator[tuple[str, str]]:
+    def hashes(self, workers: int | None = None) -> Iterator[Hashed]:
         """Names and content hashes as `decoded` gives them, without decoding."""
 
     @abstractmethod
@@ -103,11 +106,10 @@ class EncodedSource(Source):
     def files(self) -> Iterator[File]:
         """All of them, in an order that does not change."""
 
-    def hashes(self, workers: int | None = None) -> Iterator[tuple[str, str]]:
-        def work(file: File) -> tuple[str, str]:
-            name, read = file
-            data = _read(read)
-            return name, data if isinstance(data, str) else _hash(data)
+    def hashes(self, workers: int | None = None) -> Iterator[Hashed]:
+        def work(file: File) -> Hashed:
+            data = _read(file)
+            return file[0], _hash(data) if isinstance(data, bytes) else data
 
         return in_order(work, self.files(), workers)
 
@@ -115,14 +117,13 @@ class EncodedSource(Source):
         self, *, size: int, channels: int, fit: str, workers: int | None = None
     ) -> Generator[Decoded, None, None]:
         def work(file: File) -> Decoded:
-            name, read = file
-            data = _read(read)
-            if isinstance(data, str):
+            name, data = file[0], _read(file)
+            if not isinstance(data, bytes):
                 return name, data, data
             try:
                 pixels = decode(data, size=size, channels=channels, fit=fit)
             except BadImageError as error:
-                return name, printable(str(error)), _hash(data)
+                return name, Unusable(printable(str(error))), _hash(data)
             except BombError as error:
                 raise UserError(
                     f"an image must not be a decompression bomb, but {name} in {self.root} is: "
@@ -146,7 +147,7 @@ def open_source(root: str | Path | None) -> Source:
             "for example data.root=photos"
         )
     path = Path(root).expanduser().absolute()
-    kinds = f"a folder or a file ending in {', '.join((*_ARCHIVES, *_ARRAYS))}"
+    kinds = f"a folder or a file ending in {', '.join((*ARCHIVES, *ARRAYS))}"
     try:
         is_folder = path.is_dir()
         if not is_folder:
@@ -160,11 +161,11 @@ def open_source(root: str | Path | None) -> Source:
 
         return Folder(path)
     name = path.name.lower()
-    if name.endswith(_ARCHIVES):
+    if name.endswith(ARCHIVES):
         from experiments.data.archives import open_archive
 
         return open_archive(path)
-    if name.endswith(_ARRAYS):
+    if name.endswith(ARRAYS):
         from experiments.data.arrays import ArrayFile
 
         return ArrayFile(path)
@@ -185,23 +186,34 @@ def printable(name: str) -> str:
     return "".join(shown)
 
 
-def failing(reason: str) -> Callable[[], bytes]:
-    """A reader of a file that cannot be read."""
+def read_file(name: str, file: IO[bytes], size: int) -> bytes | LeftOut:
+    """The content of an encoded image of `size` bytes; of what is none only the beginning is read.
 
-    def fail() -> bytes:
-        raise BadImageError(reason)
+    What a file is, its content decides; where that says nothing, its name.
+    """
+    head = file.read(min(size, kinds.HEAD))
+    if not kinds.is_read(name, head):
+        foreign = kinds.foreign_format(name, head)
+        if foreign is not None:
+            return Unusable(f"{foreign}, which is not read; convert it to JPEG or PNG", True)
+        if not kinds.is_named_image(name):
+            return Other(kinds.kind(name))
+    if size > MAX_FILE_BYTES:
+        return Unusable(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+    return head + file.read(size - len(head))
 
-    return fail
+
+def unread(name: str, reason: str) -> LeftOut:
+    """What to make of a file that cannot be read: only its name can tell."""
+    return Unusable(reason) if kinds.may_be_image(name) else Other(kinds.kind(name))
 
 
-def _read(read: Callable[[], bytes]) -> bytes | str:
-    """The bytes, or the reason why there are none."""
+def _read(file: File) -> bytes | LeftOut:
+    name, read = file
     try:
         return read()
-    except BadImageError as error:
-        return str(error)
     except OSError as error:
-        return error.strerror or str(error)
+        return unread(name, error.strerror or str(error))
 
 
 def _hash(data: bytes) -> str:

@@ -38,7 +38,8 @@ def split(
         seed: another seed gives unrelated splits.
 
     Raises:
-        UserError: the fractions are out of range, or a split has fewer than 2 images.
+        UserError: the fractions are out of range, a split has fewer than 2 images, or the training
+            split has one picture again and again.
     """
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 < fraction < 1:
@@ -62,6 +63,11 @@ def split(
             f"{len(splits.val)} to validation and {len(splits.test)} to test; these fractions "
             f"need about {needed} different images: add some, or raise `data.val_fraction` or "
             "`data.test_fraction`"
+        )
+    if len(np.unique(digests[splits.train])) == 1:
+        raise UserError(
+            f"images to train on must differ, but all {len(splits.train)} of the training split "
+            "are the same picture; add others, or choose other ones with `data.split_seed`"
         )
     return splits
 
