@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Plan:
         on_one_machine: the workers share its cores and GPUs; else each has those it is given.
         command: the process that gave the command, as `sweeps.leases.holder` names it.
         working_directory: for relative paths in the config.
+        verbose: Hydra's `hydra.verbose`: whether workers say everything, or which loggers do.
     """
 
     study: str
@@ -76,6 +77,7 @@ class Plan:
     on_one_machine: bool
     command: Mapping[str, Any]
     working_directory: Path
+    verbose: bool | str | Sequence[str] = False
 
 
 def artifacts_directory(plan: Plan) -> Path:
