@@ -82,11 +82,13 @@ def train(config: DictConfig) -> float | tuple[float, ...]:
     except UserError:
         discard(directory)
         raise
+    from experiments.logs import warnings_logged
     from experiments.trial import run_trial
 
     in_sweep = hydra_config.mode == RunMode.MULTIRUN or by_agent()
     try:
-        return run_trial(values, directory, in_sweep=in_sweep).objective
+        with warnings_logged():
+            return run_trial(values, directory, in_sweep=in_sweep).objective
     except Pruned as given_up:
         log.info("%s; record: %s", given_up, directory)
         raise SystemExit(130) from given_up

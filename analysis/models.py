@@ -16,9 +16,9 @@ import models
 from analysis.found import FINGERPRINT
 from experiments import data
 from experiments.data import ImageSet, Splits
+from experiments.decided import read_decided
 from experiments.errors import UserError
 from experiments.parts import load
-from experiments.decided import read_decided
 from experiments.record import read_result
 from experiments.scoring import load_weights
 from experiments.training import CHECKPOINT

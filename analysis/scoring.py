@@ -20,12 +20,12 @@ import losses
 from analysis.models import checkpoint, directory_of, load_network, splits_of
 from analysis.scores import DISTANCE
 from experiments.data import to_float
+from experiments.decided import read_decided
 from experiments.evaluation import draw_samples
 from experiments.files import replacing
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import reconstruction_metrics
 from experiments.metrics.samples import sliced_wasserstein
-from experiments.decided import read_decided
 from experiments.record import read_result
 from losses.elbo import kl_divergence
 

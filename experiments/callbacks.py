@@ -79,6 +79,11 @@ class Scores(Callback):
         metrics = {**terms, **self._scores.compute()}
         # Lightning keeps what is logged as float32, which holds every metric well enough.
         pl_module.log_dict({f"val/{name}": value for name, value in metrics.items()})
+        log.debug(
+            "epoch %d: %s",
+            trainer.current_epoch + 1,
+            ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()),
+        )
         best = self._best(metrics[self._objective])
         if best is not None:
             pl_module.log("objective", best)

@@ -252,10 +252,8 @@ def foresee(
     loss: ELBO,
     images: ImageSet,
     train: NDArray[np.int64],
-    *,
-    quiet: bool = False,
 ) -> dict[str, float | None] | None:
-    """Of a trial, for its record; says it unless `quiet`, and warns of what will go wrong.
+    """Of a trial, for its record; says it, and warns of what will go wrong.
 
     Never stops a trial: None if the distance cannot be measured so.
     """
@@ -265,13 +263,12 @@ def foresee(
     except ValueError as error:
         log.warning("no forecast of what loss=%s can pay for: %s", config["loss"]["name"], error)
         return None
-    if not quiet:
-        _warn_of_likeness(known.spectrum)
-        wrong = trouble(one)
-        if wrong is None:
-            log.info("%s", say(one))
-        else:
-            log.warning("%s: %s", say(one), wrong)
+    _warn_of_likeness(known.spectrum)
+    wrong = trouble(one)
+    if wrong is None:
+        log.info("%s", say(one))
+    else:
+        log.warning("%s: %s", say(one), wrong)
     return one.record()
 
 

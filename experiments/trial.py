@@ -116,7 +116,7 @@ def _run(
         if not resumable:
             refuse_taken(record.directory)
         validate(config)
-        trial = _prepare(config, record, images, resumable, in_sweep)
+        trial = _prepare(config, record, images, resumable)
         _begin(trial, resumable)
     except (UserError, OSError):
         discard(record.directory)
@@ -127,8 +127,7 @@ def _run(
         with _at_wandb(trial, loggers) as watching:
             _train(trial, loggers, [*watching, *callbacks], resumable, should_stop)
             result = _score(trial, loggers, in_sweep)
-    if not in_sweep:
-        _report(trial, result)
+    _report(trial, result, in_sweep)
     return result
 
 
@@ -137,7 +136,6 @@ def _prepare(
     record: Record,
     images: ImageSet | None,
     resumable: bool,
-    in_sweep: bool,
 ) -> _Trial:
     from experiments import parts
 
@@ -179,7 +177,7 @@ def _prepare(
             **{name: len(indices) for name, indices in vars(data.splits).items()},
         },
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),
-        "preflight": foresee(config, loss, images, data.splits.train, quiet=in_sweep),
+        "preflight": foresee(config, loss, images, data.splits.train),
     }
     return _Trial(config, record, hardware, data, when, vae, session)
 
@@ -215,9 +213,11 @@ def _ending(trial: _Trial) -> Iterator[None]:
     except Pruned as error:
         _note_best_epoch(trial)
         record.end("pruned", str(error))
+        log.info("pruned: %s", error)
         raise
     except Interrupted as error:
         record.end("interrupted", str(error))
+        log.info("interrupted: %s", error)
         raise
     except DivergedError as error:
         record.end("failed", str(error))
@@ -363,28 +363,36 @@ def _probes(trial: _Trial) -> Any:
     return torch.from_numpy(np.ascontiguousarray(trial.data.images.images[chosen]))
 
 
-def _report(trial: _Trial, result: Result) -> None:
+def _report(trial: _Trial, result: Result, in_sweep: bool) -> None:
+    """Say how it went; a trial of many has a line in place of the table."""
     from experiments.symptoms import symptoms
+
+    record = trial.record
+    epochs, steps = record.result["epochs"], record.result["steps"]
+    took = f"{epochs} epochs, {steps} steps, {record.result['timings']['total_seconds']:.0f} s"
+    if in_sweep:
+        values = (f"{name} {result.metrics['val'][name]:.4g}" for name in objectives(trial.config))
+        log.info("completed: %s; %s", took, ", ".join(values))
+    else:
+        _print(record, result, f"{trial.config['name']}: {took}")
+    for symptom in symptoms(
+        record.result["parameters"],
+        result.metrics["val"],
+        record.history(),
+        objective=objectives(trial.config)[0],
+        epochs=epochs,
+    ):
+        log.warning("%s: %s; try %s", symptom.kind, symptom.evidence, symptom.remedy)
+
+
+def _print(record: Record, result: Result, title: str) -> None:
     from experiments.terminal import print_result
     from experiments.training import CHECKPOINT
 
-    record = trial.record
     paths = {
         "record": record.path(RESULT),
         "checkpoint": record.path(CHECKPOINT),
         "reconstructions": record.path("reconstructions.png"),
         "samples": record.path("samples.png"),
     }
-    steps, seconds = record.result["steps"], record.result["timings"]["total_seconds"]
-    title = (
-        f"{trial.config['name']}: {record.result['epochs']} epochs, {steps} steps, {seconds:.0f} s"
-    )
     print_result(title, result.metrics, paths)
-    for symptom in symptoms(
-        record.result["parameters"],
-        result.metrics["val"],
-        record.history(),
-        objective=objectives(trial.config)[0],
-        epochs=record.result["epochs"],
-    ):
-        log.warning("%s: %s; try %s", symptom.kind, symptom.evidence, symptom.remedy)

@@ -25,6 +25,7 @@ from sweeps.composing import escaped
 from sweeps.formatting import first_line
 from sweeps.grammar import literal
 from sweeps.leases import is_gone, machine
+from sweeps.logs import say_more
 from sweeps.plan import Plan
 from sweeps.resources import cores
 from sweeps.task import Task
@@ -271,6 +272,7 @@ def _main(plan: Plan, task: Task, index: int, log_path: str) -> None:
     os.dup2(log_file, 2)
     os.setsid()  # interrupts from the terminal go to the command, which tells its workers
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    say_more(plan.verbose)
     _stop_with_parent()
     register_config()
     from sweeps.worker import work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Plan:
         command: the process that gave the command, as `sweeps.leases.holder` names it.
         working_directory: for relative paths in the config.
         study_id: unique in the world; None for trials that leave no record.
+        verbose: Hydra's `hydra.verbose`: whether workers say everything, or which loggers do.
     """
 
     study: str
@@ -78,6 +79,7 @@ class Plan:
     command: Mapping[str, Any]
     working_directory: Path
     study_id: str | None = None
+    verbose: bool | str | Sequence[str] = False
 
 
 def artifacts_directory(plan: Plan) -> Path:

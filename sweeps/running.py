@@ -22,6 +22,7 @@ from sweeps.attributes import REASON, is_withdrawn, session_of
 from sweeps.claims import Claims
 from sweeps.foresight import foreseeing
 from sweeps.formatting import first_line
+from sweeps.logs import say_more
 from sweeps.plan import Plan, artifacts_directory
 from sweeps.storages import dashboard_command, open_storage
 from sweeps.study import load_study
@@ -63,6 +64,7 @@ def run(
         SystemExit: it was interrupted.
     """
     _log_to_terminal()
+    say_more(plan.verbose)
     claims = Claims(sweep.study, plan, partial(study_lock, plan), lambda: False)
     supervisor = Supervisor(_own_connection(plan), plan, partial(study_lock, plan))
     is_work_left = claims.is_work_left()

@@ -182,6 +182,7 @@ def _plan(
         on_one_machine=on_one_machine,
         command=holder("command"),
         working_directory=Path.cwd(),
+        verbose=_verbose(config),
     )
     # Tried here, so that a mistake is told before any trial.
     if not grid:
@@ -293,6 +294,11 @@ def _directory_of(plan: Plan) -> Iterator[None]:
         if is_ours and owner(plan.directory) is None:  # nobody else began there meanwhile
             discard(plan.directory, also={path.name for path in plan.directory.iterdir()})
         raise
+
+
+def _verbose(config: DictConfig) -> bool | str | list[str]:
+    verbose = config.hydra.verbose
+    return verbose if isinstance(verbose, bool | str) else list(verbose)
 
 
 def _deadline(study: optuna.Study, timeout: float | None) -> float | None:

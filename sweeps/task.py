@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,14 +180,18 @@ class TrainingJob:
         from hydra.core.utils import run_job, setup_globals
         from hydra.types import HydraContext
 
+        from experiments.logs import warnings_logged
+        from sweeps.logs import restored
+
         def train(_: DictConfig) -> tuple[float, ...] | Pruned | Interrupted:
             try:
-                return self._train(report, should_stop)
+                with warnings_logged():
+                    return self._train(report, should_stop)
             except (Pruned, Interrupted) as ended:
                 return ended  # which is no failure, as Hydra would report it
 
         setup_globals()
-        try:
+        with restored(self._composed):
             returned = run_job(
                 task_function=train,
                 config=self._composed,
@@ -200,11 +202,6 @@ class TrainingJob:
                     callbacks=Callbacks(self._composed),
                     execution_whitelist=self._task.whitelist,
                 ),
-            )
-        finally:
-            # The trial's log file is closed with the trial.
-            logging.basicConfig(
-                level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True
             )
         outcome: tuple[float, ...] | Pruned | Interrupted = returned.return_value
         if isinstance(outcome, Exception):

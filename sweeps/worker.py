@@ -96,6 +96,7 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
         with _signals(lease.stopping) if handle_signals else nullcontext():
             while (claim := patiently(claims.next)) is not None:
                 overrides = plan.space.overrides(claim.values, claim.seed)
+                log.debug("trial %d: %s", claim.trial.number, " ".join(overrides))
                 worker.train(claim, overrides, claims)
     finally:
         lease.end()
@@ -200,6 +201,7 @@ class _Worker:
             self._study.tell(trial, values, state=state)
 
         patiently(tell)
+        log.debug("trial %d ended: %s %s", trial.number, state.name, values or reason or "")
 
     def _show(self, trial: optuna.Trial, job: Job) -> None:
         """Give optuna-dashboard the trial's pictures."""

@@ -7,8 +7,6 @@ a file, outside the folder of the outputs.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +15,6 @@ from typing import Any
 
 import pytest
 import yaml
-
-from tests.words import trusting
 
 ROOT = Path(__file__).parents[1]
 TINY = {

@@ -1,0 +1,192 @@
+"""What the trials of a sweep leave in their run.log, and how much workers say."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra._internal.execution_policy import execution_whitelist
+from hydra.core.utils import configure_log
+from omegaconf import OmegaConf
+
+import sweeps
+from experiments.errors import Interrupted
+from experiments.logs import warnings_logged
+from experiments.record import read_history, read_result
+from experiments.symptoms import symptoms
+from sweeps import whitelist
+from sweeps.launch import register_config
+from sweeps.logs import restored, say_more
+from sweeps.task import TrainingTask, WorkerSettings
+from tests.conftest import ROOT, TINY
+
+
+@pytest.fixture(autouse=True)
+def _own_levels() -> Iterator[None]:
+    """Levels that a test sets end with it."""
+    names = [None, "sweeps", "experiments", "experiments.trial"]
+    levels = {name: logging.getLogger(name).level for name in names}
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def training_task(overrides: list[str]) -> TrainingTask:
+    """What workers get of `python run.py -m OVERRIDES`."""
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    register_config()
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        hydra = Hydra.create_main_hydra2("run", create_config_search_path(str(ROOT / "conf")))
+        with execution_whitelist(whitelist()):
+            config = hydra.compose_config("config", overrides, RunMode.MULTIRUN)
+        return TrainingTask(hydra.config_loader, config, whitelist())
+    finally:
+        GlobalHydra.instance().clear()
+        if before is not None:
+            GlobalHydra.instance().initialize(before)
+
+
+def run_log(sweep: Path, trial: int) -> str:
+    return (sweep / str(trial) / "run.log").read_text(encoding="utf-8")
+
+
+def test_each_trial_says_in_its_own_file_what_a_single_run_says(tiny_sweep: Path) -> None:
+    for trial in range(4):
+        text, result = run_log(tiny_sweep, trial), read_result(tiny_sweep / str(trial))
+        assert text.count("INFO experiments.preflight: loss=") == 1, text
+        assert f"loss={result['parameters']['loss.name']} " in text
+        assert text.count("completed: 3 epochs") == 1, text
+        assert f"psnr {result['objective']['values'][0]:.4g}" in text
+        history = read_history(tiny_sweep / str(trial))
+        for symptom in symptoms(
+            result["parameters"], result["metrics"]["val"], history, objective="psnr", epochs=3
+        ):
+            assert f"WARNING experiments.trial: {symptom.kind}: {symptom.evidence}" in text
+        assert "Traceback" not in text
+
+
+def test_an_error_is_in_the_file_of_its_trial_alone_with_its_traceback(tiny_sweep: Path) -> None:
+    text = run_log(tiny_sweep, 4)
+    assert "Traceback (most recent call last)" in text
+    assert "DivergedError: the loss became NaN or infinite" in text
+    assert "completed" not in text
+
+
+def test_a_pruned_trial_says_why(tiny_sweep: Path) -> None:
+    text = run_log(tiny_sweep, 5)
+    assert "pruned" in text
+    assert "Traceback" not in text
+
+
+def test_a_trial_that_goes_on_appends_to_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = training_task(["hydra.sweep.dir=sweep"])
+
+    def run(*, stop: bool) -> tuple[float, ...]:
+        job = task.prepare([*TINY], 0, WorkerSettings(0, None))
+        return job.run(lambda *_: False, lambda: stop)
+
+    with pytest.raises(Interrupted):
+        run(stop=True)
+    before = run_log(tmp_path / "sweep", 0)
+    assert "interrupted: asked to stop after epoch 1" in before
+    run(stop=False)
+    added = run_log(tmp_path / "sweep", 0).removeprefix(before)
+    assert "continues after epoch 1" in added
+    assert "completed: 2 epochs" in added
+    assert "interrupted" not in added
+
+
+def test_a_sweep_leaves_the_callers_logging_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    root.setLevel(logging.ERROR)
+    before = list(root.handlers)
+    sweeps.run([*TINY, "report=none", "hydra.sweeper.n_jobs=0", "seed=0,1"])
+    assert root.handlers == before
+    assert root.level == logging.ERROR
+
+
+CUSTOM = OmegaConf.create(
+    {
+        "hydra": {
+            "job_logging": {
+                "version": 1,
+                "handlers": {"file": {"class": "logging.FileHandler", "filename": "???"}},
+                "root": {"level": "INFO", "handlers": ["file"]},
+                "loggers": {"experiments": {"level": "DEBUG", "handlers": ["file"]}},
+                "disable_existing_loggers": False,
+            },
+            "verbose": ["sweeps"],
+        }
+    }
+)
+
+
+def test_a_trials_handlers_and_levels_end_with_it_and_its_file_is_closed(tmp_path: Path) -> None:
+    root, ours, below = map(logging.getLogger, (None, "experiments", "experiments.trial"))
+    below.setLevel(logging.WARNING)
+    before = [(log.level, list(log.handlers), log.propagate) for log in (root, ours, below)]
+    config = OmegaConf.merge(
+        CUSTOM, {"hydra": {"job_logging": {"handlers": {"file": {"filename": f"{tmp_path}/log"}}}}}
+    )
+    with restored(config):
+        configure_log(
+            config.hydra.job_logging, config.hydra.verbose, execution_whitelist=["logging.*"]
+        )
+        (handler,) = ours.handlers
+        ours.debug("of the trial")
+        assert logging.getLogger("sweeps").level == logging.DEBUG
+    assert [(log.level, list(log.handlers), log.propagate) for log in (root, ours, below)] == before
+    assert isinstance(handler, logging.FileHandler)
+    assert handler.stream is None
+    ours.error("of nobody")
+    assert (tmp_path / "log").read_text().split("\n") == ["of the trial", "of the trial", ""]
+    assert logging.getLogger("sweeps").level != logging.DEBUG
+
+
+@pytest.mark.parametrize(
+    ("verbose", "loud"),
+    [
+        (False, []),
+        (True, [None, "sweeps", "experiments"]),
+        ("sweeps", ["sweeps"]),
+        (["sweeps", "experiments"], ["sweeps", "experiments"]),
+    ],
+)
+def test_verbose_means_what_hydra_says(
+    verbose: bool | str | list[str], loud: list[str | None]
+) -> None:
+    logging.getLogger().setLevel(logging.INFO)
+    say_more(verbose)
+    for name in (None, "sweeps", "experiments"):
+        logger = logging.getLogger(name)
+        assert logger.isEnabledFor(logging.DEBUG) == (name in loud)
+
+
+def test_warnings_of_python_are_logged_and_those_outside_are_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with warnings_logged():
+            warnings.warn("of the trial", UserWarning, stacklevel=1)
+        (record,) = caplog.records
+        assert record.levelno == logging.WARNING
+        assert "UserWarning: of the trial" in record.getMessage()
+        with pytest.warns(UserWarning, match="of another"):
+            warnings.warn("of another", UserWarning, stacklevel=1)
+    assert len(caplog.records) == 1
