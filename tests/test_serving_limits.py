@@ -18,6 +18,7 @@ from serving.checkpoints import load
 from serving.service import create
 from serving.settings import Settings
 from tests.services import Service, run_service
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +68,7 @@ def test_an_answer_has_a_time_limit(strict: Service) -> None:
 
 
 def test_a_request_that_comes_slowly_is_not_waited_for(strict: Service) -> None:
-    with socket.create_connection(address(strict), timeout=60) as slow:
+    with socket.create_connection(address(strict), timeout=PATIENCE) as slow:
         slow.sendall(b"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         answer = slow.recv(4000)
     assert answer.startswith(b"HTTP/1.1 408")
@@ -78,7 +79,7 @@ def test_sigterm_lets_a_running_request_end(trained: Path, tmp_path: Path) -> No
     with run_service(trained, tmp_path) as service:
         body = b'{"count": 4, "seed": 1}'
         head = b"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        with socket.create_connection(address(service), timeout=60) as begun:
+        with socket.create_connection(address(service), timeout=PATIENCE) as begun:
             begun.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
             with service.client() as client:  # an answered request: the other one was read, too
                 assert client.get("/healthz").status_code == 200
