@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from tests import training
 from tests.alive import ALIVE, assert_alive
 from tests.browsers import run_browser
 from tests.coverage_files import discard_broken
@@ -43,6 +47,29 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     if not hasattr(session.config, "workerinput"):  # of pytest-xdist, while others still write
         discard_broken(ROOT)
     return outcome
+
+
+def pytest_configure() -> None:
+    training.choose_precision()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    training.mark(items)
+
+
+@pytest.fixture(autouse=True)
+def _marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    training.refuse_unmarked(request.node, monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """What a test draws does not depend on the tests before it."""
+    random.seed(0)
+    np.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -246,6 +246,7 @@ def test_a_pruned_and_a_failed_trial_say_so(
     assert failed.summary["reason"] == "RuntimeError: out of luck"
 
 
+@pytest.mark.trains
 def test_a_run_that_is_stopped_at_wandb_costs_its_sweep_no_other_trial(
     wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
