@@ -126,7 +126,7 @@ def tiny_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import sweeps
 
     folder = tmp_path_factory.mktemp("tiny")
-    settings = ["name=tiny", *TINY, *ALIVE, "trainer.validate_every=4"]
+    settings = ["name=tiny", *TINY, *ALIVE]
     settings += ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=4"]
     settings += ["hydra.sweeper.n_jobs=0"]
     with pytest.MonkeyPatch.context() as patch:

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from tests import paced
 from tests.conftest import ROOT, TINY
@@ -82,10 +83,10 @@ def begun(folder: Path, home: dict[str, str], *arguments: str) -> Iterator[subpr
 
 
 @contextmanager
-def slow_trials(home: dict[str, str]) -> Iterator[None]:
-    """Let trials with the loss `PACED` take their time."""
+def slow_trials(home: dict[str, str], seconds: float = 0.02) -> Iterator[None]:
+    """Let trials with the loss `PACED` take their time: so many seconds a step."""
     switch = Path(home[paced.SLOW])
-    switch.touch()
+    switch.write_text(str(seconds))
     yield
     switch.unlink()
 
@@ -97,6 +98,14 @@ def wait_for(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 def study_in(folder: Path, name: str = "vae") -> optuna.Study:
     database = folder / "outputs" / name / "sweep" / "study.db"
     return optuna.load_study(study_name=name, storage=f"sqlite:///{database}")
+
+
+def commands_at_work(folder: Path) -> set[str]:
+    """Those whose workers have held a trial."""
+    with suppress(KeyError, SQLAlchemyError):  # while the study is made
+        leases = [t.user_attrs.get("lease") for t in study_in(folder).trials]
+        return {lease["worker"].partition("-")[0] for lease in leases if lease}
+    return set()
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -244,15 +253,18 @@ def test_a_killed_worker_and_a_killed_command_lose_no_trial(
 
 
 def test_two_commands_at_once_share_one_study(tmp_path: Path, home: dict[str, str]) -> None:
-    arguments = ["loss=mse,l1,ssim", "latent_dim=2,4", "max_epochs=8", "hydra.sweeper.n_jobs=1"]
+    sizes = range(2, 8)
+    arguments = [*PACED, f"latent_dim={','.join(map(str, sizes))}", "max_epochs=8",
+                 "hydra.sweeper.n_jobs=1"]  # fmt: skip
     with begun(tmp_path, home, *arguments) as one, begun(tmp_path, home, *arguments) as two:
+        with slow_trials(home, seconds=0.5):  # until both have one
+            wait_for(lambda: len(commands_at_work(tmp_path)) == 2, one)
         outputs = [process.communicate(timeout=PATIENCE)[0] for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0), outputs
     trials = study_in(tmp_path).trials
-    cells = [(t.params["loss"], t.params["latent_dim"]) for t in trials]
-    assert len(cells) == len(set(cells)) == 6
+    assert sorted(t.params["latent_dim"] for t in trials) == [*sizes]
     assert {t.state for t in trials} == {TrialState.COMPLETE}
-    assert len({t.user_attrs["lease"]["worker"].partition("-")[0] for t in trials}) == 2
+    assert len(commands_at_work(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(
