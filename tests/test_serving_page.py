@@ -15,7 +15,7 @@ from tests.services import Service, run_service
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.trains]
 
 LAST = "#grid img >> nth=63"
 

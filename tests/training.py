@@ -14,18 +14,18 @@ from typing import Any, NoReturn
 
 import pytest
 
-FIXTURES = {"tiny", "trained", "tiny_sweep"}
-"""What a test asks for in order to train, or to have what was trained."""
-
 PRECISION = "VAESWEEP_TEST_PRECISION"
 """Environment variable: `float32` or `bfloat16`, what `auto` precision is on the CPU in the tests'
 own process, or `other`, for that which it would not be."""
 
 
 def mark(items: Iterable[pytest.Item]) -> None:
-    """Mark what asks for a trained model; others that train one are marked by hand."""
+    """Mark what asks for `tiny`, in order to train; others are marked by hand.
+
+    Those are tests that train without it, and some that look at what the shared models show.
+    """
     for item in items:
-        if FIXTURES & set(getattr(item, "fixturenames", ())):
+        if "tiny" in getattr(item, "fixturenames", ()):
             item.add_marker("trains")
 
 
