@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.runs import Runs
+from experiments.commands import train
 
 _GROUPS = (".name",)
 SEEDS = "0,1,2"
@@ -158,4 +158,4 @@ def _text(value: Any) -> str:
 
 def _joined(kept: Sequence[str], changed: Mapping[str, str]) -> str:
     texts = [*kept, *(f"{key}={value}" for key, value in changed.items())]
-    return " ".join(["python run.py -m", *map(shlex.quote, texts)])
+    return train("-m", *texts)

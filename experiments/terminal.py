@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from experiments import commands
 from experiments.errors import UserError
 
 _FULL = "HYDRA_FULL_ERROR"
-_LAUNCHERS = "\nLaunchers are packages: pip install 'vaesweep[joblib]', [ray] or [slurm]"
 _UNWRITABLE = (
     errno.EACCES,
     errno.EPERM,
@@ -60,7 +60,9 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error.__cause__
         detail = f"\n{cause}" if isinstance(cause, OmegaConfBaseException) else ""
-        hint = _LAUNCHERS if "Could not find 'hydra/launcher/" in str(error) else ""
+        hint = ""
+        if "Could not find 'hydra/launcher/" in str(error):
+            hint = f"\nLaunchers are packages: {commands.install('joblib')}, [ray] or [slurm]"
         return f"{error}{detail}{hint}"
     return None
 

@@ -12,6 +12,7 @@ import signal
 import socket
 from pathlib import Path
 
+from experiments import commands
 from experiments.errors import UserError
 from experiments.terminal import errors_for_people
 from serving.references import KINDS
@@ -124,7 +125,7 @@ def main() -> None:
             from serving.service import create
         except ImportError as error:
             raise UserError(
-                "the service needs more packages: pip install 'vaesweep[serve]'"
+                f"the service needs more packages: {commands.install('serve')}"
             ) from error
         listener = _listen(arguments.host, arguments.port)
         import torch

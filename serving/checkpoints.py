@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import models
+from experiments import commands
 from experiments.errors import UserError
 from models.network import Network
 from serving.references import find_checkpoint
@@ -126,8 +127,8 @@ def _description(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         remedy = (
             "update vaesweep"
             if newer
-            else "use the version of vaesweep that wrote it, or train the trial again: "
-            "python -m experiments.rerun RECORD"
+            else "use the version of vaesweep that wrote it, or train the trial again from its "
+            f"record: {commands.module('experiments.rerun', str(path.absolute().parents[1]))}"
         )
         raise UserError(
             f"a checkpoint must have schema {models.CHECKPOINT_SCHEMA}, but {path} has "

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import models
+from experiments import commands
 from experiments.errors import UserError
 from models.network import Network
 from serving import latents
@@ -186,7 +187,7 @@ def require_onnx() -> None:
     if missing:
         raise UserError(
             f"`--format onnx` needs {', '.join(_PACKAGES)}, but {', '.join(missing)} cannot be "
-            "found: pip install 'vaesweep[export]'"
+            f"found: {commands.install('export')}"
         )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from experiments import commands
 from experiments.errors import UserError
 from sweeps.redaction import redacted
 
@@ -98,7 +99,7 @@ def check_driver(url: URL, shown: Any) -> None:
     except ImportError as error:
         raise UserError(
             f"The sweep's storage {redacted(shown)} needs the package {error.name or extra}, which "
-            f"cannot be imported: pip install 'vaesweep[{extra}]'"
+            f"cannot be imported: {commands.install(extra)}"
         ) from None
     except NoSuchModuleError:
         raise UserError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import optuna
 from optuna.trial import TrialState
 
+from experiments import commands
 from experiments.errors import UserError
 from sweeps import continuing, launch, recovery, results
 from sweeps.attributes import REASON, is_withdrawn, session_of
@@ -126,6 +127,8 @@ def _log_to_terminal() -> None:
 
 def resume_command() -> str:
     """The command as it was given, which goes on with the sweep."""
+    if "ipykernel" in sys.modules:  # whose own command is no sweep
+        return "the same sweeps.run(...) again"
     program = [] if Path(sys.argv[0]).suffix != ".py" else ["python"]
     return shlex.join([*program, *sys.argv])
 
@@ -205,7 +208,7 @@ def _call(at_end: AtEnd, sweep: Sweep) -> Mapping[str, Path]:
     try:
         return at_end(sweep)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        command = f"python -m analysis.report {shlex.quote(str(sweep.directory))}"
+        command = commands.module("analysis.report", str(sweep.directory))
         why = first_line(f"{type(error).__name__}: {error}".removesuffix(": "))
         log.error("no report was written (%s); to write it: %s", why, command)
         log.debug("no report was written", exc_info=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from experiments import addresses
+from experiments import addresses, commands
 from experiments.errors import UserError
 from losses.trust import VARIABLE, trusted_packages
 from sweeps import databases
@@ -263,7 +263,7 @@ def _open_grpc(url: str) -> BaseStorage:
     except ImportError:
         raise UserError(
             f"The sweep's storage {redacted(url)} needs the package grpcio, which cannot be "
-            "imported: pip install 'vaesweep[grpc]'"
+            f"imported: {commands.install('grpc')}"
         ) from None
     from sweeps.proxy import PatientProxy
 

@@ -83,12 +83,3 @@ def lint(program: str, *arguments: str | Path) -> str:
         [BIN / program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     return "" if done.returncode == 0 else done.stdout + done.stderr
-
-
-def commands(path: str, start: str) -> list[list[str]]:
-    """The arguments of each command in a Markdown file or a comment that begins with `start`."""
-    text = re.sub(r"\\\n[# ]*", "", (ROOT / path).read_text())
-    return [
-        shlex.split(match[1], comments=True)
-        for match in re.finditer(rf"^[# ]*{re.escape(start)}(.*)$", text, re.MULTILINE)
-    ]

@@ -19,12 +19,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from serving.app import _parser
-from tests.conftest import TINY, Compose
-from tests.shipping import ROOT, VARIABLES, commands, documents, filled, lint
+from tests.conftest import TINY
+from tests.shipping import ROOT, VARIABLES, documents, filled, lint
 from tests.waiting import PATIENCE
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
-DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 TEMPLATES = ["ray/cluster.yaml", "google/vertex.yaml", "google/run.yaml"]
 TEMPLATES += [f"kubernetes/{name}.yaml" for name in ("outputs", "sweep", "serve")]
 TEMPLATES = [f"deploy/{name}" for name in TEMPLATES]
@@ -106,58 +105,6 @@ def test_what_is_somebodys_own_is_a_variable_that_the_file_and_the_guide_explain
         assert re.search(rf"\b{name}\b", comment), f"{name} must be explained in {path}"
         assert re.search(rf"\b{name}=", guide), f"{name} must be set in {GUIDE}"
     assert path in guide
-
-
-def overrides() -> dict[str, list[str]]:
-    """Every way in which something here starts run.py."""
-    found = {f"compose {name}": COMPOSE["services"][name]["command"] for name in ("train", "sweep")}
-    entry = COMPOSE["services"]["sweep"]["entrypoint"]
-    assert entry[:2] == ["python", "run.py"]
-    found["compose sweep"] = [*entry[2:], *found["compose sweep"]]
-    (job,) = documents("deploy/kubernetes/sweep.yaml")
-    found["kubernetes"] = job["spec"]["template"]["spec"]["containers"][0]["args"]
-    (vertex,) = documents("deploy/google/vertex.yaml")
-    found["vertex"] = vertex["workerPoolSpecs"][0]["containerSpec"]["args"]
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for name in ("train", "sweep"):
-        command = DVC["stages"][name]["cmd"]
-        for section, values in params.items():
-            for key, value in values.items():
-                command = command.replace(f"${{{section}.{key}}}", str(value))
-        found[f"dvc {name}"] = command.split()[2:]
-    for path in (GUIDE, "docs/data.md", "compose.yaml", "deploy/slurm/sweep.sbatch"):
-        for start in STARTS:
-            for number, words in enumerate(commands(path, start)):
-                found[f"{path}: {start}{number}"] = words
-    return found
-
-
-STARTS = (
-    "python run.py ",
-    "docker compose run --rm train ",
-    "docker compose run --rm sweep ",
-    "docker run --rm --volume vaesweep:/app/outputs vaesweep-train ",
-    "sbatch --account=ACCOUNT --partition=PARTITION --array=0-3 deploy/slurm/sweep.sbatch ",
-)
-
-
-@pytest.mark.parametrize(("place", "words"), overrides().items(), ids=overrides().keys())
-def test_every_command_composes(place: str, words: list[str], compose: Compose) -> None:
-    def set_by_the_user(text: str) -> str:
-        text = re.sub(r"\$\{JOBS:-(\w+)\}", r"\1", text)
-        return string.Template(text).substitute(VARIABLES)
-
-    given = [set_by_the_user(word) for word in words if word not in ("-m", "...")]
-    assert given
-    composed = compose(*given)
-    for name in ("name", "loss", "data"):
-        assert composed[name]
-
-
-def test_every_start_is_really_found() -> None:
-    found = "\n".join(overrides())
-    for start in STARTS:
-        assert start in found, start
 
 
 def test_the_service_is_started_with_flags_that_it_has() -> None:

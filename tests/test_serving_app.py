@@ -25,7 +25,7 @@ def test_a_missing_package_is_told_with_its_remedy(
     with pytest.raises(SystemExit) as ended:
         app.main()
     assert ended.value.code == 1
-    assert "pip install 'vaesweep[serve]'" in capsys.readouterr().err
+    assert "pip install --editable '.[serve]'" in capsys.readouterr().err
 
 
 def test_an_address_that_is_taken_or_not_ours_is_told_before_the_model_is_loaded(

@@ -239,7 +239,7 @@ def test_workers_that_queue_do_no_harm(start: Start, name: str) -> None:
     ("overrides", "message"),
     [
         (["hydra/launcher=absent"], "Could not find 'hydra/launcher/absent'"),
-        (["hydra/launcher=absent"], "pip install 'vaesweep[joblib]'"),
+        (["hydra/launcher=absent"], f"pip install --editable '{ROOT}[joblib]'"),
         pytest.param(
             ["hydra/launcher=joblib", "hydra.launcher.backend=multiprocessing"],
             "`hydra.launcher.backend` must be loky",

@@ -240,9 +240,9 @@ def test_a_missing_driver_is_named_with_the_command_that_installs_it(
         monkeypatch.setitem(sys.modules, module, None)
     for scheme, extra in (("postgresql", "postgresql"), ("mysql", "mysql"), ("mariadb", "mysql")):
         said = refused(f"{scheme}://u:{WORD}@127.0.0.1:1/d", WORD)
-        assert f"pip install 'vaesweep[{extra}]'" in said
+        assert f"pip install --editable '.[{extra}]'" in said
     monkeypatch.setitem(sys.modules, "grpc", None)
-    assert "pip install 'vaesweep[grpc]'" in refused("grpc://127.0.0.1:1")
+    assert "pip install --editable '.[grpc]'" in refused("grpc://127.0.0.1:1")
 
 
 def test_a_file_that_is_no_database_stays_as_it_is(tmp_path: Path) -> None:

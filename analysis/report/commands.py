@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from analysis.commands import go_on
 from analysis.report.trials import ranked
 from analysis.runs import Runs
+from experiments.commands import module
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ def commands(runs: Runs, sources: Sequence[str]) -> list[Command]:
     found = []
     best = best_record(runs)
     if best is not None:
-        text = f"python -m experiments.rerun {_path(best)}"
+        text = module("experiments.rerun", _path(best))
         found.append(Command("train the best trial again and compare, bit for bit", text))
     for directory in sweep_directories(runs):
         command = go_on(directory)
         if command is not None:
             found.append(Command(f"continue the sweep {_name(directory)}", command))
-    again = " ".join(_path(Path(s)) if Path(s).exists() else shlex.quote(s) for s in sources)
+    again = [_path(Path(s)) if Path(s).exists() else s for s in sources]
     if again:
-        found.append(Command("write this report again", f"python -m analysis.report {again}"))
+        found.append(Command("write this report again", module("analysis.report", *again)))
     return found
 
 
@@ -67,8 +67,8 @@ def _name(directory: Path) -> str:
 
 
 def _path(path: Path) -> str:
-    """Relative to the working directory if it lies there, as a shell reads it."""
+    """Relative to the working directory if it lies there."""
     absolute = path.absolute()
     if absolute.is_relative_to(Path.cwd()):
         absolute = Path(os.path.relpath(absolute))
-    return shlex.quote(str(absolute))
+    return str(absolute)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from analysis.report.content import Content, Plot
+from experiments import commands
 from experiments.errors import UserError
 
 _WIDTH, _WIDE = 760, 1100  # pixels
@@ -47,8 +48,8 @@ def _draw(plots: dict[Path, Plot]) -> None:
         plotly.io.write_images(figures, list(plots), width=widths, validate=False)
     except Exception as error:  # of kaleido and of the browser that it starts
         raise UserError(
-            "figures are drawn by kaleido and Chrome or Chromium (pip install "
-            "'vaesweep[notebooks]'; BROWSER_PATH names the browser), but that failed: "
+            "figures are drawn by kaleido and Chrome or Chromium "
+            f"({commands.install('notebooks')}; BROWSER_PATH names the browser), but that failed: "
             f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         ) from error
 

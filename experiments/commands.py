@@ -1,0 +1,49 @@
+"""Commands for people to type, such that they work where they are read.
+
+The project is used from its clone, mostly in its directory; a message may be read elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from importlib import metadata
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+_NAME = "vaesweep"
+
+
+def train(*overrides: str) -> str:
+    """`python run.py` with overrides as a shell reads them."""
+    program = "run.py" if _is_here() else str(_ROOT / "run.py")
+    return shlex.join(["python", program, *overrides])
+
+
+def module(name: str, *arguments: str) -> str:
+    """`python -m NAME` with arguments as a shell reads them."""
+    command = shlex.join(["python", "-m", name, *arguments])
+    return command if _is_importable() else f"PYTHONPATH={shlex.quote(str(_ROOT))} {command}"
+
+
+def install(extra: str) -> str:
+    """What brings the packages of an extra of pyproject.toml; no index knows the project."""
+    source = "." if _is_here() else str(_ROOT)
+    known = source if (_ROOT / "pyproject.toml").is_file() else _NAME
+    return shlex.join(["pip", "install", "--editable", f"{known}[{extra}]"])
+
+
+def _is_here() -> bool:
+    return Path.cwd() == _ROOT
+
+
+def _is_importable() -> bool:
+    """Whether a Python that starts here finds the project's packages."""
+    listed = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if _is_here() or any(path and Path(path).absolute() == _ROOT for path in listed):
+        return True
+    try:
+        metadata.distribution(_NAME)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
