@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import config as configs
 from experiments.errors import UserError
+from experiments.grammar import key_of, literal
 from experiments.metrics import METRICS, OBJECTIVES
 from sweeps import wandb_parameters
-from sweeps.grammar import key_of, literal
 from sweeps.space import Space
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def applied(config: DictConfig, loader: Any) -> tuple[list[str], DictConfig, Spa
             "`sweep=wandb` must have sweep.file=PATH, one W&B sweep file a command, but got "
             f"{given[-1] if given else 'none'}"
         )
-    path = Path(config.sweep.file)
+    path = Path(os.path.expanduser(config.sweep.file))
     try:
         file = read(path)
     except UserError as error:

@@ -36,7 +36,13 @@ MAY_READ_WITH = {
 """Single modules beyond that, which read a study and know no worker."""
 
 KNOWN_ONLY_IN = {
-    "hydra": {"run.py", "sweeps/", "experiments/config.py", "experiments/terminal.py"},
+    "hydra": {
+        "run.py",
+        "sweeps/",
+        "experiments/config.py",
+        "experiments/grammar.py",
+        "experiments/terminal.py",
+    },
     "omegaconf": {"run.py", "sweeps/", "experiments/config.py", "experiments/terminal.py"},
     "optuna": {"sweeps/", "analysis/", "serving/studies.py"},
     "wandb": {"experiments/tracking", "analysis/", "serving/artifacts.py"},
