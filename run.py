@@ -17,12 +17,12 @@ from omegaconf import DictConfig
 
 from experiments import config as configs
 from experiments.errors import Pruned, UserError
+from experiments.grammar import readable_conditions
 from experiments.record import discard
 from experiments.signals import sigterm_ends
 from experiments.terminal import errors_for_people
 from experiments.tracking import by_agent
 from sweeps import agent, sweeper, whitelist
-from sweeps.grammar import readable_conditions
 
 if TYPE_CHECKING:
     from sweeps.sweep import Sweep

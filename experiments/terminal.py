@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +12,11 @@ from pathlib import Path
 
 from experiments import commands
 from experiments.errors import UserError
+from experiments.grammar import advice
 
 _FULL = "HYDRA_FULL_ERROR"
+_SEVERAL = re.compile(r"Ambiguous value for argument '(.*?)'\n1\. ", re.DOTALL)
+"""Hydra's word for several values in a single run, whose remedy suits no value with spaces."""
 _UNWRITABLE = (
     errno.EACCES,
     errno.EPERM,
@@ -36,14 +40,14 @@ def errors_for_people() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        message = _message(error)
+        message = message_of(error)
         if full or message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(1)
 
 
-def _message(error: Exception) -> str | None:
+def message_of(error: Exception) -> str | None:
     """What to say of an error that the user can mend, or None."""
     if isinstance(error, UserError):
         return str(error)
@@ -54,9 +58,14 @@ def _message(error: Exception) -> str | None:
         )
     if "hydra" not in sys.modules:  # the service's image does without it
         return None
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
+    if isinstance(error, OverrideParseException):
+        return advice(error.override)
+    several = _SEVERAL.match(str(error))
+    if several is not None:
+        return advice(several[1])
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error.__cause__
         detail = f"\n{cause}" if isinstance(cause, OmegaConfBaseException) else ""

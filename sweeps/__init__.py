@@ -47,16 +47,18 @@ def run(overrides: Sequence[str], *, task: Task | None = None) -> Sweep:
         The study, a table with a row for each trial, and the directory of the records.
 
     Raises:
-        UserError: something is wrong with the sweep, or all of it failed.
-        HydraException: an override cannot be read or composed.
+        UserError: something is wrong with the sweep or an override, or all of it failed.
+        HydraException: an override cannot be composed.
         SystemExit: it was interrupted.
     """
     from hydra._internal.execution_policy import execution_whitelist
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import OverrideParseException
 
-    from sweeps.grammar import readable_conditions
+    from experiments.errors import UserError
+    from experiments.grammar import advice, readable_conditions
     from sweeps.launch import register_config
     from sweeps.sweeper import StudySweeper
 
@@ -67,6 +69,8 @@ def run(overrides: Sequence[str], *, task: Task | None = None) -> Sweep:
         hydra = Hydra.create_main_hydra2("run", create_config_search_path(str(ROOT / "conf")))
         with execution_whitelist(whitelist()), StudySweeper.running(task):
             sweep: Sweep = hydra.multirun("config", _no_task, readable_conditions(overrides))
+    except OverrideParseException as error:
+        raise UserError(advice(error.override, repr)) from error
     finally:
         GlobalHydra.instance().clear()
         if before is not None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from experiments import guard, tracking
 from experiments.errors import UserError
-from sweeps.grammar import literal
+from experiments.grammar import literal
+from experiments.terminal import message_of
 
 _PARAMETERS = "WANDB_SWEEP_PARAM_PATH"
 
@@ -54,8 +55,7 @@ def reporting() -> Iterator[None]:
         yield
     except Exception as error:
         if tracking.by_agent() and not tracking.has_started():
-            name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            tracking.report_failure(f"{name}{error}")
+            tracking.report_failure(message_of(error) or f"{type(error).__name__}: {error}")
         raise
 
 

@@ -13,10 +13,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from experiments import config as configs
 from experiments.errors import UserError
+from experiments.grammar import key_of
 from experiments.identity import is_relevant
 from experiments.record import flat
 from sweeps.conditions import stated
-from sweeps.grammar import key_of
 from sweeps.loader import has_key
 from sweeps.space import (
     EVERYWHERE,

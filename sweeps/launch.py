@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from experiments.errors import UserError
+from experiments.grammar import literal
 from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
 from sweeps import launchers
 from sweeps.composing import escaped
 from sweeps.formatting import first_line
-from sweeps.grammar import literal
 from sweeps.leases import is_gone, machine
 from sweeps.logs import say_more
 from sweeps.plan import Plan

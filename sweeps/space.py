@@ -22,14 +22,13 @@ from optuna.distributions import (
 )
 
 from experiments.errors import UserError
+from experiments.grammar import key_of
 
 if TYPE_CHECKING:
     from sweeps.priors import Prior
 
 SEED_KEY = "seed"
-EVERYWHERE = "experiments"
-"""The group whose options set keys anywhere."""
-
+EVERYWHERE = "experiments"  # the group whose options set keys anywhere
 NOT_SWEPT = {
     "name": "it names the sweep; start one command for each name",
     "objective": "trials are compared by it; several objectives are a list: objective=[psnr,ssim]",
@@ -246,32 +245,15 @@ def conditional(
         UserError: a key exists for no choice.
     """
     groups = [d for d in space.dimensions if is_group(d.key)]
-    plain_fixed = [f.text for f in space.fixed if not _groups_of(_key(f.text), groups)]
+    plain_fixed = [f.text for f in space.fixed if not _groups_of(f.text, groups)]
 
-    def found(key: str) -> tuple[Condition, ...]:
-        asked = _groups_of(key, groups)
-        return _existence(_needed(key), asked, plain_fixed, exists) if asked else ()
+    def found(override: str) -> tuple[Condition, ...]:
+        asked = _groups_of(override, groups)
+        return _existence(_needed(override), asked, plain_fixed, exists) if asked else ()
 
     dimensions = [replace(d, conditions=found(d.key)) for d in space.dimensions]
-    fixed = [Fixed(f.text, found(_key(f.text))) for f in space.fixed]
+    fixed = [Fixed(f.text, found(f.text)) for f in space.fixed]
     return Space(tuple(dependencies_first(dimensions)), space.seeds, tuple(fixed))
-
-
-def searched_again(space: Space, keys: Collection[str]) -> Space:
-    """The space with fixed values of some keys as dimensions of one choice."""
-
-    def is_of_them(fixed: Fixed) -> bool:
-        key, _, value = fixed.text.partition("=")
-        return key in keys and bool(value)
-
-    def searched(fixed: Fixed) -> Dimension:
-        key, _, value = fixed.text.partition("=")
-        (dimension,) = parse([f"{key}=choice({value})"]).dimensions
-        return replace(dimension, conditions=fixed.conditions)
-
-    again = [searched(fixed) for fixed in space.fixed if is_of_them(fixed)]
-    others = tuple(fixed for fixed in space.fixed if not is_of_them(fixed))
-    return replace(space, dimensions=(*space.dimensions, *again), fixed=others)
 
 
 def _seeds(override: Any) -> tuple[int, ...]:
@@ -310,14 +292,10 @@ def _dimension(key: str, override: Any) -> Dimension:
     return Dimension(key, distribution, texts, enumerated=not override.is_interval_sweep())
 
 
-def _key(text: str) -> str:
-    return text.partition("=")[0]
-
-
-def _needed(key: str) -> str:
+def _needed(override: str) -> str:
     """What must exist for an override to apply: what it changes, removes, or adds something to."""
-    name = key.lstrip("+~")
-    return name.rpartition(".")[0] if key.startswith("+") else name
+    name = key_of(override)
+    return name.rpartition(".")[0] if override.startswith("+") else name
 
 
 def node_of(group: Dimension) -> str:
@@ -325,12 +303,12 @@ def node_of(group: Dimension) -> str:
     return group.key.lstrip("+").partition("@")[0].replace("/", ".")
 
 
-def _groups_of(key: str, groups: Collection[Dimension]) -> list[Dimension]:
-    """The swept groups that decide whether an override of a key applies.
+def _groups_of(override: str, groups: Collection[Dimension]) -> list[Dimension]:
+    """The swept groups that decide whether an override applies.
 
     A group whose options set keys anywhere, as experiments do, may bring any key with it.
     """
-    needed = _needed(key)
+    needed = _needed(override)
     if "." not in needed:
         return []
     return [g for g in groups if node_of(g) == EVERYWHERE or needed.startswith(f"{node_of(g)}.")]

@@ -6,7 +6,7 @@ import copy
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 from experiments.errors import UserError
 from experiments.metrics import METRICS
 from sweeps.attributes import STUDY, STUDY_ID
-from sweeps.space import Dimension, Space, searched_again
+from sweeps.space import Dimension, Fixed, Space, parse
 
 Options = Mapping[str, Mapping[str, Any]]
 """Of a choice of a group, flat: {"loss=ssim": {"loss.window_size": 7, ...}}."""
@@ -88,7 +88,7 @@ def open_study(
         key: json_to_distribution(_json(value)) for key, value in stored["space"].items()
     }
     if grid:
-        space = searched_again(space, distributions)
+        space = _searched_again(space, distributions)
         widened = {
             d.key: _union(distributions[d.key], d.distribution)
             for d in space.dimensions
@@ -267,6 +267,23 @@ def _union(old: BaseDistribution, new: BaseDistribution) -> BaseDistribution:
         added = [choice for choice in new.choices if choice not in old.choices]
         return CategoricalDistribution([*old.choices, *added])
     return new
+
+
+def _searched_again(space: Space, keys: Collection[str]) -> Space:
+    """The space with fixed values of some keys as dimensions of one choice."""
+
+    def is_of_them(fixed: Fixed) -> bool:
+        key, _, value = fixed.text.partition("=")
+        return key in keys and bool(value)
+
+    def searched(fixed: Fixed) -> Dimension:
+        key, _, value = fixed.text.partition("=")
+        (dimension,) = parse([f"{key}=choice({value})"]).dimensions
+        return replace(dimension, conditions=fixed.conditions)
+
+    again = [searched(fixed) for fixed in space.fixed if is_of_them(fixed)]
+    others = tuple(fixed for fixed in space.fixed if not is_of_them(fixed))
+    return replace(space, dimensions=(*space.dimensions, *again), fixed=others)
 
 
 def _with(space: Space, distributions: Mapping[str, BaseDistribution]) -> Space:

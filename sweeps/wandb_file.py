@@ -6,9 +6,10 @@ space below what the command line searches. What cannot be honoured is refused b
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 from experiments import config as configs
 from experiments import guard
 from experiments.errors import UserError
+from experiments.grammar import advice, key_of, literal
 from experiments.metrics import METRICS, OBJECTIVES
 from sweeps import wandb_parameters
-from sweeps.grammar import key_of, literal
 from sweeps.space import Space
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
 
 _IGNORED = {"apiVersion", "kind", "controller", "description"}
 _KNOWN = {
@@ -42,7 +45,23 @@ _OURS = re.compile(r"(?:final/)?val/(\w+)")
 _VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 _BEFORE = {"${env}", "/usr/bin/env", "env", "${interpreter}"}
 _PYTHON = re.compile(r"(.*/)?python[\d.]*")
-_ARGUMENTS = {"${args}", "${args_no_hyphens}"}
+_HARMLESS = re.compile(r"-[uBbEIOqs]+")
+"""Options of Python that change nothing about a training."""
+_ASSIGNED = re.compile(r"\w+=.*", re.DOTALL)
+_CODE = re.compile(
+    r"(LD|DYLD|VAESWEEP|HYDRA|GIT)_.*|PATH|PYTHON(PATH|HOME|STARTUP|PLATLIBDIR|USERBASE|BREAKPOINT)"
+)
+_ARGUMENTS = {
+    "${args}",
+    "${args_no_hyphens}",
+    "${args_no_equals}",
+    "${args_no_boolean_flags}",
+    "${args_json}",
+    "${args_json_file}",
+    "${args_append_hydra}",
+    "${args_override_hydra}",
+}
+"""Every way of passing the parameters on, which is the sweeper's own affair here."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +107,7 @@ def applied(config: DictConfig, loader: Any) -> tuple[list[str], DictConfig, Spa
             "`sweep=wandb` must have sweep.file=PATH, one W&B sweep file a command, but got "
             f"{given[-1] if given else 'none'}"
         )
-    path = Path(config.sweep.file)
+    path = Path(os.path.expanduser(config.sweep.file))
     try:
         file = read(path)
     except UserError as error:
@@ -248,20 +267,60 @@ def _command(content: Mapping[str, Any]) -> Iterator[str]:
     command = content.get("command", ["${program}", "${args}"])
     if not isinstance(command, list) or not command:
         raise UserError(f"`command` must be a list, but got {command!r}")
-    words = [_with_variables(str(word)) for word in command]
-    while words and (words[0] in _BEFORE or _PYTHON.fullmatch(words[0])):
-        words.pop(0)
-    named = words[0].replace("${program}", program) if words else ""
-    if Path(named).name != "run.py":
-        raise UserError(
-            "`command` must start run.py ([${env}, ${interpreter}, run.py, ${args_no_hyphens}]), "
-            f"but got {command}"
-        )
-    for word in words[1:]:
+    for word in map(_with_variables, _after_program(list(map(str, command)), program)):
         if word in _ARGUMENTS:
             continue
         _check_override(word)
         yield word
+
+
+def _after_program(words: Sequence[str], program: str) -> Sequence[str]:
+    """What a command gives to run.py.
+
+    What it says of the environment is left out: that is the user's, not a file's.
+
+    Raises:
+        UserError: it runs something else.
+    """
+    left_out = []
+    for position, word in enumerate(words):
+        if _ASSIGNED.fullmatch(word):
+            left_out.append(_assigned(word))
+        elif Path(_with_variables(word).replace("${program}", program)).name == "run.py":
+            _tell(left_out)
+            return words[position + 1 :]
+        elif not _is_of_python(word):
+            break
+    raise UserError(
+        "`command` must start run.py and nothing else ([${env}, ${interpreter}, -u, run.py, "
+        f"${{args_no_hyphens}}]; hydra/launcher starts the trials), but got {list(words)}"
+    )
+
+
+def _assigned(word: str) -> str:
+    """The name of the variable, whose value may be a secret."""
+    name = word.partition("=")[0]
+    if _CODE.fullmatch(name):
+        raise UserError(
+            "`command` must not set what decides which code is loaded, but got "
+            f"{name}=...; leave it out"
+        )
+    return name
+
+
+def _tell(left_out: Sequence[str]) -> None:
+    if left_out:
+        log.warning(
+            "`command` sets %s, which is left out: a sweep file does not decide about the "
+            "environment; set it before the command if it is wanted",
+            ", ".join(left_out),
+        )
+
+
+def _is_of_python(word: str) -> bool:
+    """Whether it only says which Python runs the program, and how."""
+    word = _with_variables(word)
+    return word in _BEFORE or bool(_PYTHON.fullmatch(word) or _HARMLESS.fullmatch(word))
 
 
 def _with_variables(word: str) -> str:
@@ -287,7 +346,8 @@ def _check_override(word: str) -> None:
         if override.is_hydra_override():
             raise ValueError("it is for the sweeper; give it on the command line")
     except (OverrideParseException, ValueError) as error:
+        why = advice(word, repr) if isinstance(error, OverrideParseException) else error
         raise UserError(
             "`command` must hold KEY=VALUE and ${args_no_hyphens} after run.py, but got "
-            f"{word!r}: {error}"
+            f"{word!r}: {why}"
         ) from error

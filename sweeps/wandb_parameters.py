@@ -23,8 +23,8 @@ from optuna.distributions import (
 )
 
 from experiments.errors import UserError
+from experiments.grammar import literal
 from sweeps import priors
-from sweeps.grammar import literal
 from sweeps.priors import Prior, Quantile
 from sweeps.space import NOT_SWEPT, SEED_KEY, Dimension, Space
 

@@ -37,6 +37,7 @@ MAY_READ_WITH = {
 
 HYDRA_IN_EXPERIMENTS = {
     "experiments/config.py",
+    "experiments/grammar.py",
     "experiments/guard.py",
     "experiments/terminal.py",
 }

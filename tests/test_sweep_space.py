@@ -10,8 +10,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from experiments.errors import UserError
+from experiments.grammar import readable_conditions
 from sweeps.composing import Composer, probes
-from sweeps.grammar import readable_conditions
 from sweeps.space import Dimension, Space, cell_name, cell_seed, parse
 from tests.hydra_multirun import ROOT, multirun_config
 
@@ -242,7 +242,12 @@ def test_a_fixed_option_holds_for_the_choices_that_have_it(
         f"{name}={choice}": {option} if choice in having else set() for choice in choices.split(",")
     }
     assert applied(space(group, option)) == expected
-    assert applied(space(option, params={name: choices})) == expected, "of a preset"
+
+
+@pytest.mark.parametrize("option", ["loss.window_size=7", "~loss.window_size"])
+def test_so_does_one_beside_a_preset(space: Callable[..., Space], option: str) -> None:
+    expected: dict[str, set[str]] = {"loss=ssim": {option}, "loss=mse": set()}
+    assert applied(space(option, params={"loss": "ssim,mse"})) == expected
 
 
 def test_an_option_that_does_not_apply_makes_no_second_trial(space: Callable[..., Space]) -> None:
@@ -262,14 +267,14 @@ def test_an_option_that_does_not_apply_makes_no_second_trial(space: Callable[...
         ["loss=mse,ssim", "~loss.window_size"],
         ["model=conv,resnet", "model.blocks=2"],
         ["sweep=losses", "loss.window_size=7"],
-        ["hydra.sweeper.params={loss: 'mse,ssim'}", "loss.window_size=7"],
+        ["+hydra.sweeper.params.loss='mse,ssim'", "loss.window_size=7"],
     ],
 )
 def test_the_config_of_a_sweep_does_without_an_option_that_its_default_lacks(
     overrides: list[str],
 ) -> None:
     loader, config = multirun_config(*overrides)
-    own = [text for text in overrides if not text.startswith("hydra.")]
+    own = [text for text in overrides if "hydra." not in text]
     assert list(config.hydra.overrides.task) == own, "the option is the sweeper's to apply"
     assert config.data.size == (32 if "data.size=32" in overrides else 64)
     assert config.loss.name == "mse"

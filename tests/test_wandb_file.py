@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def test_saved_experiments_and_seeds_go_with_a_file(applied: Applied) -> None:
     )
     assert config.max_epochs == multirun_config("experiments=quick")[1].max_epochs
     assert (config.name, space.seeds) == ("mine", (1, 2)), "without a name it is the file's"
-    assert applied("seed=5", parameters={"seed": {"values": [1, 2]}})[2].seeds == ()
+    assert applied("seed=5", parameters={"seed": {"values": [1, 2]}})[2].seeds == (5,)
     assert applied("seed=5,6", parameters={"seed": {"values": [1, 2]}})[2].seeds == (5, 6)
 
 
@@ -134,6 +135,56 @@ def test_a_variable_of_the_environment_is_that_of_the_command(
         applied(command=command)
     monkeypatch.setenv("PHOTOS", "my/photos")
     assert applied(command=command, program="./run.py")[1].data.root == "my/photos"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["${env}", "${interpreter}", "${program}", "beta=2", "${args}"],
+        ["/usr/bin/env", "python3.12", "-u", "run.py", "${args_no_hyphens}", "beta=2"],
+        ["python", "-uB", "-O", "run.py", "beta=2", "${args_no_equals}"],
+        ["./run.py", "${args_json}", "beta=2"],
+        ["python", "run.py", "${args_json_file}", "beta=2", "${args_no_boolean_flags}"],
+        ["python", "run.py", "${args_append_hydra}", "beta=2", "${args_override_hydra}"],
+    ],
+)
+def test_a_command_may_start_us_in_every_way_that_wandb_documents(
+    applied: Applied, command: list[str]
+) -> None:
+    overrides, config, _ = applied(command=command)
+    assert config.beta == 2
+    assert not any("args" in text for text in overrides)
+
+
+def test_what_a_command_says_of_the_environment_is_left_out_and_said(
+    applied: Applied, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("KEY", "secret")
+    before = dict(os.environ)
+    words = ["OMP_NUM_THREADS=1", "WANDB_API_KEY=${envvar:KEY}", "PYTHONUNBUFFERED=1"]
+    _, config, _ = applied(command=["${env}", *words, "python", "run.py", "beta=2", "${args}"])
+    assert config.beta == 2
+    assert dict(os.environ) == before
+    assert "sets OMP_NUM_THREADS, WANDB_API_KEY, PYTHONUNBUFFERED, which is left out" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_constant_of_one_of_several_losses_holds_for_those_that_have_it(
+    applied: Applied,
+) -> None:
+    parameters = {"loss": {"values": ["mse", "ssim"]}, "loss.window_size": {"value": 7}}
+    _, _, space = applied(parameters=parameters)
+    cells = [space.overrides(*cell) for cell in space.cells()]
+    assert {
+        next(text for text in cell if text.startswith("loss=")): "loss.window_size=7" in cell
+        for cell in cells
+    } == {"loss=mse": False, "loss=ssim": True}
+    nested = {
+        "loss": {"values": ["custom", "mse"]},
+        "loss.options": {"parameters": {"a": {"value": 1}}},
+    }
+    with pytest.raises(UserError, match=r"`loss\.options\.a` is not a key .* loss=custom,mse"):
+        applied(parameters=nested)
 
 
 def test_without_a_file_nothing_changes() -> None:
@@ -185,7 +236,16 @@ def test_one_command_is_for_one_file(files: str) -> None:
         ({"command": ["python", "train.py", "${args}"]}, "`command` must start run.py"),
         ({"command": []}, "`command` must be a list"),
         ({"command": ["python", "run.py", "-m", "${args}"]}, "got '-m': it is another macro or an"),
-        ({"command": ["python", "run.py", "${args_json}"]}, "it is another macro or an option"),
+        ({"command": ["python", "run.py", "${args_x}"]}, "it is another macro or an option"),
+        ({"command": ["torchrun", "run.py", "${args}"]}, "run.py and nothing else .*torchrun"),
+        ({"command": ["uv", "run", "run.py"]}, "start run.py and nothing else"),
+        ({"command": ["python", "-c", "run.py"]}, "and nothing else .*'-c'"),
+        ({"command": ["python", "-m", "run", "run.py"]}, "and nothing else .*'-m'"),
+        ({"command": ["${env}", "-S", "x", "run.py"]}, "start run.py and nothing else .*'-S'"),
+        ({"command": ["${env}", "PYTHONPATH=secret", "run.py"]}, r"is loaded, .*PYTHONPATH=\.\.\."),
+        ({"command": ["${env}", "LD_PRELOAD=secret", "run.py"]}, r"is loaded, .*LD_PRELOAD=\.\.\."),
+        ({"command": ["env", "VAESWEEP_TRUST=secret", "run.py"]}, r"VAESWEEP_TRUST=\.\.\.; leave"),
+        ({"command": ["python", "run.py", "data.root=größe"]}, """data.root="größe"'"""),
         ({"command": ["python", "run.py", "lr=1,2"]}, "several values, which belong under `param"),
         ({"command": ["python", "run.py", "hydra.job.chdir=1"]}, "give it on the command line"),
         ({"command": ["python", "run.py", "lr=[1"]}, r"must hold KEY=VALUE and .* got 'lr=\[1'"),
