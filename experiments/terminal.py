@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.errors import UserError
+from experiments.home import ensure_home
 
 _FULL = "HYDRA_FULL_ERROR"
 _LAUNCHERS = "\nLaunchers are packages: pip install 'vaesweep[joblib]', [ray] or [slurm]"
@@ -34,6 +35,7 @@ def errors_for_people() -> Iterator[None]:
     full = os.environ.get(_FULL) == "1"
     os.environ[_FULL] = "1"  # so that Hydra hands us its errors instead of printing them
     try:
+        ensure_home()
         yield
     except Exception as error:
         message = _message(error)
