@@ -194,8 +194,9 @@ def write_json(path: Path, content: Any) -> None:
 def discard(directory: Path, also: Collection[str] = ()) -> None:
     """Remove the directory of a trial that never began.
 
-    A directory that holds anything else than early files (and `also`) is left alone.
-    Parents that only held it go as well, below the working directory: elsewhere they may be somebody's.
+    A directory that holds anything that is not there before a trial (or in `also`) is left alone.
+    Parents that only held it go as well, below the working directory: elsewhere they may be
+    somebody's.
     """
     if not directory.is_dir() or {p.name for p in directory.iterdir()} - _EARLY - set(also):
         return

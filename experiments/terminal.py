@@ -13,6 +13,7 @@ from pathlib import Path
 from experiments import commands
 from experiments.errors import UserError
 from experiments.grammar import advice
+from experiments.home import ensure_home
 
 _FULL = "HYDRA_FULL_ERROR"
 _SEVERAL = re.compile(r"Ambiguous value for argument '(.*?)'\n1\. ", re.DOTALL)
@@ -38,6 +39,7 @@ def errors_for_people() -> Iterator[None]:
     full = os.environ.get(_FULL) == "1"
     os.environ[_FULL] = "1"  # so that Hydra hands us its errors instead of printing them
     try:
+        ensure_home()
         yield
     except Exception as error:
         message = message_of(error)

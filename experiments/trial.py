@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.config import objectives, validate
 from experiments.errors import Interrupted, Pruned, TrialError, UserError
 from experiments.files import remove_unfinished
+from experiments.home import ensure_home
 from experiments.loggers import open_loggers
 from experiments.membership import refuse_taken
 from experiments.metrics import METRICS
@@ -97,6 +98,7 @@ def run_trial(
             behind.
         TrialError: the loss became NaN or infinite; the record says at which step.
     """
+    ensure_home()
     with ranks_hidden():
         return _run(config, directory, in_sweep, callbacks, resumable, should_stop, images, study)
 

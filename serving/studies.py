@@ -49,7 +49,7 @@ def _record(study: optuna.Study, directory: Path, file: Path | None) -> Path:
     number = int(trial.system_attrs.get("failed_trial", trial.number))
     own = Membership(study.user_attrs.get("study_id", ""), study.study_name, number)
     config = trial.user_attrs.get("identity")
-    beside = records_below(file.parent) if file is not None else ()
+    beside = records_below(file.parent) if file is not None and config is not None else ()
     for path in chain([directory], beside):
         if holds(path, own, config):
             return path

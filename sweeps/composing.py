@@ -181,6 +181,27 @@ def without_hydra(config: Any) -> Any:
     return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
 
 
+def hydra_overrides(config: Any) -> list[str]:
+    """The overrides of Hydra's own keys as given: what only a job has stays unresolved."""
+    from omegaconf import OmegaConf
+
+    given = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+    assert isinstance(given, list)
+    return list(map(str, given))
+
+
+def times_resolved(text: str, config: Any) -> str:
+    """A text with each `${now:...}` as the command has it, so that it means the same later."""
+    from omegaconf import OmegaConf
+
+    known = OmegaConf.get_cache(config).get("now", {})
+    return re.sub(
+        r"\$\{now:([^${}]*)\}",
+        lambda found: str(known.get((found[1].strip().strip("'\""),), found[0])),
+        text,
+    )
+
+
 def of_job(config: Any, number: int) -> Any:
     """A composed config as Hydra has it in a job: with its number, and what interpolations need."""
     from hydra.core.hydra_config import HydraConfig

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
+from sweeps.composing import hydra_overrides
 from sweeps.plan import Plan
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def configured(config: DictConfig, plan: Plan) -> DictConfig:
     launcher, name = config.hydra.launcher, launcher_name(config)
 
     def default(key: str, usual: Any, ours: Any) -> None:
-        named = (text.lstrip("+") for text in config.hydra.overrides.hydra)
+        named = (text.lstrip("+") for text in hydra_overrides(config))
         if launcher[key] == usual and not any(
             text.startswith(f"hydra.launcher.{key}=") for text in named
         ):

@@ -21,6 +21,7 @@ from experiments.errors import UserError
 from sweeps import continuing, launch, recovery, results
 from sweeps.attributes import REASON, is_withdrawn, session_of
 from sweeps.claims import Claims
+from sweeps.composing import times_resolved
 from sweeps.foresight import foreseeing
 from sweeps.formatting import first_line
 from sweeps.logs import say_more
@@ -95,7 +96,7 @@ def run(
             recovery.put_back(sweep.study, plan.session)
     _report(sweep, plan, claims, None if interrupted else at_end)
     if interrupted or claims.is_work_left():
-        log.info("to go on: %s", resume_command())
+        log.info("to go on: %s", times_resolved(resume_command(), config))
     if interrupted:
         raise SystemExit(143 if supervisor.interrupted == signal.SIGTERM else 130)
     _refuse_failure(sweep.study, claims)

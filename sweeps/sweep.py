@@ -20,7 +20,7 @@ from experiments.record import discard, flat
 from sweeps import launch, launchers, recovery, results, wandb_file
 from sweeps.attributes import DEADLINE, IDENTITY
 from sweeps.builders import build_pruner, build_sampler, is_grid
-from sweeps.composing import Composer, probes, settled
+from sweeps.composing import Composer, hydra_overrides, probes, settled
 from sweeps.directories import check_owner, take
 from sweeps.launchers import launcher_name
 from sweeps.leases import Watch, holder
@@ -205,7 +205,7 @@ def _usual_workers(
 
 def _pruner(settings: Settings, config: DictConfig, grid: bool) -> dict[str, Any]:
     """A grid is there to compare all its cells, so only a pruner that was asked for prunes it."""
-    named = any(text.startswith(_PRUNER_KEY) for text in config.hydra.overrides.hydra)
+    named = any(text.startswith(_PRUNER_KEY) for text in hydra_overrides(config))
     if grid and not named:
         return {"_target_": "optuna.pruners.NopPruner"}
     return dict(settings.pruner)

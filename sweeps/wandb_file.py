@@ -20,6 +20,7 @@ from experiments.errors import UserError
 from experiments.grammar import advice, key_of, literal
 from experiments.metrics import METRICS, OBJECTIVES
 from sweeps import wandb_parameters
+from sweeps.composing import hydra_overrides
 from sweeps.space import Space
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def applied(config: DictConfig, loader: Any) -> tuple[list[str], DictConfig, Spa
         file = read(path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    hydra_typed = list(config.hydra.overrides.hydra)
+    hydra_typed = hydra_overrides(config)
     told = {key_of(text) for text in (*typed, *hydra_typed)}
     overrides = [text for text in file.overrides if key_of(text) not in told]
     if "hydra/sweeper/pruner" in told and _PRUNER not in hydra_typed:

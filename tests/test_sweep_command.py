@@ -18,6 +18,7 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from experiments.membership import records_below
 from tests import paced
 from tests.conftest import ROOT, TINY
 from tests.waiting import PATIENCE, wait_until
@@ -302,3 +303,44 @@ def test_a_mistake_is_one_message_before_any_trial(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.slow
+def test_hydras_patterns_in_a_folder_of_any_name_agree_among_workers_and_readers(
+    tmp_path: Path, home: dict[str, str]
+) -> None:
+    from analysis.load import load
+    from serving.references import find_checkpoint
+
+    folder = tmp_path / "what?now #1 50%2F;a&b"
+    folder.mkdir()
+    patterns = [
+        "hydra.sweep.dir=out/${now:%H-%M-%S-%f}",
+        "hydra.sweep.subdir=${hydra.job.override_dirname}",
+        "hydra.job.config.override_dirname.kv_sep=-",
+        "hydra.job.config.override_dirname.exclude_keys="
+        "[seed,data.size,data.count,model.width,latent_dim,batch_size,max_epochs,"
+        "evaluation.samples,logger,trainer.progress,report,objective]",
+    ]
+    # Rank variables, as `srun` and torchrun leave them, change nothing.
+    ranks = dict.fromkeys(("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK", "WORLD_SIZE"), "1")
+    command = [*SMALL, "loss=mse,l1", "seed=0,1", "hydra.sweeper.n_jobs=2", "report=none"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "-m", *command, *patterns],
+        cwd=folder, env=home | ranks, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    assert [path.name for path in tmp_path.iterdir() if "what" in path.name] == [folder.name]
+    (sweep,) = (folder / "out").iterdir()
+    names = {str(path.relative_to(sweep)) for path in records_below(sweep)}
+    assert len(names) == 4
+    assert {name.removesuffix("_1").removesuffix("_3") for name in names} == {"loss-mse", "loss-l1"}
+    assert "optuna-dashboard" in done.stdout + done.stderr
+    database = sweep / "study.db"
+    for source in (str(sweep), f"sqlite:///{database}#vae", str(database)):
+        runs = load(source)
+        assert not runs.broken
+        assert sorted(runs.trials["number"]) == [0, 1, 2, 3]
+        assert len(set(runs.trials["directory"])) == 4
+    assert find_checkpoint(str(sweep)) == find_checkpoint(f"sqlite:///{database}#vae")

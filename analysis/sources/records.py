@@ -88,8 +88,8 @@ class Records:
         if sweep is not None and is_foreign(result, sweep.owner):
             self._note(directory, f"it is the record of {known}, and the sweep's is another study")
             return
-        name = os.path.relpath(directory, sweep.directory if sweep is not None else self._source)
-        name = os.path.basename(directory) if name == "." else name
+        within = sweep.directory if sweep is not None else os.path.dirname(directory)
+        name = os.path.relpath(directory, within)
         number = int(name) if sweep is not None and name.isdecimal() else None
         row = row_of(result) | {
             "source": self._source,
@@ -99,7 +99,7 @@ class Records:
         }
         self.findings.trials.append(
             Found(
-                origin=sweep.directory if sweep is not None else os.path.dirname(directory),
+                origin=within,
                 sweep=result["name"] if sweep is not None else None,
                 number=known.trial if known is not None and sweep is not None else number,
                 label=f"{result['name']}/{name}",
