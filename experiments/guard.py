@@ -51,7 +51,13 @@ _READABLE = re.compile(
 )
 """Variables that a config file may read: names and places, no secrets."""
 _READS = re.compile(r"(?:oc\.env|envvar):\s*([A-Za-z_]\w*)")
-_HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
+_LOGGING_CODE = ("()", "class", "queue", "listener")
+_LOGGERS = (
+    "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.Formatter",
+    "colorlog.ColoredFormatter",
+)  # fmt: skip
+_EXTERNAL = re.compile(r"\s*(ext|cfg)://")
+_STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _LOG_FILE = re.compile(r"\$\{hydra\.runtime\.output_dir\}/([\w-]+|\$\{hydra\.job\.name\})\.log")
 _LAUNCHER_TEXTS = {
     "partition", "qos", "account", "constraint", "gres", "exclude", "name",
@@ -214,7 +220,7 @@ def _check(config: DictConfig, words: _Words) -> None:
     filed = {key: value for key, value in leaves.items() if not words.say(key)}
     _check_variables(leaves, filed, content["job"]["env_copy"])
     _check_places(filed)
-    _check_logging(content, filed)
+    _check_logging(filed)
     _check_callbacks(content["callbacks"])
     _check_launcher(content["launcher"], filed)
     _check_sweeper(content["sweeper"], filed, words)
@@ -249,22 +255,20 @@ def _check_places(filed: Leaves) -> None:
         raise _refused("hydra.output_subdir", "be .hydra or null", folder)
 
 
-def _check_logging(content: Mapping[str, Any], filed: Leaves) -> None:
-    for section in ("hydra_logging", "job_logging"):
-        handlers = (content[section] or {}).get("handlers") or {}
-        for name, handler in handlers.items():
-            key = f"hydra.{section}.handlers.{name}"
-            kind = handler.get("()", handler.get("class"))
-            typed = not {f"{key}.class", f"{key}.()"} & filed.keys()
-            if not typed and kind not in _HANDLERS and not _is_trusted(kind):
-                raise UserError(
-                    f"`{key}.class` must be one of {', '.join(_HANDLERS)}, but got {kind!r}; "
-                    f"{_if_trusted(kind)}"
-                )
-            file = filed.get(f"{key}.filename")
-            if file is not None and not _LOG_FILE.fullmatch(str(file)):
-                rule = "be ${hydra.runtime.output_dir}/NAME.log"
-                raise _refused(f"{key}.filename", rule, file)
+def _check_logging(filed: Leaves) -> None:
+    for key, value in filed.items():
+        if not key.startswith(("hydra.hydra_logging.", "hydra.job_logging.")):
+            continue
+        name = key.rpartition(".")[2]
+        if name in _LOGGING_CODE and value not in _LOGGERS and not _is_trusted(value):
+            raise UserError(
+                f"`{key}` must be one of {', '.join(_LOGGERS)}, but got {value!r}; "
+                f"{_if_trusted(value)}"
+            )
+        if _EXTERNAL.match(str(value)) and value not in _STREAMS:
+            raise _refused(key, f"be one of {', '.join(_STREAMS)}", value)
+        if name == "filename" and not _LOG_FILE.fullmatch(str(value)):
+            raise _refused(key, "be ${hydra.runtime.output_dir}/NAME.log", value)
 
 
 def _check_callbacks(callbacks: Mapping[str, Any] | None) -> None:

@@ -121,5 +121,10 @@ def _instantiate(options: Mapping[str, Any], group: str) -> Any:
             warnings.simplefilter("ignore", ExperimentalWarning)
             return instantiate(dict(options), _execution_whitelist_=list(WHITELIST))
     except Exception as error:
+        if "whitelist" in str(error):
+            raise UserError(
+                f"`{group}` must be of optuna.samplers, optuna.pruners or vaesweep, but got "
+                f"{options['_target_']!r}, which could run any code"
+            ) from None
         cause = error.__cause__ or error
         raise UserError(f"`{group}` does not work: {cause}") from error
