@@ -136,7 +136,9 @@ def check_searched(overrides: Iterable[str], source: str) -> None:
     for text in overrides:
         words = _Words(OverridesParser.create().parse_overrides([text]))
         for key in words.keys:
-            if any(key == ours or key.startswith((f"{ours}.", f"{ours}/")) for ours in _OURS_TO_SAY):
+            if any(
+                key == ours or key.startswith((f"{ours}.", f"{ours}/")) for ours in _OURS_TO_SAY
+            ):
                 raise UserError(
                     f"{source} may search what a trial is, but not `{key}`, and got {text!r}; "
                     "leave it out, and type it if you mean it"
@@ -233,9 +235,10 @@ def _check_variables(leaves: Leaves, filed: Leaves, copied: Sequence[str]) -> No
     for key, value in leaves.items():
         name = key.removeprefix(prefix)
         if name != key and _TOO_LATE.fullmatch(name.upper()):
+            shown = "hydra.job.env_copy" if name in copied else repr(value)
             raise UserError(
                 f"`{key}` must not be set by a config, which is read after {name} is, but got "
-                f"{value!r}; put it before the command: {name}=... python run.py"
+                f"{shown}; put it before the command: {name}=... python run.py"
             )
         if name in copied or key not in filed:
             continue
@@ -275,8 +278,7 @@ def _check_callbacks(callbacks: Mapping[str, Any] | None) -> None:
     for key, target in _targets(callbacks or {}, "hydra.callbacks"):
         if target not in CALLBACKS and not _is_trusted(target):
             raise UserError(
-                f"`{key}` must name code that you trust, but got {target!r}; "
-                f"{_if_trusted(target)}"
+                f"`{key}` must name code that you trust, but got {target!r}; {_if_trusted(target)}"
             )
 
 
@@ -432,7 +434,6 @@ def _refused(key: str, rule: str, value: Any, *, show: bool = True) -> UserError
 def _guard_the_environment() -> None:
     """`${oc.env:NAME}` gives what the user typed, and names and places, but no secrets."""
     from omegaconf import OmegaConf
-
     from omegaconf.resolvers import oc
 
     read: Callable[..., Any] = oc.env

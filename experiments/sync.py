@@ -109,7 +109,9 @@ def sync(
     """
     entity = entity or os.environ.get("WANDB_ENTITY")
     trials, left = _find(paths, everything)
-    left += [Left(t.directory, _another_entity(t)) for t in trials if t.entity not in (None, entity)]
+    left += [
+        Left(t.directory, _another_entity(t)) for t in trials if t.entity not in (None, entity)
+    ]
     trials = [trial for trial in trials if trial.entity in (None, entity)]
     strays = _strays(paths, trials)
     count = len(trials) + len(strays) + len(left)

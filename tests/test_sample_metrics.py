@@ -16,7 +16,6 @@ from experiments.metrics.features import feature_distances
 from experiments.metrics.samples import sliced_wasserstein
 from tests.words import trusting
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 
 

@@ -163,11 +163,11 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
         {"hydra": {"searchpath": ["pkg://antigravity"]}}, "hydra.searchpath"
     ),
     "a sampler": (
-        sweeper(sampler={"_target_": "os.system"}, params={"lr": "interval(1e-4,1e-2)"}),
+        sweeper(sampler={"_target_": "os.system"}),
         "`hydra/sweeper/sampler` must be of optuna.samplers",
     ),
     "a pruner": (
-        sweeper(pruner={"_target_": "os.system"}, params={"lr": "interval(1e-4,1e-2)"}),
+        sweeper(pruner={"_target_": "os.system"}),
         "`hydra/sweeper/pruner` must be of optuna.samplers",
     ),
     "a storage": (
@@ -227,7 +227,8 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
         "`hydra.job_logging.handlers.x.class` must be one of",
     ),
     "the directory of a run": (
-        {"hydra": {"run": {"dir": "{outside}/x"}, "sweep": {"dir": "{outside}/x"}}}, "below outputs/"
+        {"hydra": {"run": {"dir": "{outside}/x"}, "sweep": {"dir": "{outside}/x"}}},
+        "below outputs/",
     ),
     "a directory above": (
         {"hydra": {"run": {"dir": "outputs/../../x"}, "sweep": {"dir": "outputs/../../x"}}},
@@ -252,7 +253,7 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
     "the cache in the search space, nested": (
         sweeper(params={"data": "{cache_dir:x}", "lr": "1e-3,1e-2"}), "`data.cache_dir`"
     ),
-    "a journal": (sweeper(storage="journal://{outside}/x"), "`hydra.sweeper.storage` must be typed"),
+    "a journal": (sweeper(storage="journal://{outside}/x"), "`hydra.sweeper.storage` must"),
     "a database": (sweeper(storage="sqlite:///{outside}/x.db"), "`hydra.sweeper.storage` must"),
     # Reads a secret.
     "a secret in a tag": ({"logger": {"tags": ["${oc.env:SECRET}"]}}, "may be a secret"),
@@ -320,6 +321,8 @@ def test_a_config_file_does_no_harm(
         words += ["experiments=theirs"]
     if harm in IN_SWEEPS:
         words += ["-m", "seed=0,1"] + ["hydra.sweeper.n_jobs=0"] * ("n_jobs" not in str(content))
+    if harm in ("a sampler", "a pruner"):
+        words += ["lr=interval(1e-4,1e-2)"]  # else the search is a grid, which needs neither
     status, said = run(*words)
     assert status == 1, said
     assert message in said
@@ -356,10 +359,10 @@ def composed(theirs: Path, *overrides: str) -> Any:
 def test_a_config_file_sets_no_variable_that_changes_what_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for key, content in (("env_set", {name: "x"}), ("env_copy", [name])):
+    for key, content in (("env_set", {name: "hunter2"}), ("env_copy", [name])):
         written(tmp_path / "experiments", "theirs", job(**{key: content}))
         monkeypatch.setenv(name, os.environ.get(name, "x"))
-        with pytest.raises(UserError, match=rf"`hydra\.job\.{key}.*must"):
+        with pytest.raises(UserError, match=r"`hydra\.job\.env_(set|copy).*must"):
             composed(tmp_path, "experiments=theirs")
 
 
@@ -376,7 +379,9 @@ def test_what_a_process_reads_at_its_start_is_refused_also_where_it_was_typed(
 
 MEANT: dict[str, tuple[dict[str, Any], list[str]]] = {
     "threads": (env(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="0"), []),
-    "names and places": ({"name": "${oc.env:USER,me}", "data": {"root": "${oc.env:DATA_DIR,x}"}}, []),
+    "names and places": (
+        {"name": "${oc.env:USER,me}", "data": {"cache_dir": "${oc.env:VAESWEEP_CACHE,x}"}}, []
+    ),
     "a typed variable": ({}, ["+hydra.job.env_set.FOO=bar"]),
     "a typed secret": ({}, ["logger.group='${oc.env:SECRET}'"]),
     "a typed directory": ({}, ["hydra.run.dir=/elsewhere", "hydra.sweep.dir=/elsewhere"]),
@@ -483,7 +488,9 @@ COMMANDS = {
 def test_the_command_reads_trust_before_any_config(how: str, tmp_path: Path) -> None:
     """Issue: an experiment set the trust that was then read, and ran a command."""
     mark = tmp_path / "mark"
-    content = filled(merged(TINY, env(VAESWEEP_TRUST="subprocess") | {"loss": POPEN}), mark=str(mark))
+    content = filled(
+        merged(TINY, env(VAESWEEP_TRUST="subprocess") | {"loss": POPEN}), mark=str(mark)
+    )
     written(tmp_path / "theirs/experiments", "theirs", content)
     ended = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), "--config-dir", str(tmp_path / "theirs"),
