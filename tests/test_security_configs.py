@@ -162,14 +162,6 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
     "a search path that is imported": (
         {"hydra": {"searchpath": ["pkg://antigravity"]}}, "hydra.searchpath"
     ),
-    "a sampler": (
-        sweeper(sampler={"_target_": "os.system"}),
-        "`hydra/sweeper/sampler` must be of optuna.samplers",
-    ),
-    "a pruner": (
-        sweeper(pruner={"_target_": "os.system"}),
-        "`hydra/sweeper/pruner` must be of optuna.samplers",
-    ),
     "a storage": (
         sweeper(storage={"_target_": "subprocess.Popen", "args": TOUCH}),
         "`hydra.sweeper.storage` must be typed",
@@ -197,6 +189,31 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
         "`hydra.launcher.ray.init.address` must be typed",
     ),
     "joblib's folder": (launcher("joblib", temp_folder="{outside}"), "hydra.launcher.temp_folder"),
+    "an environment from elsewhere": (
+        {"loss": {"evil": {"LD_PRELOAD": "x"}}, "hydra": {"job": {"env_set": "${loss.evil}"}}},
+        "`hydra.job.env_set` must be written out",
+    ),
+    "callbacks from elsewhere": (
+        {"loss": {"evil": {"x": {"_target_": "os.system", "command": "touch {mark}"}}},
+         "hydra": {"callbacks": "${loss.evil}"}},
+        "`hydra.callbacks` must be written out",
+    ),
+    "log handlers from elsewhere": (
+        {"loss": {"evil": {"x": {"class": "logging.FileHandler", "filename": "{outside}/x"}}},
+         "hydra": {"hydra_logging": {"version": 1, "root": {"handlers": ["x"]},
+                                     "handlers": "${loss.evil}"}}},
+        "`hydra.hydra_logging.handlers` must be written out",
+    ),
+    "a launcher from elsewhere": (
+        {"loss": {"evil": {"setup": ["touch {mark}"]}}, "hydra": {"launcher": "${loss.evil}"}},
+        "",
+    ),
+    "a search space from elsewhere": (
+        {"loss": {"evil": {"data.cache_dir": "{outside}"}},
+         "hydra": {"sweeper": {"params": "${loss.evil}"}}},
+        "`hydra.sweeper.params` must be written out",
+    ),
+    "a rented cluster": (launcher("ray_aws"), "`hydra/launcher` must be typed"),
     "words that nobody typed": (
         {"hydra": {"overrides": {"hydra": ["hydra.job.env_set.VAESWEEP_TRUST=os"]}}},
         "`hydra.overrides` must hold what was typed",
@@ -280,7 +297,7 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 IN_SWEEPS = (
     "trust in env_set", "a loss of no trust", "a callback", "a log file, before the run",
-    "a sampler", "a pruner", "a storage", "the shell of a SLURM job", "the directory of a run",
+    "a storage", "the shell of a SLURM job", "the directory of a run",
     "a subdirectory above", "the cache in the search space", "a secret in the search space",
     "an environment in the search space", "Hydra's node in the search space",
     "the cache in the search space, nested", "workers",
@@ -321,8 +338,6 @@ def test_a_config_file_does_no_harm(
         words += ["experiments=theirs"]
     if harm in IN_SWEEPS:
         words += ["-m", "seed=0,1"] + ["hydra.sweeper.n_jobs=0"] * ("n_jobs" not in str(content))
-    if harm in ("a sampler", "a pruner"):
-        words += ["lr=interval(1e-4,1e-2)"]  # else the search is a grid, which needs neither
     status, said = run(*words)
     assert status == 1, said
     assert message in said
@@ -466,6 +481,17 @@ def test_a_directory_that_changes_with_the_trial_is_looked_at_again(tmp_path: Pa
         config.hydra.job.num = 1
     with pytest.raises(UserError, match="below outputs/"):
         check_directories(config)
+
+
+@pytest.mark.filterwarnings("ignore:extend_list")
+def test_the_choice_of_a_group_is_no_word_on_its_keys(tmp_path: Path) -> None:
+    written(tmp_path / "experiments", "theirs", {"data": {"cache_dir": "/theirs"}})
+    with pytest.raises(UserError, match="data\\.cache_dir"):
+        composed(tmp_path, "experiments=theirs", "data=images", "data.root=x")
+    content = launcher("submitit_slurm", setup=["theirs"])
+    written(tmp_path / "experiments", "theirs", content)
+    with pytest.raises(UserError, match="hydra\\.launcher\\.setup"):
+        composed(tmp_path, "experiments=theirs", "hydra.launcher.setup=extend_list(mine)")
 
 
 def test_a_record_s_words_are_not_the_users(tmp_path: Path, run: Callable[..., Said]) -> None:

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from experiments.errors import UserError
-from sweeps.builders import build_sampler
+from sweeps.builders import build_pruner, build_sampler
 
 CMAES = {"_target_": "optuna.samplers.CmaEsSampler", "seed": 0, "n_startup_trials": 1}
 
@@ -67,3 +67,14 @@ def test_the_state_of_cma_es_runs_nothing(tmp_path: Path) -> None:
     foreign.sampler = optuna.samplers.CmaEsSampler(n_startup_trials=1)
     foreign.optimize(objective, n_trials=1)
     assert mark.exists()  # so that the test would notice
+
+
+@pytest.mark.parametrize("target", ["os.mkdir", "optuna.samplers._cmaes.pickle.loads"])
+def test_a_sampler_or_pruner_is_one_of_optunas(tmp_path: Path, target: str) -> None:
+    mark = tmp_path / "mark"
+    options = {"_target_": target, "path": str(mark)}
+    with pytest.raises(UserError, match=r"`hydra/sweeper/sampler` must be of optuna\.samplers"):
+        build_sampler(options, seed=None, workers=1)
+    with pytest.raises(UserError, match=r"`hydra/sweeper/pruner` must be of optuna\.samplers"):
+        build_pruner(options, objectives=1, max_epochs=1)
+    assert not mark.exists()
