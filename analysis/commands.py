@@ -1,4 +1,7 @@
-"""Commands that add what a comparison lacks."""
+"""Commands that add what a comparison lacks.
+
+They repeat what a sweep was started with, as far as that can do no harm (`analysis.repeated`).
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis import repeated
 from analysis.runs import Runs
 from experiments.commands import train
 
 _GROUPS = (".name",)
+_DIRECTORY, _STORAGE = "hydra.sweep.dir", "hydra.sweeper.storage"
 SEEDS = "0,1,2"
 
 
@@ -39,6 +44,11 @@ def go_on(directory: Path) -> str | None:
     return None if sweep is None else _joined(sweep.overrides, {})
 
 
+def left_out(directory: Path) -> list[str]:
+    """Keys that `go_on` does not repeat of the sweep's command, since they could do harm."""
+    return repeated.split(_typed(directory))[1]
+
+
 def vary_beta(runs: Runs, fixed: Mapping[str, Any], losses: Sequence[str], betas: str) -> str:
     """Trains losses at several weights of the KL term, all else fixed.
 
@@ -51,6 +61,7 @@ def vary_beta(runs: Runs, fixed: Mapping[str, Any], losses: Sequence[str], betas
     sweep = _sweep(runs)
     typed = _run_overrides(runs) if sweep is None else sweep.overrides
     overrides = [text for text in typed if not _is_swept(text)]
+    overrides = _without(overrides, {_DIRECTORY})  # which is that of another sweep
     name = _name(runs)
     changed = {
         "name": f"{name}-rate" if name else "rate",
@@ -77,17 +88,38 @@ def _sweep(runs: Runs) -> _Sweep | None:
 
 def _sweep_in(directory: Path) -> _Sweep | None:
     """The sweep of a directory; None if it is none of vaesweep."""
-    content = _read(directory / "multirun.yaml")
+    typed = _typed(directory)
     try:
-        typed = content["hydra"]["overrides"]
-        own = [text for text in typed["hydra"] if not text.startswith("hydra.mode=")]
-        overrides = [*map(str, typed["task"]), *map(str, own)]
-        sweeper = content["hydra"]["sweeper"]
-        space = [*overrides, *map(str, sweeper["params"].values())]
+        sweeper = _read(directory / "multirun.yaml")["hydra"]["sweeper"]
+        space = [*typed, *map(str, sweeper["params"].values())]
     except (KeyError, TypeError, AttributeError):
         return None
+    overrides, missing = repeated.split(typed)
+    if _DIRECTORY in missing:  # it is where it is now, whatever it says
+        overrides.append(f"{_DIRECTORY}={_quoted(directory)}")
+    if _STORAGE in missing:
+        overrides.append(f"{_STORAGE}=URL")
     sampled = sweeper.get("n_trials") is not None or any("interval(" in text for text in space)
     return _Sweep(overrides, sampled)
+
+
+def _typed(directory: Path) -> list[str]:
+    """What the sweep of a directory says was typed for it."""
+    try:
+        said = _read(directory / "multirun.yaml")["hydra"]["overrides"]
+        texts = [*map(str, said["task"]), *map(str, said["hydra"])]
+    except (KeyError, TypeError, AttributeError):
+        return []
+    return [text for text in texts if not text.startswith("hydra.mode=")]
+
+
+def _quoted(directory: Path) -> str:
+    """A path as the override grammar reads it."""
+    path = str(directory.absolute())
+    if all(c.isascii() and (c.isalnum() or c in "/._-+") for c in path):
+        return path
+    escaped = path.replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _run_overrides(runs: Runs) -> list[str]:
@@ -95,7 +127,7 @@ def _run_overrides(runs: Runs) -> list[str]:
     for directory in _directories(runs):
         content = _read(directory / ".hydra" / "overrides.yaml")
         if isinstance(content, list):
-            return list(map(str, content))
+            return repeated.split(map(str, content))[0]
     return []
 
 

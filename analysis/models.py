@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -18,9 +17,9 @@ from experiments import data
 from experiments.data import ImageSet, Splits
 from experiments.decided import read_decided
 from experiments.errors import UserError
+from experiments.foreign import read_checkpoint
 from experiments.parts import load
 from experiments.record import read_result
-from experiments.scoring import load_weights
 from experiments.training import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ Trial = Mapping[str, Any] | str | PathLike[str]
 
 SPLITS = ("val", "test")
 
+_NETWORK = "network."  # before the names of the network's weights
 _KEPT = 2  # sets of images in memory at once; they are memory-mapped
 
 
@@ -42,10 +42,10 @@ def load_network(trial: Trial) -> Network:
     """
     path = checkpoint(trial)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        described = content["vaesweep"]
+        content = read_checkpoint(path)
+        described, state = content["vaesweep"], content["state_dict"]
         options = dict(described["model"])
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"a checkpoint must be one that vaesweep wrote, but {path} cannot be read: "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -56,14 +56,21 @@ def load_network(trial: Trial) -> Network:
             f"{described.get('schema')!r}; use the version of vaesweep that wrote it"
         )
     try:
-        network = models.create(
-            options.pop("name"),
-            image_shape=tuple(described["image_shape"]),
-            latent_dim=described["latent_dim"],
-            **options,
-        )
-        load_weights(network, path)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        # Without memory of its own: a description cannot ask for more than the file holds.
+        with torch.device("meta"):
+            network = models.create(
+                options.pop("name"),
+                image_shape=tuple(described["image_shape"]),
+                latent_dim=described["latent_dim"],
+                **options,
+            )
+        weights = {
+            name.removeprefix(_NETWORK): value.float() if value.is_floating_point() else value
+            for name, value in state.items()
+            if name.startswith(_NETWORK)
+        }
+        network.load_state_dict(weights, assign=True)
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"a checkpoint must fit the network that it describes, but {path} does not: {error}"
         ) from error

@@ -23,6 +23,7 @@ from experiments.data import to_float
 from experiments.decided import read_decided
 from experiments.evaluation import draw_samples
 from experiments.files import replacing
+from experiments.foreign import read_npz
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import reconstruction_metrics
 from experiments.metrics.samples import sliced_wasserstein
@@ -164,12 +165,10 @@ def _key(weights: Path, config: Mapping[str, Any], result: Mapping[str, Any]) ->
 def _kept(path: Path, key: str) -> Scored | None:
     """The scores in a file, if they are still those of the key."""
     try:
-        # NumPy would leave a broken file open.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            if str(file[_KEY]) != key:
-                return None
-            arrays = {name: file[name] for name in file.files if name not in (_KEY, _IMAGES)}
-            images = str(file[_IMAGES])
+        arrays = read_npz(path)
+        if str(arrays.pop(_KEY)) != key:
+            return None
+        images = str(arrays.pop(_IMAGES))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # none, or a broken one
         return None
     level = {n.removeprefix(_LEVEL): float(v) for n, v in arrays.items() if n.startswith(_LEVEL)}

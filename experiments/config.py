@@ -158,11 +158,15 @@ def _number(rule: str, holds: Callable[[Any], bool]) -> Rule:
     return rule, is_number_that_holds
 
 
-def _integer(least: int) -> Rule:
-    def holds(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _integer(least: int, most: int | None = None) -> Rule:
+    """With a `most` where a config could otherwise ask for any memory."""
 
-    return f"an integer of {least} or more", holds
+    def holds(value: Any) -> bool:
+        number = isinstance(value, int) and not isinstance(value, bool)
+        return number and least <= value and (most is None or value <= most)
+
+    limit = f", at most {most:,}" if most is not None else ""
+    return f"an integer of {least} or more{limit}", holds
 
 
 def _optional(rule: Rule) -> Rule:
@@ -190,9 +194,9 @@ _RULES: dict[str, Rule] = {
     "name": ("a file name without slashes, at most 100 characters", _is_name),
     "seed": _number("an integer in [0, 2^32)", lambda v: isinstance(v, int) and 0 <= v < 2**32),
     "lr": _POSITIVE,
-    "latent_dim": _integer(1),
+    "latent_dim": _integer(1, 2**16),
     "beta": _NOT_NEGATIVE,
-    "batch_size": _integer(2),
+    "batch_size": _integer(2, 2**20),
     "max_epochs": _integer(1),
     "kl.warmup_epochs": _NOT_NEGATIVE,
     "kl.free_bits": _NOT_NEGATIVE,
@@ -205,12 +209,13 @@ _RULES: dict[str, Rule] = {
     "optimizer.ema_decay": _optional(_number("between 0 and 1", lambda v: 0 < v < 1)),
     "trainer.precision": _one_of(PRECISIONS),
     "trainer.memory_format": _one_of(MEMORY_FORMATS),
-    "trainer.threads": _optional(_integer(1)),
+    "trainer.threads": _optional(_integer(1, 1024)),
     "trainer.early_stopping_patience": _optional(_integer(1)),
     "trainer.validate_every": _optional(_integer(1)),
     "trainer.profiler": _optional(_one_of(PROFILERS)),
-    "evaluation.samples": _integer(64),
+    "evaluation.samples": _integer(64, 10**6),
     "data.name": _one_of(DATA),
+    "data.count": _integer(1, 10**7),
     "data.jitter": _number("in [0, 1]", lambda v: 0 <= v <= 1),
     "logger.name": _one_of(LOGGERS),
     "logger.log_images_every": _integer(1),

@@ -10,17 +10,27 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
+from experiments.permitted import (
+    READS,
+    Leaves,
+    check_callbacks,
+    check_launcher,
+    check_logging,
+    check_places,
+    check_readable,
+    check_variables,
+    refused,
+)
 from experiments.record import flat
 from experiments.schema import DataConfig
-from losses.trust import VARIABLE, how_to_trust, is_trusted_path, trusted_packages
+from losses.trust import how_to_trust, is_trusted_path
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -29,44 +39,12 @@ if TYPE_CHECKING:
 OUTPUTS = "outputs"
 """The directory, in the working directory, below which a config file may have things written."""
 
-CALLBACKS = ("hydra.experimental.callbacks.PickleJobInfoCallback",)
-"""Hydra's own callbacks that need no word of the user."""
-
+_RENTS = ".RayAWSLauncher"
 _MOST_WORKERS = 256
 _CACHE_VARIABLE = "VAESWEEP_CACHE"
-_PLAIN_VARIABLES = re.compile(
-    r"(OMP|MKL|OPENBLAS|NUMEXPR|VECLIB)_(NUM|MAX)_THREADS|OMP_(PROC_BIND|PLACES|WAIT_POLICY)"
-    r"|(CUDA|HIP|ROCR)_VISIBLE_DEVICES|CUDA_(DEVICE_ORDER|LAUNCH_BLOCKING)|TZ|NO_COLOR|COLUMNS"
-    r"|TOKENIZERS_PARALLELISM|CUBLAS_WORKSPACE_CONFIG"
-)
-"""Variables that a config file may set: they hold numbers and change speed at most."""
-_TOO_LATE = re.compile(
-    r"VAESWEEP_\w*|HYDRA_\w*|PYTHON\w*|LD_\w*|DYLD_\w*|PATH|BASH_ENV|ENV|IFS|SHELLOPTS|GCONV_PATH"
-    r"|.*_PRELOAD|GLIBC_TUNABLES|MALLOC_\w*|VIRTUAL_ENV|CONDA_\w*"
-)
-"""Variables that are read when a process starts: set by a config they would come too late."""
-_READABLE = re.compile(
-    r"VAESWEEP_CACHE|USER|LOGNAME|USERNAME|HOME|PWD|HOST|HOSTNAME|TMPDIR"
-    r"|SLURM_(JOB|ARRAY)\w*|\w*_(DIR|ROOT|HOME|FOLDER|PATH)"
-)
-"""Variables that a config file may read: names and places, no secrets."""
-_READS = re.compile(r"(?:oc\.env|envvar):\s*([A-Za-z_]\w*)")
-_HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
-_LOG_FILE = re.compile(r"\$\{hydra\.runtime\.output_dir\}/([\w-]+|\$\{hydra\.job\.name\})\.log")
-_LAUNCHER_TEXTS = {
-    "partition", "qos", "account", "constraint", "gres", "exclude", "name",
-    "mem_per_gpu", "mem_per_cpu", "gpus_per_task",
-}  # fmt: skip
-_LAUNCHER_NUMBERS = {
-    f"ray.{part}.{key}"
-    for part in ("init", "remote")
-    for key in ("num_cpus", "num_gpus", "memory", "object_store_memory")
-}
-_ONE_WORD = re.compile(r"[\w.:,=@+&|*()\[\]-]*")
+_TEXTS = ("hydra.help.", "hydra.hydra_help.", "hydra.run.", "hydra.sweep.")
 _OURS_TO_SAY = ("hydra", "data.cache_dir")
 """Keys that a search space in a file may not hold, at all or below."""
-
-Leaves = Mapping[str, Any]
 
 _may_be_read: set[str] = set()  # names that the user typed in ${oc.env:NAME}
 
@@ -140,20 +118,6 @@ def check_searched(overrides: Iterable[str], source: str) -> None:
         check_readable(words.variables(), text)
 
 
-def check_readable(names: Iterable[str], text: str) -> None:
-    """Refuse to read variables of the environment that may be secrets.
-
-    Raises:
-        UserError: a file names one.
-    """
-    for name in names:
-        if not _READABLE.fullmatch(name):
-            raise UserError(
-                f"a file may read variables that name places, users and machines, but {text!r} "
-                f"reads {name}, which may be a secret; leave it out, or type the value"
-            )
-
-
 class _Words:
     """What the user typed: the overrides of a command line.
 
@@ -163,17 +127,18 @@ class _Words:
 
     def __init__(self, overrides: Sequence[Override]) -> None:
         self._overrides = overrides
-        self.keys = frozenset(key for o in overrides for key in _keys(o))
+        # What extends a list says nothing of what a file has put there.
+        told = (o for o in overrides if not o.is_list_extend())
+        self.keys = frozenset(key for o in told for key in _keys(o))
         self.count = len(overrides)
 
     def say(self, key: str) -> bool:
-        """Whether a key, or all that is below one above it, was typed."""
-        parts = key.split(".")
-        return any(".".join(parts[: i + 1]) in self.keys for i in range(len(parts)))
+        """Whether the value of a key was typed; a group's choice (`data=images`) is none."""
+        return key in self.keys
 
     def variables(self) -> set[str]:
         """Names in `${oc.env:NAME}`."""
-        return {name for o in self._overrides for name in _READS.findall(o.input_line or "")}
+        return {name for o in self._overrides for name in READS.findall(o.input_line or "")}
 
 
 def _keys(override: Override) -> Iterator[str]:
@@ -199,7 +164,7 @@ def _check_search_path(loader: Any, name: str | None, words: _Words) -> None:
     primary = loader.repository.load_config(name)
     named = primary and OmegaConf.select(primary.config, "hydra.searchpath")
     if named:
-        raise _refused("hydra.searchpath", "be typed", list(named))
+        raise refused("hydra.searchpath", "be typed", list(named))
 
 
 def _check(config: DictConfig, words: _Words) -> None:
@@ -214,84 +179,34 @@ def _check(config: DictConfig, words: _Words) -> None:
         )
     leaves = {f"hydra.{key}": value for key, value in flat(content).items()}
     filed = {key: value for key, value in leaves.items() if not words.say(key)}
-    _check_variables(leaves, filed, content["job"]["env_copy"])
-    _check_places(filed)
-    _check_logging(content, filed)
-    _check_callbacks(content["callbacks"])
-    _check_launcher(content["launcher"], filed)
-    _check_sweeper(content["sweeper"], filed, words)
+    _check_written_out(config, filed)
+    check_variables(leaves, filed, content["job"]["env_copy"])
+    check_places(filed)
+    check_logging(filed)
+    check_callbacks(content["callbacks"])
+    target = str((content["launcher"] or {}).get("_target_"))
+    if target.endswith(_RENTS) and "hydra/launcher" not in words.keys:
+        raise refused("hydra/launcher", "be typed where it rents machines", target, show=False)
+    check_launcher(flat(_usual_launcher(target)), filed)
+    _check_sweeper(config, filed, words)
     _check_directories(config, words)
     _check_cache(config, words)
 
 
-def _check_variables(leaves: Leaves, filed: Leaves, copied: Sequence[str]) -> None:
-    prefix = "hydra.job.env_set."
-    for key, value in leaves.items():
-        name = key.removeprefix(prefix)
-        if name != key and _TOO_LATE.fullmatch(name.upper()):
-            raise UserError(
-                f"`{key}` must not be set by a config, which is read after {name} is, but got "
-                f"{value!r}; put it before the command: {name}=... python run.py"
-            )
-        if name in copied or key not in filed:
+def _check_written_out(config: DictConfig, filed: Leaves) -> None:
+    """Refuse whole nodes that are taken from elsewhere, where nobody would look at them."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for key, value in filed.items():
+        if not isinstance(value, str) or "${" not in value or key.startswith(_TEXTS):
             continue
-        if name != key and not _PLAIN_VARIABLES.fullmatch(name):
-            raise _refused(key, "be typed or put before the command", value)
-    for name in copied if "hydra.job.env_copy" in filed else ():
-        if not _PLAIN_VARIABLES.fullmatch(name):
-            raise _refused("hydra.job.env_copy", "be typed", list(copied))
-
-
-def _check_places(filed: Leaves) -> None:
-    """Names from which paths are made."""
-    name, folder = filed.get("hydra.job.name", "run"), filed.get("hydra.output_subdir", ".hydra")
-    if not re.fullmatch(r"[\w-][\w.-]*", str(name)):
-        raise _refused("hydra.job.name", "be a file name", name)
-    if folder not in (None, ".hydra"):
-        raise _refused("hydra.output_subdir", "be .hydra or null", folder)
-
-
-def _check_logging(content: Mapping[str, Any], filed: Leaves) -> None:
-    for section in ("hydra_logging", "job_logging"):
-        handlers = (content[section] or {}).get("handlers") or {}
-        for name, handler in handlers.items():
-            key = f"hydra.{section}.handlers.{name}"
-            kind = handler.get("()", handler.get("class"))
-            typed = not {f"{key}.class", f"{key}.()"} & filed.keys()
-            if not typed and kind not in _HANDLERS and not _is_trusted(kind):
-                raise UserError(
-                    f"`{key}.class` must be one of {', '.join(_HANDLERS)}, but got {kind!r}; "
-                    f"{_if_trusted(kind)}"
-                )
-            file = filed.get(f"{key}.filename")
-            if file is not None and not _LOG_FILE.fullmatch(str(file)):
-                rule = "be ${hydra.runtime.output_dir}/NAME.log"
-                raise _refused(f"{key}.filename", rule, file)
-
-
-def _check_callbacks(callbacks: Mapping[str, Any] | None) -> None:
-    for key, target in _targets(callbacks or {}, "hydra.callbacks"):
-        if target not in CALLBACKS and not _is_trusted(target):
-            raise UserError(
-                f"`{key}` must name code that you trust, but got {target!r}; {_if_trusted(target)}"
-            )
-
-
-def _check_launcher(launcher: Mapping[str, Any] | None, filed: Leaves) -> None:
-    """Numbers may be said; texts only where they are names, since some are run by a shell."""
-    usual = flat(_usual_launcher((launcher or {}).get("_target_")))
-    for full_key, value in filed.items():
-        key = full_key.removeprefix("hydra.launcher.")
-        if key in (full_key, "_target_") or (key in usual and usual[key] == value):
-            continue
-        is_number = value is None or isinstance(value, bool | int | float)
-        if is_number and (key in usual or key in _LAUNCHER_NUMBERS):
-            continue
-        if key in _LAUNCHER_TEXTS and _ONE_WORD.fullmatch(str(value)):
-            continue
-        if value in ({}, []):
-            continue
-        raise _refused(full_key, "be typed, since launchers run what it says", value)
+        try:
+            found = OmegaConf.select(config, key)
+        except OmegaConfBaseException:
+            continue  # it is no node: those are there already
+        if OmegaConf.is_config(found):
+            raise refused(key, "be written out", value)
 
 
 def _usual_launcher(target: Any) -> dict[str, Any]:
@@ -307,16 +222,18 @@ def _usual_launcher(target: Any) -> dict[str, Any]:
     return {}
 
 
-def _check_sweeper(sweeper: Mapping[str, Any] | None, filed: Leaves, words: _Words) -> None:
-    sweeper = sweeper or {}
+def _check_sweeper(config: DictConfig, filed: Leaves, words: _Words) -> None:
+    from omegaconf import OmegaConf
+
+    sweeper = config.hydra.sweeper or {}
     workers = sweeper.get("n_jobs")
     if "hydra.sweeper.n_jobs" in filed and isinstance(workers, int) and workers > _MOST_WORKERS:
-        raise _refused("hydra.sweeper.n_jobs", f"be at most {_MOST_WORKERS}", workers)
+        raise refused("hydra.sweeper.n_jobs", f"be at most {_MOST_WORKERS}", workers)
     storage = {k: v for k, v in filed.items() if f"{k}.".startswith("hydra.sweeper.storage.")}
     if any(value is not None for value in storage.values()):
-        raise _refused("hydra.sweeper.storage", "be typed", "a storage of its own", show=False)
-    params = sweeper.get("params")
-    if isinstance(params, Mapping):
+        raise refused("hydra.sweeper.storage", "be typed", "a storage of its own", show=False)
+    if OmegaConf.is_dict(sweeper.get("params")):
+        params: Any = OmegaConf.to_container(sweeper.params, resolve=True)
         said = {k: v for k, v in params.items() if not words.say(f"hydra.sweeper.params.{k}")}
         texts = (f"{k}={v if isinstance(v, str) else _literal(v)}" for k, v in said.items())
         check_searched(texts, "`hydra.sweeper.params` of a config file")
@@ -393,37 +310,6 @@ def _check_cache(config: DictConfig, words: _Words) -> None:
             f"`data.cache_dir` of a config file must be left out, but got {given}; if you mean "
             f"it, type it, or put it before the command: {_CACHE_VARIABLE}={shlex.quote(given)}"
         )
-
-
-def _targets(content: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every `_target_` at or below a key."""
-    if isinstance(content, Mapping):
-        for name, value in content.items():
-            if name == "_target_":
-                yield f"{key}._target_", str(value)
-            yield from _targets(value, f"{key}.{name}")
-    elif isinstance(content, list):
-        for i, value in enumerate(content):
-            yield from _targets(value, f"{key}.{i}")
-
-
-def _is_trusted(target: Any) -> bool:
-    return str(target).partition(".")[0] in trusted_packages()
-
-
-def _if_trusted(target: Any) -> str:
-    package = str(target).partition(".")[0]
-    if not package.isidentifier():
-        return f"see {VARIABLE}"
-    return f"if you trust the package {package!r}: {how_to_trust(package)} python run.py"
-
-
-def _refused(key: str, rule: str, value: Any, *, show: bool = True) -> UserError:
-    typed = shlex.quote(f"{key}={value}") if isinstance(value, str | int | float) and show else ""
-    return UserError(
-        f"`{key}` must {rule}, but a config file says {value!r}; if you mean it, type it"
-        + (f": {typed}" if typed else "")
-    )
 
 
 def _guard_the_environment() -> None:

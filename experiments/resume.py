@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -25,6 +24,7 @@ from torch import Tensor
 from experiments.device import random_state, restore_random_state
 from experiments.errors import Interrupted, UserError
 from experiments.files import replacing
+from experiments.foreign import read_checkpoint
 from experiments.identity import relevant
 from experiments.record import HISTORY, RESULT, Record, flat, read_config, read_result
 from experiments.training import CHECKPOINT
@@ -212,12 +212,10 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise _StartOver("it was interrupted before its first checkpoint")
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"epoch", "session", "loops", "optimizer_states"} - checkpoint.keys()
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError,
-            pickle.UnpicklingError) as error:  # fmt: skip
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
-        raise _StartOver(f"{path.name} is broken ({first_line})") from error
+        checkpoint = read_checkpoint(path)
+    except (OSError, ValueError) as error:
+        raise _StartOver(f"{path.name} is broken ({error})") from error
+    missing = {"epoch", "session", "loops", "optimizer_states"} - checkpoint.keys()
     if missing:
         raise _StartOver(f"{path.name} lacks {', '.join(sorted(missing))}")
     return checkpoint

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from experiments.errors import TrialError
 from experiments.evaluation import draw_samples, evaluate, reconstruct
+from experiments.foreign import read_checkpoint
 from experiments.metrics.features import feature_distances
 from experiments.metrics.reconstruction import mean_image_psnr
 from experiments.metrics.samples import sliced_wasserstein
@@ -76,7 +77,7 @@ def score(
 
 def load_weights(network: Network, checkpoint: Path) -> None:
     """Load the network's weights from a checkpoint of `models.vae.VAE`, without running code."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    state = read_checkpoint(checkpoint)["state_dict"]
     prefix = "network."
     network.load_state_dict(
         {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}

@@ -43,7 +43,7 @@ class Server:
         import wandb
 
         self._api = wandb.Api(timeout=30)
-        self.entity = str(self._api.default_entity)
+        self.entity = str(self._api.default_entity or "")
         self._projects: dict[tuple[str, str], dict[str, Delivered]] = {}
 
     def delivered(self, path: str) -> Delivered | None:
@@ -91,7 +91,8 @@ def upload(run_directories: Sequence[Path], seconds: float, entity: str) -> str:
     Returns:
         What it said.
     """
-    command = [sys.executable, "-m", "wandb", "sync", "--include-online", "--entity", entity]
+    command = [sys.executable, "-m", "wandb", "sync", "--include-online"]
+    command += ["--entity", entity] if entity else []
     command += [str(directory) for directory in run_directories]
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as logs:
         environment = os.environ | {"WANDB_DIR": logs}

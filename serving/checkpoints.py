@@ -17,6 +17,7 @@ from torch import Tensor
 import models
 from experiments import commands
 from experiments.errors import UserError
+from experiments.foreign import check_tensors
 from models.network import Network
 from serving.references import find_checkpoint
 from serving.trained import Trained, read_trained
@@ -160,6 +161,10 @@ def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
         for name, value in state.items()
         if str(name).startswith(_NETWORK)
     }
+    try:
+        check_tensors(state.values(), path)
+    except ValueError as error:
+        raise UserError(f"{_RULE}, but {path} is not: {error}") from error
     broken = [n for n, w in weights.items() if w.is_floating_point() and not w.isfinite().all()]
     if broken:
         raise UserError(

@@ -57,6 +57,11 @@ def find_checkpoint(reference: str) -> Path:
 def _of_trial(directory: Path) -> Path:
     result = read_result(directory)
     path = directory / str(result.get("checkpoint") or _DEFAULT)
+    if ".." in path.parts or not path.is_relative_to(directory):
+        raise UserError(
+            f"the checkpoint of a record must be in the record, but that of {directory} is {path}; "
+            "name the .ckpt file if you mean it"
+        )
     if not path.is_file():
         raise UserError(
             f"a trial must have a checkpoint to be used, but {directory} has none; it is "

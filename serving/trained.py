@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.errors import UserError
+from experiments.foreign import read_npz
 from experiments.record import RESULT, read_result
 
 _SCORES = "validation.npz"
@@ -85,11 +86,11 @@ def _statistics(path: Path, latent_dim: int) -> Statistics | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as scores:
-            mean = scores.get("mean_per_unit")
-            found = Statistics(
-                np.sort(scores["mse"]), scores["kl_per_unit"], mean, scores["variance_per_unit"]
-            )
+        scores = read_npz(path)
+        mean = scores.get("mean_per_unit")
+        found = Statistics(
+            np.sort(scores["mse"]), scores["kl_per_unit"], mean, scores["variance_per_unit"]
+        )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         log.warning("%s cannot be read: %s", path, error)
         return None

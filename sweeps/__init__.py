@@ -20,7 +20,7 @@ def whitelist() -> list[str]:
     (`hydra.test_utils`), and what the user trusts. Losses, models and data sources are known by
     name and need no such permission; samplers, pruners and storages have lists of their own.
     """
-    from experiments.guard import CALLBACKS
+    from experiments.permitted import CALLBACKS
     from losses.trust import trusted_packages
 
     return [

@@ -11,6 +11,7 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 
 from experiments.errors import UserError
+from sweeps import evolution
 from sweeps.pruning import ParetoHalving
 
 WHITELIST = (
@@ -18,6 +19,7 @@ WHITELIST = (
     "optuna.pruners.*",
     "hydra_plugins.hydra_optuna_sweeper.*",
     "sweeps.bands.BandPruner",
+    "sweeps.evolution.CautiousCmaEsSampler",
 )
 """What the config of a sampler or pruner may name."""
 
@@ -44,6 +46,8 @@ def build_sampler(config: Mapping[str, Any], *, seed: int | None, workers: int) 
     """
     options = {key: value for key, value in config.items() if value is not None}
     target = options["_target_"]
+    if target == evolution.TARGET:  # which unpickles what the study holds
+        options["_target_"] = "sweeps.evolution.CautiousCmaEsSampler"
     if target.endswith(".TPESampler") and workers > 1:
         options["constant_liar"] = options.get("constant_liar") or True
     if seed is not None and "seed" in config:
@@ -121,5 +125,10 @@ def _instantiate(options: Mapping[str, Any], group: str) -> Any:
             warnings.simplefilter("ignore", ExperimentalWarning)
             return instantiate(dict(options), _execution_whitelist_=list(WHITELIST))
     except Exception as error:
+        if "whitelist" in str(error):
+            raise UserError(
+                f"`{group}` must be of optuna.samplers, optuna.pruners or vaesweep, but got "
+                f"{options['_target_']!r}, which could run any code"
+            ) from None
         cause = error.__cause__ or error
         raise UserError(f"`{group}` does not work: {cause}") from error

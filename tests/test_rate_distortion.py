@@ -16,6 +16,7 @@ from analysis.rate_distortion import RateDistortion, common_range, curve, rate_d
 from analysis.scores import Scores
 from tests.conftest import Compose
 from tests.planted import Planted, runs
+from tests.words import trusting
 
 EIGENVALUES = 0.05 * 0.8 ** np.arange(24)
 """Of the covariance of the images; the other values of each are the same in all images."""
@@ -182,7 +183,7 @@ def test_real_models_of_a_loss_and_the_same_times_100_tie(
     from analysis.load import load
     from experiments.trial import run_trial
 
-    monkeypatch.setenv("VAESWEEP_TRUST", "tests")
+    trusting(monkeypatch, "tests")
     custom = ["loss=custom", "loss.target=tests.test_rate_distortion.hundredfold"]
     settings = ["lr=1e-2", "max_epochs=40", "trainer.validate_every=20",
                      "optimizer.warmup_steps=5", "optimizer.gradient_clip=null"]  # fmt: skip

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from experiments.metrics.features import feature_distances
 from experiments.metrics.samples import sliced_wasserstein
+from tests.words import trusting
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 
@@ -126,6 +127,11 @@ class WantsFloat(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.convolution(x).mean((2, 3))
         return features
+
+
+@pytest.fixture(autouse=True)
+def _trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusting(monkeypatch, str(tmp_path))
 
 
 Script = Callable[[nn.Module], Path]

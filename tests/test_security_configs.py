@@ -7,6 +7,8 @@ a file, outside the folder of the outputs.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,10 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import open_dict
+
+from experiments.errors import UserError
+from tests.words import trusting
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -121,17 +127,6 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
     "trust in lower case": (env(vaesweep_trust="subprocess") | {"loss": POPEN}, "env_set"),
     "env_copy of a secret": (job(env_copy=["SECRET"]), "`hydra.job.env_copy` must be typed"),
     "a loss of no trust": ({"loss": POPEN}, "VAESWEEP_TRUST=subprocess"),
-    **{
-        f"env_set.{name}": (env(**{name: "x"}), f"`hydra.job.env_set.{name}` must")
-        for name in (
-            "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "LD_PRELOAD", "LD_LIBRARY_PATH",
-            "DYLD_INSERT_LIBRARIES", "PATH", "HYDRA_FULL_ERROR", "VAESWEEP_CACHE", "BASH_ENV",
-            "GCONV_PATH", "MPLBACKEND", "HOME", "XDG_CONFIG_HOME", "NETRC", "WANDB_BASE_URL",
-            "WANDB_API_KEY", "NCCL_NET_PLUGIN", "CUDA_INJECTION64_PATH", "TORCH_LOGS",
-            "TORCHINDUCTOR_CACHE_DIR", "CXX", "HTTPS_PROXY", "SSL_CERT_FILE", "GIT_SSH_COMMAND",
-            "PYTORCH_JIT", "OPENSSL_CONF", "PAGER", "EDITOR", "TMPDIR", "FOO",
-        )
-    },
     "a callback": (
         {"hydra": {"callbacks": {"x": {"_target_": "subprocess.Popen", "args": TOUCH}}}},
         "VAESWEEP_TRUST=subprocess",
@@ -158,16 +153,14 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
     "a log formatter's factory": (
         {"hydra": {"job_logging": {"formatters": {"plain": {"()": "os.system",
          "command": "touch {mark}"}}}}},
-        "os.system",
+        "`hydra.job_logging.formatters.plain.()` must be one of",
+    ),
+    "a stream that is another object": (
+        {"hydra": {"job_logging": {"handlers": {"console": {"stream": "ext://os.system"}}}}},
+        "`hydra.job_logging.handlers.console.stream` must be one of",
     ),
     "a search path that is imported": (
         {"hydra": {"searchpath": ["pkg://antigravity"]}}, "hydra.searchpath"
-    ),
-    "a sampler": (
-        sweeper(sampler={"_target_": "subprocess.Popen", "args": TOUCH}), "VAESWEEP_TRUST"
-    ),
-    "a pruner": (
-        sweeper(pruner={"_target_": "subprocess.Popen", "args": TOUCH}), "VAESWEEP_TRUST"
     ),
     "a storage": (
         sweeper(storage={"_target_": "subprocess.Popen", "args": TOUCH}),
@@ -196,6 +189,31 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
         "`hydra.launcher.ray.init.address` must be typed",
     ),
     "joblib's folder": (launcher("joblib", temp_folder="{outside}"), "hydra.launcher.temp_folder"),
+    "an environment from elsewhere": (
+        {"loss": {"evil": {"LD_PRELOAD": "x"}}, "hydra": {"job": {"env_set": "${loss.evil}"}}},
+        "`hydra.job.env_set` must be written out",
+    ),
+    "callbacks from elsewhere": (
+        {"loss": {"evil": {"x": {"_target_": "os.system", "command": "touch {mark}"}}},
+         "hydra": {"callbacks": "${loss.evil}"}},
+        "`hydra.callbacks` must be written out",
+    ),
+    "log handlers from elsewhere": (
+        {"loss": {"evil": {"x": {"class": "logging.FileHandler", "filename": "{outside}/x"}}},
+         "hydra": {"hydra_logging": {"version": 1, "root": {"handlers": ["x"]},
+                                     "handlers": "${loss.evil}"}}},
+        "`hydra.hydra_logging.handlers` must be written out",
+    ),
+    "a launcher from elsewhere": (
+        {"loss": {"evil": {"setup": ["touch {mark}"]}}, "hydra": {"launcher": "${loss.evil}"}},
+        "",
+    ),
+    "a search space from elsewhere": (
+        {"loss": {"evil": {"data.cache_dir": "{outside}"}},
+         "hydra": {"sweeper": {"params": "${loss.evil}"}}},
+        "`hydra.sweeper.params` must be written out",
+    ),
+    "a rented cluster": (launcher("ray_aws"), "`hydra/launcher` must be typed"),
     "words that nobody typed": (
         {"hydra": {"overrides": {"hydra": ["hydra.job.env_set.VAESWEEP_TRUST=os"]}}},
         "`hydra.overrides` must hold what was typed",
@@ -226,7 +244,8 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
         "`hydra.job_logging.handlers.x.class` must be one of",
     ),
     "the directory of a run": (
-        {"hydra": {"run": {"dir": "{outside}/x"}, "sweep": {"dir": "{outside}/x"}}}, "below outputs/"
+        {"hydra": {"run": {"dir": "{outside}/x"}, "sweep": {"dir": "{outside}/x"}}},
+        "below outputs/",
     ),
     "a directory above": (
         {"hydra": {"run": {"dir": "outputs/../../x"}, "sweep": {"dir": "outputs/../../x"}}},
@@ -238,7 +257,7 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
     "a directory that is known late": (
         {"hydra": {"run": {"dir": "${hydra:runtime.output_dir}/x"},
                    "sweep": {"dir": "${hydra:runtime.output_dir}/x"}}},
-        "known before the run",
+        "below outputs/",
     ),
     "a subdirectory above": ({"hydra": {"sweep": {"subdir": "../../../x"}}}, "below outputs/"),
     "a name above": ({"name": "../../x"}, "x"),
@@ -251,7 +270,7 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
     "the cache in the search space, nested": (
         sweeper(params={"data": "{cache_dir:x}", "lr": "1e-3,1e-2"}), "`data.cache_dir`"
     ),
-    "a journal": (sweeper(storage="journal://{outside}/x"), "`hydra.sweeper.storage` must be typed"),
+    "a journal": (sweeper(storage="journal://{outside}/x"), "`hydra.sweeper.storage` must"),
     "a database": (sweeper(storage="sqlite:///{outside}/x.db"), "`hydra.sweeper.storage` must"),
     # Reads a secret.
     "a secret in a tag": ({"logger": {"tags": ["${oc.env:SECRET}"]}}, "may be a secret"),
@@ -276,7 +295,14 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
     "samples": ({"evaluation": {"samples": 10**12}}, "`evaluation.samples` must be"),
     "threads": ({"trainer": {"threads": 10**6}}, "`trainer.threads` must be"),
 }  # fmt: skip
-ONLY_IN_SWEEPS = ("search space", "search space, nested", "a sampler", "a pruner")
+IN_SWEEPS = (
+    "trust in env_set", "a loss of no trust", "a callback", "a log file, before the run",
+    "a storage", "the shell of a SLURM job", "the directory of a run",
+    "a subdirectory above", "the cache in the search space", "a secret in the search space",
+    "an environment in the search space", "Hydra's node in the search space",
+    "the cache in the search space, nested", "workers",
+)  # fmt: skip
+"""Tried with `-m`, which reads what a single run does not."""
 
 
 def filled(content: Any, **places: str) -> Any:
@@ -291,17 +317,13 @@ def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return under | over | both
 
 
-@pytest.mark.parametrize("how", ["run", "sweep"])
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_config_file_does_no_harm(
     harm: str,
-    how: str,
     tmp_path: Path,
     run: Callable[..., Said],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if how == "run" and harm.endswith(ONLY_IN_SWEEPS):
-        pytest.skip("only a sweep searches")
     content, message = HARMS[harm]
     monkeypatch.setenv("SECRET", "hunter2")
     outside = tmp_path / "outside"
@@ -314,7 +336,7 @@ def test_a_config_file_does_no_harm(
     else:
         written(tmp_path / "theirs/experiments", "theirs", content)
         words += ["experiments=theirs"]
-    if how == "sweep":
+    if harm in IN_SWEEPS:
         words += ["-m", "seed=0,1"] + ["hydra.sweeper.n_jobs=0"] * ("n_jobs" not in str(content))
     status, said = run(*words)
     assert status == 1, said
@@ -324,3 +346,195 @@ def test_a_config_file_does_no_harm(
     assert "hunter2" not in said
     assert [p for p in left(tmp_path) if not p.startswith("work/.cache")] == []
     assert not any("hunter2" in p.read_text(errors="replace") for p in tmp_path.rglob("*.json"))
+
+
+VARIABLES = (
+    "VAESWEEP_TRUST", "VAESWEEP_CACHE", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "LD_PRELOAD",
+    "LD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES", "PATH", "HYDRA_FULL_ERROR", "BASH_ENV",
+    "GCONV_PATH", "MPLBACKEND", "HOME", "XDG_CONFIG_HOME", "NETRC", "WANDB_BASE_URL",
+    "WANDB_API_KEY", "NCCL_NET_PLUGIN", "CUDA_INJECTION64_PATH", "TORCH_LOGS", "CXX",
+    "TORCHINDUCTOR_CACHE_DIR", "HTTPS_PROXY", "SSL_CERT_FILE", "GIT_SSH_COMMAND", "PYTORCH_JIT",
+    "OPENSSL_CONF", "PAGER", "EDITOR", "TMPDIR", "RAY_ADDRESS", "SLURM_CONF", "FOO",
+)  # fmt: skip
+
+
+def composed(theirs: Path, *overrides: str) -> Any:
+    """What Hydra composes of somebody's folder of configs and of typed words."""
+    from hydra import compose, initialize_config_dir
+
+    from experiments import config
+
+    config.register()
+    with other_hydra(), initialize_config_dir(str(ROOT / "conf")):
+        words = [f"hydra.searchpath=[file://{theirs}]", *overrides]
+        return compose("config", words, return_hydra_config=True)
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_config_file_sets_no_variable_that_changes_what_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, content in (("env_set", {name: "hunter2"}), ("env_copy", [name])):
+        written(tmp_path / "experiments", "theirs", job(**{key: content}))
+        monkeypatch.setenv(name, os.environ.get(name, "x"))
+        with pytest.raises(UserError, match=r"`hydra\.job\.env_(set|copy).*must"):
+            composed(tmp_path, "experiments=theirs")
+
+
+@pytest.mark.parametrize(
+    "name", ["VAESWEEP_TRUST", "vaesweep_trust", "PYTHONPATH", "LD_PRELOAD", "PATH"]
+)
+def test_what_a_process_reads_at_its_start_is_refused_also_where_it_was_typed(
+    name: str, tmp_path: Path
+) -> None:
+    for text in (f"+hydra.job.env_set.{name}=x", f"+hydra.job.env_set={{{name}:x}}"):
+        with pytest.raises(UserError, match=rf"before the command: {name}=\.\.\. python run\.py"):
+            composed(tmp_path, text)
+
+
+MEANT: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "threads": (env(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="0"), []),
+    "names and places": (
+        {"name": "${oc.env:USER,me}", "data": {"cache_dir": "${oc.env:VAESWEEP_CACHE,x}"}}, []
+    ),
+    "a typed variable": ({}, ["+hydra.job.env_set.FOO=bar"]),
+    "a typed secret": ({}, ["logger.group='${oc.env:SECRET}'"]),
+    "a typed directory": ({}, ["hydra.run.dir=/elsewhere", "hydra.sweep.dir=/elsewhere"]),
+    "typed over theirs": (
+        {"hydra": {"run": {"dir": "/theirs"}}, "data": {"cache_dir": "/theirs"}},
+        ["hydra.run.dir=/mine", "data.cache_dir=/mine"],
+    ),
+    "a directory of outputs": ({"hydra": {"run": {"dir": "outputs/x/${now:%Y}"}}}, []),
+    "documented patterns": (
+        {"hydra": {"sweep": {"dir": "outputs/a/${now:%Y-%m-%d}",
+                             "subdir": "${hydra.job.override_dirname}"}}},
+        [],
+    ),
+    "a typed cache": ({}, ["data.cache_dir=/elsewhere"]),
+    "a typed storage": ({}, ["hydra.sweeper.storage=postgresql://me@db/studies"]),
+    "a search": (sweeper(params={"loss": "mse,ssim", "lr": "interval(1e-4,1e-2)"}, n_jobs=4), []),
+    "a SLURM job": (
+        launcher("submitit_slurm", partition="gpu", timeout_min=30, cpus_per_task=8, gres="gpu:1"),
+        [],
+    ),
+    "a typed shell": (
+        launcher("submitit_slurm"), ["hydra.launcher.setup=['module load cuda']"]
+    ),
+    "Ray's processors": (launcher("ray", ray={"remote": {"num_cpus": 2}}), []),
+    "joblib": (launcher("joblib", verbose=1), []),
+    "logs": (
+        logs("job_logging", **{"class": "logging.FileHandler",
+             "filename": "${hydra.runtime.output_dir}/more.log"}),
+        [],
+    ),
+    "a typed log": ({}, ["hydra.job_logging.handlers.file.filename=/elsewhere/x.log"]),
+    "Hydra's own logs": ({}, ["hydra/job_logging=default", "hydra/hydra_logging=default"]),
+    "no folder of Hydra's": ({"hydra": {"output_subdir": None}}, []),
+    "Hydra's callback": (
+        {"hydra": {"callbacks": {"x": {
+            "_target_": "hydra.experimental.callbacks.PickleJobInfoCallback"}}}},
+        [],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MEANT)
+def test_what_a_file_may_say_and_what_is_typed_composes(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "SLURM" in what or "shell" in what:
+        pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.setenv("SECRET", "mine")
+    content, typed = MEANT[what]
+    written(tmp_path / "experiments", "theirs", content)
+    config = composed(tmp_path, "experiments=theirs", *typed)
+    if what == "a typed secret":
+        assert config.logger.group == "mine"
+
+
+def test_the_users_word_lets_a_config_name_code_and_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {
+        "hydra": {
+            "callbacks": {"x": {"_target_": "my_code.Callback"}},
+            "run": {"dir": f"{tmp_path}/runs/x"},
+            "sweep": {"dir": f"{tmp_path}/runs"},
+        },
+        "data": {"cache_dir": f"{tmp_path}/cache"},
+    }
+    written(tmp_path / "experiments", "theirs", content)
+    with pytest.raises(UserError, match="VAESWEEP_TRUST=my_code"):
+        composed(tmp_path, "experiments=theirs")
+    trusting(monkeypatch, "my_code", f"{tmp_path}/runs", f"{tmp_path}/cache")
+    composed(tmp_path, "experiments=theirs")
+
+
+def test_a_directory_that_changes_with_the_trial_is_looked_at_again(tmp_path: Path) -> None:
+    from experiments.guard import check_directories
+
+    sly = "${oc.select:places.p${hydra.job.num},outputs/x}"
+    written(tmp_path / "experiments", "theirs", {"hydra": {"sweep": {"dir": sly}}})
+    config = composed(tmp_path, "experiments=theirs", "+places={p1:/elsewhere}")
+    check_directories(config)
+    with open_dict(config.hydra):
+        config.hydra.job.num = 1
+    with pytest.raises(UserError, match="below outputs/"):
+        check_directories(config)
+
+
+@pytest.mark.filterwarnings("ignore:extend_list")
+def test_the_choice_of_a_group_is_no_word_on_its_keys(tmp_path: Path) -> None:
+    written(tmp_path / "experiments", "theirs", {"data": {"cache_dir": "/theirs"}})
+    with pytest.raises(UserError, match="data\\.cache_dir"):
+        composed(tmp_path, "experiments=theirs", "data=images", "data.root=x")
+    content = launcher("submitit_slurm", setup=["theirs"])
+    written(tmp_path / "experiments", "theirs", content)
+    with pytest.raises(UserError, match="hydra\\.launcher\\.setup"):
+        composed(tmp_path, "experiments=theirs", "hydra.launcher.setup=extend_list(mine)")
+
+
+def test_a_record_s_words_are_not_the_users(tmp_path: Path, run: Callable[..., Said]) -> None:
+    for option in ("--experimental-rerun", "--experimental-re"):
+        status, said = run(option, str(tmp_path))
+        assert status == 1
+        assert "python -m experiments.rerun" in said
+
+
+COMMANDS = {
+    "run": [],
+    "sweep": ["-m", "seed=0,1"],
+    "sweep in this process": ["-m", "seed=0,1", "hydra.sweeper.n_jobs=0"],
+    "joblib": ["-m", "seed=0,1", "hydra/launcher=joblib"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", COMMANDS)
+def test_the_command_reads_trust_before_any_config(how: str, tmp_path: Path) -> None:
+    """Issue: an experiment set the trust that was then read, and ran a command."""
+    mark = tmp_path / "mark"
+    content = filled(
+        merged(TINY, env(VAESWEEP_TRUST="subprocess") | {"loss": POPEN}), mark=str(mark)
+    )
+    written(tmp_path / "theirs/experiments", "theirs", content)
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "--config-dir", str(tmp_path / "theirs"),
+         "experiments=theirs", "logger=none", *COMMANDS[how]],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "VAESWEEP_TRUST=... python run.py" in ended.stderr
+    assert not mark.exists()
+
+
+def test_trust_is_read_when_the_process_starts(tmp_path: Path) -> None:
+    code = (
+        "import os, losses.trust as t; os.environ[t.VARIABLE] = 'late'; "
+        "print(t.trusted_packages(), t.how_to_trust('x'))"
+    )
+    environment = {**os.environ, "VAESWEEP_TRUST": "early, a/b.pt", "PYTHONPATH": str(ROOT)}
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert said == "['early'] VAESWEEP_TRUST=early,a/b.pt,x\n"

@@ -22,6 +22,7 @@ from sweeps import filesystems
 from sweeps.storages import dashboard_command, normalised, open_storage
 from tests.servers import PostgreSQL, Proxy, silent_server
 from tests.waiting import PATIENCE
+from tests.words import trusting
 
 ROOT = Path(__file__).parents[1]
 WORD = "hunter2"
@@ -309,7 +310,7 @@ def test_a_class_of_a_trusted_package_may_be_a_storage(
     monkeypatch.syspath_prepend(tmp_path)
     storage = {"_target_": "my_storages.Own", "path": str(tmp_path / "d.db")}
     assert "VAESWEEP_TRUST" in refused(storage)
-    monkeypatch.setenv("VAESWEEP_TRUST", "others, my_storages")
+    trusting(monkeypatch, "others", "my_storages")
     assert type(open_storage(storage, tmp_path / "unused.db")).__name__ == "Own"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.commands import go_on
+from analysis.commands import go_on, left_out
 from analysis.report.trials import ranked
 from analysis.runs import Runs
 from experiments.commands import module
@@ -36,7 +36,11 @@ def commands(runs: Runs, sources: Sequence[str]) -> list[Command]:
     for directory in sweep_directories(runs):
         command = go_on(directory)
         if command is not None:
-            found.append(Command(f"continue the sweep {_name(directory)}", command))
+            missing = [key for key in left_out(directory) if f"{key}=" not in command]
+            purpose = f"continue the sweep {_name(directory)}"
+            if missing:
+                purpose += f" (left out, add it if it is yours: {', '.join(missing)})"
+            found.append(Command(purpose, command))
     again = [_path(Path(s)) if Path(s).exists() else s for s in sources]
     if again:
         found.append(Command("write this report again", module("analysis.report", *again)))
@@ -71,4 +75,5 @@ def _path(path: Path) -> str:
     absolute = path.absolute()
     if absolute.is_relative_to(Path.cwd()):
         absolute = Path(os.path.relpath(absolute))
-    return str(absolute)
+    text = str(absolute)
+    return f"./{text}" if text.startswith("-") else text

@@ -19,6 +19,7 @@ from experiments.data.decode import from_array
 from experiments.data.parallel import in_order
 from experiments.data.sources import Decoded, Hashed, Source
 from experiments.errors import UserError
+from experiments.foreign import check_npy, check_npz
 
 _CHANNELS = (1, 3, 4)
 _PREFERRED = ("images", "imgs", "x", "data", "arr_0")
@@ -84,8 +85,10 @@ class ArrayFile(Source):
 
 def _numpy_array(path: Path) -> NDArray[Any]:
     if path.suffix.lower() == ".npz":
-        with zipfile.ZipFile(path) as archive:
-            _refuse_swollen(sum(info.file_size for info in archive.infolist()), path)
+        _refuse_swollen(check_npz(path), path)
+    else:
+        with path.open("rb") as file:
+            check_npy(file, path.stat().st_size)
     loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         return loaded

@@ -1,13 +1,16 @@
-"""FID and KID, in the features of a network that the user gives as a TorchScript file."""
+"""FID and KID, in the features of a network that the user gives as an ONNX or TorchScript file."""
 
 from __future__ import annotations
 
+import shlex
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from losses.trust import how_to_trust, is_trusted_path
 
 _BATCH = 64
 _KID_SUBSETS = 50
@@ -24,18 +27,20 @@ def feature_distances(real: Tensor, generated: Tensor, extractor: str | Path) ->
     compare it only between sets of the same sizes; with fewer images than features prefer KID.
 
     The extractor maps uint8 images (B, 3, H, W), 0 to 255, to features (B, F), and resizes and
-    normalises them itself, as the Inception networks published for FID do. Where its `forward`
-    has an argument `return_features` (NVIDIA's `inception-2015-12-05.pt`), it gets True. Grey
-    images are repeated to three channels. It runs on the device of `real`.
+    normalises them itself, as the Inception networks published for FID do. Grey images are
+    repeated to three channels. An ONNX file (.onnx) may take the numbers as floats, and is run
+    by onnxruntime. TorchScript can read and write files and so needs the user's word
+    (`losses.trust`); where its `forward` has an argument `return_features` (NVIDIA's
+    `inception-2015-12-05.pt`), it gets True, and it runs on the device of `real`.
 
     Args:
         real: uint8 images, 2 or more.
         generated: uint8 images of the same shape, 2 or more.
-        extractor: the TorchScript file.
+        extractor: the file.
 
     Raises:
-        ValueError: the file is missing, is not TorchScript or does not map so; or the images are
-            not two such sets.
+        ValueError: the file is missing, is neither or does not map so, or is TorchScript that the
+            user does not trust; or the images are not two such sets.
     """
     _check(real, generated)
     network = _load(Path(extractor), real.device)
@@ -49,7 +54,7 @@ def try_extractor(extractor: str | Path, images: Tensor) -> None:
     """Load a feature extractor and run it on some uint8 images (B, C, H, W), before training.
 
     Raises:
-        ValueError: the file is missing, is not TorchScript, or does not map images to features.
+        ValueError: the file is missing, may not be run, or does not map images to features.
     """
     _features(_load(Path(extractor), images.device), images, Path(extractor))
 
@@ -85,32 +90,55 @@ def _ready_made(features: Tensor) -> nn.Module:
     return identity
 
 
-def _load(path: Path, device: torch.device) -> Any:
+Network = Callable[[Tensor], Tensor]
+
+
+def _load(path: Path, device: torch.device) -> Network:
+    """The network, which maps a batch of uint8 images (B, 3, H, W) to features.
+
+    What it raises when it fails is a RuntimeError.
+    """
     if not path.is_file():
         raise ValueError(
-            f"`evaluation.feature_extractor` must be a TorchScript file, but {path} is not a file"
+            "`evaluation.feature_extractor` must be an ONNX or TorchScript file, but "
+            f"{path} is not a file"
+        )
+    if path.suffix.lower() == ".onnx":
+        from experiments.metrics.onnx_extractor import OnnxExtractor
+
+        return OnnxExtractor(path, device)
+    return _torch_script(path, device)
+
+
+def _torch_script(path: Path, device: torch.device) -> Network:
+    if not is_trusted_path(path):
+        quoted = shlex.quote(str(path))
+        raise ValueError(
+            "`evaluation.feature_extractor` must be an ONNX file (.onnx), or a TorchScript file "
+            f"that you trust, since TorchScript can read and write files, but got {path}; if you "
+            f"trust it: {how_to_trust(quoted)} python run.py evaluation.feature_extractor={quoted}"
         )
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*torch.jit.load.* is deprecated")
-            network: Any = torch.jit.load(str(path), map_location=device)
+            network = torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, OSError) as error:
         raise ValueError(
             "`evaluation.feature_extractor` must be a TorchScript file, "
             f"but {path} cannot be read as one: {_first_line(error)}"
         ) from error
-    return network.eval()
+    arguments = [argument.name for argument in network.forward.schema.arguments]
+    options = {"return_features": True} if "return_features" in arguments else {}
+    return lambda images: network(images, **options)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
-def _features(network: Any, images: Tensor, path: Path) -> Tensor:
+def _features(network: Network, images: Tensor, path: Path) -> Tensor:
     """Features (N, F), float32."""
-    arguments = [argument.name for argument in network.forward.schema.arguments]
-    options = {"return_features": True} if "return_features" in arguments else {}
     batches = []
     for batch in torch.split(images, _BATCH):
         try:
-            features = network(batch.expand(-1, 3, -1, -1), **options)
+            features = network(batch.expand(-1, 3, -1, -1))
         except RuntimeError as error:
             raise ValueError(_contract(path, f"failed: {_first_line(error)}")) from error
         if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(batch):
