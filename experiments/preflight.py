@@ -359,6 +359,7 @@ def _every_loss(overrides: Sequence[str]) -> list[dict[str, Any]]:
     return [one | {"loss": one["loss"] | {"scale": scale}} for one in chosen for scale in scales]
 
 
+@errors_for_people()
 def main() -> None:
     """The command."""
     arguments = sys.argv[1:]
@@ -366,8 +367,7 @@ def main() -> None:
         sys.stdout.write(__doc__ or "")
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with errors_for_people():
-        show(*forecasts(_every_loss(arguments)))
+    show(*forecasts(_every_loss(arguments)))
 
 
 if __name__ == "__main__":

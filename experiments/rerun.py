@@ -67,6 +67,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     return lines + [f"{n}: {before.get(n)} before, {after.get(n)} now" for n in causes]
 
 
+@errors_for_people()
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m experiments.rerun", description=__doc__)
@@ -78,8 +79,7 @@ def main() -> None:
         f"{arguments.record.name}-rerun-{stamp}"
     )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with errors_for_people():
-        different = rerun(arguments.record, directory)
+    different = rerun(arguments.record, directory)
     print_lines(different or ["the same metrics, bit for bit"], directory)
     sys.exit(1 if different else 0)
 

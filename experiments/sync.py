@@ -233,6 +233,7 @@ def _report(count: int, left: Sequence[Left]) -> Iterator[str]:
     yield f"{done} of {count} on the server" + (f", {len(left)} left" if left else "")
 
 
+@errors_for_people()
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m experiments.sync", description=__doc__)
@@ -244,14 +245,10 @@ def main() -> None:
     parser.add_argument("--entity", help="W&B user or team, if it is not the key's own")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with errors_for_people():
-        paths = arguments.paths or [Path("outputs")]
-        count, left = sync(
-            paths,
-            everything=arguments.all,
-            seconds=arguments.timeout,
-            entity=arguments.entity,
-        )
+    paths = arguments.paths or [Path("outputs")]
+    count, left = sync(
+        paths, everything=arguments.all, seconds=arguments.timeout, entity=arguments.entity
+    )
     for line in _report(count, left):
         print(line)
     sys.exit(1 if left else 0)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments import commands
 from experiments.errors import UserError
 from experiments.grammar import advice
 from experiments.home import ensure_home
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _FULL = "HYDRA_FULL_ERROR"
 _SEVERAL = re.compile(r"Ambiguous value for argument '(.*?)'\n1\. ", re.DOTALL)
@@ -27,25 +33,95 @@ _UNWRITABLE = (
     errno.ENOTDIR,
     errno.EEXIST,
     errno.ENAMETOOLONG,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EFBIG,
 )
+_GONE = (errno.EPIPE, errno.EIO)  # of a pipe (`| head`) and of a terminal that was closed
 
 
 @contextmanager
 def errors_for_people() -> Iterator[None]:
     """Print a user's mistake as one message and exit with 1; other errors keep their traceback.
 
-    With HYDRA_FULL_ERROR=1 everything keeps its traceback.
+    With HYDRA_FULL_ERROR=1 everything keeps its traceback. A reader of the output may go away at
+    any moment, as `head` does: the command does its work to the end, in silence, and exits as if
+    all had been read. Also a decorator.
     """
+    _outlive_readers()
     full = os.environ.get(_FULL) == "1"
     os.environ[_FULL] = "1"  # so that Hydra hands us its errors instead of printing them
     try:
         ensure_home()
         yield
+    except SystemExit as ended:
+        if not ended.code:
+            _refuse_lost_output()
+        raise
     except Exception as error:
         message = message_of(error)
         if full or message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
+        sys.exit(1)
+    else:
+        _refuse_lost_output()
+
+
+class _Stream(io.FileIO):
+    """Standard output or error; once it cannot be written, what follows is dropped.
+
+    Attributes:
+        failure: why it cannot be written, where that is not its reader's choice.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Buffer) -> int | None:  # type: ignore[override]
+        try:
+            return super().write(data)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno not in _GONE:
+                self.failure = error
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+            return memoryview(data).nbytes
+
+
+def _outlive_readers() -> None:
+    """Let nothing that prints fail since nobody reads, neither now nor when Python ends."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us (`>&-`)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
+            stream.flush()
+            raw = _Stream(stream.fileno(), "w", closefd=False)
+            lasting = io.TextIOWrapper(
+                raw if stream.write_through else io.BufferedWriter(raw),
+                encoding=stream.encoding,
+                errors=stream.errors,
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, lasting)
+
+
+def _refuse_lost_output() -> None:
+    """Exit with 1 if what was printed is lost, as on a full disk."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    sys.stdout.flush()
+    raw = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+    if isinstance(raw, _Stream) and raw.failure is not None:
+        print(
+            "error: what is printed must have a place with space left, but standard output "
+            f"gives: {raw.failure.strerror}",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 
@@ -53,10 +129,12 @@ def message_of(error: Exception) -> str | None:
     """What to say of an error that the user can mend, or None."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and (error.errno in _UNWRITABLE):
+    # Python's logging wraps what opening a log file raises.
+    reason = error.__cause__ if isinstance(error, ValueError) else error
+    if isinstance(reason, OSError) and (reason.errno in _UNWRITABLE or _is_of_mkdir(reason)):
         return (
             "the output directory must be one that can be written and has space left, but "
-            f"{error.filename or 'it'} gives: {error.strerror}"
+            f"{reason.filename or 'it'} gives: {reason.strerror}"
         )
     if "hydra" not in sys.modules:  # the service's image does without it
         return None
@@ -76,6 +154,12 @@ def message_of(error: Exception) -> str | None:
             hint = f"\nLaunchers are packages: {commands.install('joblib')}, [ray] or [slurm]"
         return f"{error}{detail}{hint}"
     return None
+
+
+def _is_of_mkdir(error: OSError) -> bool:
+    """Whether a directory could not be made, for which each file system has its own number."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].name in ("mkdir", "makedirs")
 
 
 def print_result(

@@ -113,28 +113,26 @@ def _shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@errors_for_people()
 def main() -> None:
     """The command."""
     arguments = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with errors_for_people():
-        settings = _settings(arguments)
-        try:
-            import uvicorn
+    settings = _settings(arguments)
+    try:
+        import uvicorn
 
-            from serving.service import create
-        except ImportError as error:
-            raise UserError(
-                f"the service needs more packages: {commands.install('serve')}"
-            ) from error
-        listener = _listen(arguments.host, arguments.port)
-        import torch
+        from serving.service import create
+    except ImportError as error:
+        raise UserError(f"the service needs more packages: {commands.install('serve')}") from error
+    listener = _listen(arguments.host, arguments.port)
+    import torch
 
-        from serving.checkpoints import load
+    from serving.checkpoints import load
 
-        if arguments.threads is not None:
-            torch.set_num_threads(arguments.threads)
-        app = create(load(arguments.checkpoint), settings)
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    app = create(load(arguments.checkpoint), settings)
     # uvicorn ends running requests, then raises the signal again: that end is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

@@ -82,15 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@errors_for_people()
 def main() -> None:
     """The command."""
     arguments = _parser().parse_args()
     kind, part = arguments.format, arguments.part
     out = arguments.out or Path(part + SUFFIXES[kind])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with errors_for_people():
-        difference = export(arguments.checkpoint, part, kind, out)
-        log.info("wrote %s: at most %.1e from the original's values", shown_path(out), difference)
+    difference = export(arguments.checkpoint, part, kind, out)
+    log.info("wrote %s: at most %.1e from the original's values", shown_path(out), difference)
 
 
 if __name__ == "__main__":

@@ -273,37 +273,37 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"`--out` must end in {' or '.join(formats)}, but got {arguments.out}")
 
 
+@errors_for_people()
 def main() -> None:
     """The command."""
     arguments = _parser().parse_args()
     if arguments.out is None:
         arguments.out = Path("generated" if arguments.count is not None else "generated.png")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with errors_for_people():
-        _check(arguments)
-        from serving.checkpoints import load
+    _check(arguments)
+    from serving.checkpoints import load
 
-        options = Options(
-            arguments.grid,
-            arguments.seed,
-            arguments.temperature,
-            arguments.steps,
-            not arguments.no_progress,
-        )
-        model = load(arguments.checkpoint)
-        try:
-            if arguments.count is not None:
-                many(model, arguments.count, arguments.out, options)
-            else:
-                arguments.out.parent.mkdir(parents=True, exist_ok=True)
-                _write(arguments.out, _picture(model, arguments, options))
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        except OSError as error:
-            raise UserError(
-                f"`--out` must be a place that can be written and has space left, but "
-                f"{arguments.out} gives: {error.strerror}"
-            ) from error
+    options = Options(
+        arguments.grid,
+        arguments.seed,
+        arguments.temperature,
+        arguments.steps,
+        not arguments.no_progress,
+    )
+    model = load(arguments.checkpoint)
+    try:
+        if arguments.count is not None:
+            many(model, arguments.count, arguments.out, options)
+        else:
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            _write(arguments.out, _picture(model, arguments, options))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(
+            f"`--out` must be a place that can be written and has space left, but "
+            f"{arguments.out} gives: {error.strerror}"
+        ) from error
     logging.getLogger(__name__).info("wrote %s", arguments.out)
 
 

@@ -8,7 +8,7 @@ import warnings
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from experiments.data.decode import FORMATS, BadImageError
+from experiments.data.decode import FORMATS, BadImageError, tolerantly
 from serving.checkpoints import Model
 from serving.photos import prepared
 
@@ -19,15 +19,20 @@ def decoded(data: bytes, model: Model, max_pixels: int) -> Tensor:
     Raises:
         BadImageError: it is no image, broken, or its header declares more than `max_pixels`.
     """
+    pixels = tolerantly(_declared, data)
+    if pixels > max_pixels:
+        raise BadImageError(f"it has {pixels:,} pixels, and {max_pixels:,} are allowed")
+    return prepared(data, model)
+
+
+def _declared(data: bytes) -> int:
+    """How many pixels the header says there are."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                pixels = image.width * image.height
+                return image.width * image.height
     except UnidentifiedImageError as error:
         raise BadImageError("not a JPEG, PNG, WebP, BMP, GIF or TIFF image") from error
     except Exception as error:  # Pillow's readers answer broken data with any exception at all
         raise BadImageError("its header is broken") from error
-    if pixels > max_pixels:
-        raise BadImageError(f"it has {pixels:,} pixels, and {max_pixels:,} are allowed")
-    return prepared(data, model)

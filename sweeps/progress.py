@@ -11,7 +11,7 @@ from datetime import datetime
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.attributes import EPOCHS, SAME_AS, counted, is_confirmation
+from sweeps.attributes import CELL, EPOCHS, SAME_AS, counted, is_confirmation
 from sweeps.configurations import Configuration
 from sweeps.results import front, last_report
 
@@ -25,7 +25,9 @@ class Snapshot:
 
     Attributes:
         name: of the study.
-        states: how many trials of the search are in which state.
+        states: how many trials of the search are in which state; of a grid, how many points.
+        total: how many there will be, of this command and of earlier ones; None if only time
+            limits it.
         confirmations: how many reruns of the best configurations have ended, and how many exist.
         running: trials, by number.
         ended: those that ended since the read before, in that order.
@@ -35,6 +37,7 @@ class Snapshot:
 
     name: str
     states: Counter[TrialState]
+    total: int | None
     confirmations: tuple[int, int]
     running: Sequence[FrozenTrial]
     ended: Sequence[FrozenTrial]
@@ -53,11 +56,16 @@ class Progress:
     Args:
         names: of the objectives.
         budget: how many trials the search may make; None if only time limits it.
+        cells: names of the points of a grid, each of which counts once, whoever trains it and
+            however often; None of a search.
     """
 
-    def __init__(self, names: Sequence[str], budget: int | None) -> None:
+    def __init__(
+        self, names: Sequence[str], budget: int | None, cells: frozenset[str] | None = None
+    ) -> None:
         self._names = names
         self._budget = budget
+        self._cells = cells
         self._ended: set[int] | None = None
         self._front: Sequence[Configuration] = ()
         self._front_is_old, self._next_front = False, 0.0
@@ -69,18 +77,32 @@ class Progress:
         name, trials = study.study_name, counted(study.get_trials(deepcopy=False))
         ended = self._newly_ended(study, trials)
         running = [t for t in trials if t.state == TrialState.RUNNING]
-        search = [t for t in trials if not is_confirmation(t) and SAME_AS not in t.user_attrs]
-        states = Counter(trial.state for trial in search)
+        states, total = self._states([t for t in trials if self.counts(t)])
         confirmations = [t.state.is_finished() for t in trials if is_confirmation(t)]
         return Snapshot(
             name=name,
             states=states,
+            total=total,
             confirmations=(sum(confirmations), len(confirmations)),
             running=running,
             ended=ended,
             front=self._front,
-            seconds_left=self._seconds_left(running, states),
+            seconds_left=self._seconds_left(running, states, total),
         )
+
+    def counts(self, trial: FrozenTrial) -> bool:
+        """Whether the trial is one of those that `Snapshot.finished` counts."""
+        is_copy = self._cells is None and SAME_AS in trial.user_attrs
+        return not is_confirmation(trial) and not is_copy
+
+    def _states(self, search: Sequence[FrozenTrial]) -> tuple[Counter[TrialState], int | None]:
+        """States of the search's trials, or of a grid's points; and how many there will be."""
+        if self._cells is None:
+            total = None if self._budget is None else max(self._budget, len(search))
+            return Counter(trial.state for trial in search), total
+        points = {t.user_attrs.get(CELL, f"trial {t.number}"): t.state for t in search}
+        # An earlier command's grid may have had other points.
+        return Counter(points.values()), len(self._cells | points.keys())
 
     def _newly_ended(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         known = self._ended or set()
@@ -99,17 +121,17 @@ class Progress:
         return [] if first else ended
 
     def _seconds_left(
-        self, running: Sequence[FrozenTrial], states: Counter[TrialState]
+        self, running: Sequence[FrozenTrial], states: Counter[TrialState], total: int | None
     ) -> float | None:
         self._parallel.append(len(running))
-        if self._budget is None:
+        if total is None:
             return None
         each = self._seconds_each(running)
         if each is None:
             return None
         begun = sum(states.values()) - states[TrialState.WAITING]
         shares = [1 - share_done(trial) for trial in running]
-        work = max(0, self._budget - begun) + sum(shares)
+        work = max(0, total - begun) + sum(shares)
         # Between two trials a worker seems not to be there.
         workers = max(1, *self._parallel)
         return each * max(work / workers, *shares, 0.0)

@@ -26,6 +26,7 @@ from sweeps.foresight import foreseeing
 from sweeps.formatting import first_line
 from sweeps.logs import say_more
 from sweeps.plan import Plan, artifacts_directory
+from sweeps.space import cell_name
 from sweeps.storages import dashboard_command, open_storage
 from sweeps.study import load_study
 from sweeps.summary import print_paths, print_summary
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 _RESULTS = "optimization_results.yaml"
 _MOST_CELLS = 1_000_000
+_NAMED_CELLS = 10_000
 _FRUITLESS_ROUNDS = 3
 _LOOK_SECONDS = 0.5
 
@@ -141,8 +143,13 @@ def _own_connection(plan: Plan) -> optuna.Study:
 
 def _view(plan: Plan) -> View:
     study = _own_connection(plan)
-    budget = plan.space.cell_count(_MOST_CELLS) if plan.grid else plan.limits.n_trials
-    return View(lambda: study, plan.objectives, budget, plan.limits.deadline)
+    budget, cells = plan.limits.n_trials, None
+    if plan.grid:
+        budget = plan.space.cell_count(_MOST_CELLS)
+        # Of more points nobody sees that some of an earlier command's are beside them.
+        if budget <= _NAMED_CELLS:
+            cells = frozenset(cell_name(*cell) for cell in plan.space.cells())
+    return View(lambda: study, plan.objectives, budget, plan.limits.deadline, cells=cells)
 
 
 def _launch(
@@ -225,19 +232,27 @@ def _refuse_failure(study: optuna.Study, claims: Claims) -> None:
     """End with an error where the sweep has no answer.
 
     Raises:
-        UserError: every trial failed, or more than `sweep.max_failure_rate` of them.
+        UserError: no trial was completed, or more than `sweep.max_failure_rate` of them failed.
     """
     trials = [t for t in study.get_trials(deepcopy=False) if not is_withdrawn(t)]
     failed = [t for t in trials if t.state == TrialState.FAIL]
-    if failed and not any(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials):
+    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    reason = claims.stop_reason()
+    if failed and not ended:
         first = failed[0]
         raise UserError(
             f"every trial failed; trial {first.number}: {first.user_attrs.get(REASON, 'no reason')}"
         )
-    reason = claims.stop_reason()
     if reason is not None and "failed" in reason:
         first = failed[0]
         raise UserError(
             f"the sweep stopped because {reason}; trial {first.number}: "
             f"{first.user_attrs.get(REASON, 'no reason')}"
+        )
+    if not any(trial.state == TrialState.COMPLETE for trial in ended):
+        pruned = f"; {len(ended)} trials were pruned" if ended else ""
+        raise UserError(
+            "a sweep must complete a trial to have an answer, but none was completed "
+            f"({reason or 'there was nothing to train'}{pruned}); raise hydra.sweeper.timeout or "
+            "hydra.sweeper.n_trials, or choose another pruner"
         )

@@ -28,7 +28,6 @@ def screen(
     *,
     elapsed: float,
     left: str,
-    budget: int | None,
     stale: str | None,
     height: int,
 ) -> RenderableType:
@@ -39,7 +38,6 @@ def screen(
         names: of the objectives.
         elapsed: seconds since the view began.
         left: how long it will take; may be empty.
-        budget: how many trials the search may make, or None.
         stale: why and since when this is no longer the state, or None.
         height: lines of the terminal.
     """
@@ -51,7 +49,7 @@ def screen(
         parts.append(Text(stale, style="yellow", no_wrap=True, overflow="ellipsis"))
     if snapshot is None:
         return Group(*parts)
-    parts.append(counts(snapshot, budget))
+    parts.append(counts(snapshot))
     best = snapshot.front[:_FRONT]
     if snapshot.running:
         rows = max(1, height - _FRAME - len(best))
@@ -63,21 +61,25 @@ def screen(
     return Group(*parts)
 
 
-def counts(snapshot: Snapshot, budget: int | None) -> Text:
+def counts(snapshot: Snapshot) -> Text:
     """How many trials are in which state."""
     states = snapshot.states
     waiting = states[TrialState.WAITING]
-    if budget is not None:
+    if snapshot.total is not None:
         begun = sum(states.values()) - waiting
-        waiting = max(waiting, budget - begun)
-    of_budget = "" if budget is None else f" of {budget}"
+        waiting = max(waiting, snapshot.total - begun)
     ended, all_of_them = snapshot.confirmations
     confirmed = f"; {ended} of {all_of_them} confirmations" if all_of_them else ""
     return Text(
-        f"{snapshot.finished}{of_budget} trials: {states[TrialState.COMPLETE]} done, "
+        f"{snapshot.finished}{of_total(snapshot)} trials: {states[TrialState.COMPLETE]} done, "
         f"{states[TrialState.PRUNED]} pruned, {states[TrialState.FAIL]} failed, "
         f"{states[TrialState.RUNNING]} running, {waiting} waiting{confirmed}"
     )
+
+
+def of_total(snapshot: Snapshot) -> str:
+    """What follows a number of trials."""
+    return "" if snapshot.total is None else f" of {snapshot.total}"
 
 
 def _running(running: Sequence[FrozenTrial], names: Sequence[str], rows: int) -> Table:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.attributes import REASON, SAME_AS, is_confirmation
+from sweeps.attributes import REASON, SAME_AS
 from sweeps.configurations import Configuration
 from sweeps.formatting import (
     duration,
@@ -47,6 +47,7 @@ class View:
         budget: how many trials the search may make; None if only time limits it.
         deadline: when the sweep must end, as `time.time()` counts; None if it need not.
         console: Rich's; by default standard output.
+        cells: names of a grid's points, see `sweeps.progress.Progress`.
     """
 
     def __init__(
@@ -56,15 +57,15 @@ class View:
         budget: int | None,
         deadline: float | None,
         console: Console | None = None,
+        cells: frozenset[str] | None = None,
     ) -> None:
         from rich.console import Console
 
         self._provider = study_provider
         self._names = names
-        self._budget = budget
         self._deadline = deadline
         self._console = Console() if console is None else console
-        self._progress = Progress(names, budget)
+        self._progress = Progress(names, budget, cells)
         self._study: optuna.Study | None = None
         self._snapshot: Snapshot | None = None
         self._trouble: str | None = None
@@ -146,7 +147,6 @@ class View:
                 self._names,
                 elapsed=time.time() - self._began,
                 left=self._left(),
-                budget=self._budget,
                 stale=stale,
                 height=self._console.size.height,
             ),
@@ -154,12 +154,13 @@ class View:
         )
 
     def _print_ended(self, snapshot: Snapshot) -> None:
-        count = snapshot.finished - sum(not is_confirmation(t) for t in snapshot.ended)
-        of_budget = "" if self._budget is None else f" of {self._budget}"
+        from sweeps.screen import of_total
+
+        count = snapshot.finished - sum(map(self._progress.counts, snapshot.ended))
         left = self._left()
         for trial in snapshot.ended:
-            count += not is_confirmation(trial)
-            text = f"{line(trial, snapshot.front, self._names)}; {count}{of_budget} done"
+            count += self._progress.counts(trial)
+            text = f"{line(trial, snapshot.front, self._names)}; {count}{of_total(snapshot)} done"
             self._print(f"{text}, {left}" if left else text)
 
     def _left(self) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from experiments.data.decode import BadImageError, BombError, decode, quiet
@@ -17,14 +19,14 @@ _HUGE = "x" * 3_000_000  # bytes, a few thousand when compressed
 _MANY = "x" * 70_000_000
 
 
-def _encoded(fmt: str = "PNG", turned: int = 0, **options: object) -> bytes:
+def _encoded(fmt: str = "PNG", turned: int = 0, **options: Any) -> bytes:
     buffer = io.BytesIO()
     pixels = np.ascontiguousarray(np.rot90(_PIXELS, turned))
     Image.fromarray(pixels).save(buffer, fmt, **options)
     return buffer.getvalue()
 
 
-def _decoded(data: bytes) -> np.ndarray:
+def _decoded(data: bytes) -> NDArray[np.uint8]:
     with quiet():
         return decode(data, size=16, channels=3, fit="crop").transpose(1, 2, 0)
 
@@ -64,7 +66,7 @@ def _with_chunk(data: bytes, chunk: bytes) -> bytes:
     ],
     ids=["zTXt", "iTXt", "after the pixels", "plain", "profile"],
 )
-def test_a_png_with_huge_texts_or_profiles_is_read(options: dict[str, object]) -> None:
+def test_a_png_with_huge_texts_or_profiles_is_read(options: dict[str, Any]) -> None:
     assert np.array_equal(_decoded(_encoded(**options)), _PIXELS)
 
 
@@ -93,10 +95,10 @@ def test_a_png_that_ends_with_its_pixels_is_read() -> None:
 @pytest.mark.parametrize("how", ["EXIF", "XMP"])
 def test_a_png_with_huge_text_is_still_turned_upright(how: str) -> None:
     info = _text(compressed=_HUGE)
-    options: dict[str, object] = {"pnginfo": info}
+    options: dict[str, Any] = {"pnginfo": info}
     if how == "EXIF":
         options["exif"] = Image.Exif()
-        options["exif"][0x0112] = 6  # type: ignore[index]
+        options["exif"][0x0112] = 6
     else:
         info.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta tiff:Orientation="6"/>')
     assert np.array_equal(_decoded(_encoded(turned=1, **options)), _PIXELS)
@@ -167,5 +169,5 @@ def test_no_bomb_gets_through_with_its_text() -> None:
 @pytest.mark.parametrize("fmt", ["PNG", "JPEG"])
 def test_broken_pixels_stay_broken_and_the_reason_is_theirs(fmt: str) -> None:
     data = _encoded(fmt, comment="hello") if fmt == "JPEG" else _encoded(pnginfo=_text(plain="hi"))
-    with pytest.raises(BadImageError, match="(?i)trunc"):
+    with pytest.raises(BadImageError, match=r"(?i)trunc"):
         _decoded(data[: len(data) * 2 // 3])

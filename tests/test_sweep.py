@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -243,6 +244,25 @@ def test_a_timeout_ends_a_sweep_and_the_next_command_goes_on(
         sweep = run(*arguments, f"hydra.sweeper.timeout={2.5 * hour}")
     assert states(sweep) == ["COMPLETE"] * 3
     assert states(run(*arguments)) == ["COMPLETE"] * 9
+
+
+def test_a_timeout_before_any_trial_is_no_answer(run: RunSweep) -> None:
+    with pytest.raises(UserError, match=r"none was completed \(the timeout has passed\); raise"):
+        run("loss=mse,l1", "hydra.sweeper.timeout=0.0001")
+    assert set(states(run("loss=mse,l1"))) == {"COMPLETE"}
+    # What an earlier command found is an answer.
+    assert len(run("loss=mse,l1,ssim", "hydra.sweeper.timeout=0.0001").study.trials) == 2
+
+
+def test_a_grid_that_goes_on_with_other_points_never_counts_beyond_its_total(
+    run: RunSweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("loss=mse,l1", "seed=0,1", fail=("seed=1",))
+    run("loss=mse,l1", "seed=0,1", "sweep.retry_failed=true")
+    run("loss=mse,l1", "seed=0,2")
+    told = re.findall(r"(\d+) of (\d+) done", capsys.readouterr().out)
+    assert [int(done) for done, _ in told] == [1, 2, 3, 4, 3, 4, 5, 6]
+    assert [int(total) for _, total in told] == [4] * 6 + [6] * 2
 
 
 def test_a_sweep_stops_when_nothing_gets_better(run: RunSweep) -> None:

@@ -172,6 +172,37 @@ def test_confirmations_tell_their_seed_and_are_beyond_the_budget(
     ]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_points_of_a_grid_are_counted_once_each_also_those_of_an_earlier_grid(
+    study: optuna.Study, terminal: bool
+) -> None:
+    for cell in ("a", "b", "c"):
+        add(study, "mse", values=[20.0], cell=cell)
+    add(study, "l1", state=TrialState.FAIL, cell="d")
+    add(study, "l1", state=TrialState.FAIL, cell="d", retried=True)
+    screen = Screen(terminal=terminal)
+    with View(lambda: study, PSNR, 2, None, screen.console, cells=frozenset("de")):
+        add(study, "l1", values=[18.0], cell="d")
+        add(study, "mse", values=[20.0], cell="e", same_as=0)
+    if terminal:
+        assert "5 of 5 trials: 5 done, 0 pruned, 0 failed, 0 running, 0 waiting" in screen.text()
+    else:
+        assert [line.rpartition("; ")[2] for line in screen.lines()] == [
+            "4 of 5 done",
+            "5 of 5 done",
+        ]
+
+
+def test_a_smaller_budget_than_before_is_not_exceeded(
+    study: optuna.Study, log_file: Screen
+) -> None:
+    for _ in range(4):
+        add(study, "mse", values=[20.0])
+    with View(lambda: study, PSNR, 3, None, log_file.console):
+        add(study, "l1", values=[18.0])
+    assert log_file.lines()[0].endswith("5 of 5 done")
+
+
 def test_the_deadline_is_told_if_it_comes_first(study: optuna.Study, log_file: Screen) -> None:
     with View(lambda: study, PSNR, 1000, time.time() + 3661, log_file.console):
         add(study, "mse", values=[20.0])

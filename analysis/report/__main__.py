@@ -18,24 +18,24 @@ a sweep's or a trial's directory, a folder of sweeps, a study (sqlite:///study.d
 postgresql://...#name, journal:///file.log#name) or W&B runs (wandb://entity/project)"""
 
 
+@errors_for_people()
 def main() -> None:
     """The command."""
     arguments = _parser().parse_args()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("analysis").setLevel(logging.INFO)
-    with errors_for_people():
-        from analysis.load import load
-        from analysis.report.writing import default_path, write
+    from analysis.load import load
+    from analysis.report.writing import default_path, write
 
-        out = arguments.out or default_path(arguments.source, arguments.format)
-        runs = load(*arguments.source)
-        write(
-            runs,
-            out,
-            form=arguments.format,
-            sources=arguments.source,
-            figures=arguments.figures,
-        )
+    out = arguments.out or default_path(arguments.source, arguments.format)
+    runs = load(*arguments.source)
+    write(
+        runs,
+        out,
+        form=arguments.format,
+        sources=arguments.source,
+        figures=arguments.figures,
+    )
     sys.stdout.write(f"{out}\n")
     sys.exit(0 if (runs.trials["status"] == "completed").any() else 1)
 

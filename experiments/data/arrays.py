@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import pickle
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import cached_property
@@ -14,15 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data.archives import MAX_RATIO, swells
 from experiments.data.decode import from_array
 from experiments.data.parallel import in_order
 from experiments.data.sources import Decoded, Hashed, Source
+from experiments.data.tensors import chosen, refuse_swollen, tensor_file
 from experiments.errors import UserError
 from experiments.foreign import check_npy, check_npz
 
 _CHANNELS = (1, 3, 4)
-_PREFERRED = ("images", "imgs", "x", "data", "arr_0")
+_OBJECTS = (
+    "it holds Python objects, as NumPy makes them of pictures of several sizes; bring them to one "
+    "size, or save each as a PNG in a folder"
+)
+_DARK = 1 / 16  # of the range: 12 bits in 16, or masks of 0 and 1
+_ONE = (1, 2, 3, 4)  # as the last of three axes: no picture is so narrow
 
 ToUint8 = Callable[[NDArray[Any]], NDArray[np.uint8]]
 
@@ -69,7 +73,7 @@ class ArrayFile(Source):
         """(N, H, W, C), memory-mapped where the file allows."""
         try:
             is_torch = self.root.suffix.lower() == ".pt"
-            array = _torch_array(self.root) if is_torch else _numpy_array(self.root)
+            array = tensor_file(self.root) if is_torch else _numpy_array(self.root)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
                 "`data.root` must be an array that can be read without running code, but "
@@ -85,73 +89,92 @@ class ArrayFile(Source):
 
 def _numpy_array(path: Path) -> NDArray[Any]:
     if path.suffix.lower() == ".npz":
-        _refuse_swollen(check_npz(path), path)
+        refuse_swollen(check_npz(path), path)
     else:
         with path.open("rb") as file:
             check_npy(file, path.stat().st_size)
-    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(_OBJECTS if _is_of_objects(error) else str(error)) from error
     if isinstance(loaded, np.ndarray):
         return loaded
     with loaded:
-        return np.asarray(_chosen(loaded, path))
-
-
-def _torch_array(path: Path) -> NDArray[Any]:
-    import torch
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, KeyError, TypeError, AttributeError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(first_line) from error
-    tensor = _chosen(loaded, path) if isinstance(loaded, Mapping) else loaded
-    if not isinstance(tensor, torch.Tensor):
-        raise ValueError(f"it holds a {type(tensor).__name__}, not a tensor")
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        raise ValueError("it holds a sparse or quantized tensor; save a dense one")
-    _refuse_swollen(tensor.numel() * tensor.element_size(), path)
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()
-    array: NDArray[Any] = tensor.detach().resolve_conj().resolve_neg().numpy()
+        array = chosen({name: _member(loaded, name) for name in loaded}, path)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(_OBJECTS)
     return array
 
 
-def _refuse_swollen(total: int, path: Path) -> None:
-    size = path.stat().st_size
-    if swells(total, size):
-        raise UserError(
-            f"a file of arrays must not swell more than {MAX_RATIO} times, but {path} of "
-            f"{size:,} bytes swells to {total:,}, a decompression bomb"
-        )
+def _member(archive: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any] | None:
+    """An array of a .npz; None for one of objects, such as names beside the images."""
+    try:
+        return archive[name]
+    except ValueError as error:
+        if _is_of_objects(error):
+            return None
+        raise
 
 
-def _chosen(arrays: Mapping[str, Any], path: Path) -> Any:
-    names = list(arrays)
-    if len(names) == 1:
-        return arrays[names[0]]
-    for name in _PREFERRED:
-        if name in names:
-            return arrays[name]
-    raise UserError(
-        f"{path} must hold one array, or one called {', '.join(_PREFERRED)}, but got {names[:20]}"
-    )
+def _is_of_objects(error: ValueError) -> bool:
+    return "allow_pickle" in str(error) or "Python objects" in str(error)
 
 
 def _channels_last(images: NDArray[Any], path: Path) -> NDArray[Any]:
+    """The array as (N, H, W, C).
+
+    Raises:
+        UserError: it is not several pictures, or does not say which axis is which.
+    """
     shape = images.shape
-    if images.ndim == 3:
-        images = images[..., None]
+    if images.ndim == 3 and images.size:
+        _refuse_one(shape, path)
+        return images[..., None]
     if images.ndim == 4 and images.size:
-        last, first = images.shape[3] in _CHANNELS, images.shape[1] in _CHANNELS
-        # With both, what is a strip of a few rows in one order is a picture in the other.
-        if first and (not last or images.shape[2] not in _CHANNELS):
-            return images.transpose(0, 2, 3, 1)
+        last, first = shape[3] in _CHANNELS, shape[1] in _CHANNELS
+        if first and last:
+            raise UserError(
+                f"an array must say which of its axes are the channels, but {path} is {shape}, "
+                "which may be (N, H, W, C) and (N, C, H, W); save pictures of more than 4 pixels "
+                "a side"
+            )
         if last:
             return images
+        if first:
+            return images.transpose(0, 2, 3, 1)
     raise UserError(
         "an array of images must be (N, H, W, C), (N, C, H, W) or (N, H, W) with 1, 3 or 4 "
-        f"channels and N above 0, but {path} is {shape}"
+        f"channels and N above 0, but {path} is {shape}{_advice(shape)}"
     )
+
+
+def _refuse_one(shape: tuple[int, ...], path: Path) -> None:
+    """Refuse one picture with its channels, which looks like N grey ones of a strip."""
+    axis = "last" if shape[2] in _ONE else "first" if shape[0] in _CHANNELS else None
+    if axis is None:
+        return
+    layout = "(H, W, C)" if axis == "last" else "(C, H, W)"
+    raise UserError(
+        f"an array must hold many pictures, but {path} is {shape}, one picture {layout}; stack "
+        "many into (N, H, W, C), np.stack(pictures), or save them as PNG files in a folder; N "
+        "grey pictures are (N, H, W, 1)"
+    )
+
+
+def _advice(shape: tuple[int, ...]) -> str:
+    """What to do with an array of another shape."""
+    if 0 in shape:
+        return ", which is empty"
+    if len(shape) == 2:
+        return (
+            ": one grey picture, or one row for each; stack many pictures into (N, H, W), or "
+            "bring rows to their shape, array.reshape(N, H, W)"
+        )
+    if len(shape) == 4:
+        return "; keep 3 of the channels, or 1"
+    if len(shape) > 4:
+        return ", which has too many axes; bring it to four, array.reshape(-1, *array.shape[-3:])"
+    return ""
 
 
 def _scaling(images: NDArray[Any], path: Path) -> ToUint8:
@@ -163,20 +186,37 @@ def _scaling(images: NDArray[Any], path: Path) -> ToUint8:
     """
     if images.dtype == np.bool_:
         return lambda image: image.astype(np.uint8) * np.uint8(255)
-    if images.dtype.kind not in "iuf":
-        raise UserError(f"an array of images must hold numbers, but {path} holds {images.dtype}")
+    if images.dtype.kind not in "iuf" or images.dtype == np.int8:
+        what = ", which cannot hold [0, 255]; save uint8" if images.dtype == np.int8 else ""
+        raise UserError(
+            f"an array of images must hold numbers, but {path} holds {images.dtype}{what}"
+        )
     # NaN is carried on by both, and is neither below nor above anything.
     low = float(np.min([image.min() for image in images]))
     high = float(np.max([image.max() for image in images]))
     top = {"uint16": 65535}.get(images.dtype.name, 255) if images.dtype.kind in "iu" else 1
     if not (low >= 0 and high <= top):
-        remedy = "replace NaN" if np.isnan(low + high) else "scale them"
         raise UserError(
             f"images of type {images.dtype} must lie in [0, {top}], but those of {path} lie in "
-            f"[{low:g}, {high:g}]; {remedy} and save the file again"
+            f"[{low:g}, {high:g}]; {_rescaling(low, high, top)} and save the file again"
         )
-    if top == 255 and high <= 1:
-        log.warning("%s holds integers but none above 1 of 255: its images are black", path)
+    if 0 < high <= top * _DARK:
+        log.warning(
+            "%s holds %s, but none above %.3g of %d: its images are black or nearly so; if their "
+            "white is another number, scale them",
+            path, images.dtype, high, top,
+        )  # fmt: skip
     if images.dtype == np.uint8:
         return lambda image: image
     return lambda image: np.round(image.astype(np.float64) * (255 / top)).astype(np.uint8)
+
+
+def _rescaling(low: float, high: float, top: int) -> str:
+    """How to bring values into the range."""
+    if np.isnan(low + high):
+        return "replace NaN"
+    if top == 1 and low >= 0 and high <= 255:
+        return "scale them, images / 255,"
+    if top == 1 and -1 <= low < 0 and high <= 1:
+        return "scale them, (images + 1) / 2,"
+    return "scale them"

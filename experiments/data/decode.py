@@ -6,10 +6,11 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ FORMATS = (
 )
 MAX_PIXELS = 178_956_970
 """A larger image is not decoded: above it Pillow, at its defaults, sees an attack."""
+
+T = TypeVar("T")
 
 _BOMB_RATIO = 100  # pixels a byte: photos have about 1 to 20
 _LARGE = 2**25  # pixels; of images that are larger only one is decoded at a time
@@ -68,14 +71,23 @@ def decode(data: bytes, *, size: int, channels: int, fit: str) -> NDArray[np.uin
     if not data:
         raise BadImageError("empty file")
     fitted = partial(_decoded, of_bytes=len(data), size=size, channels=channels, fit=fit)
+    return tolerantly(fitted, data)
+
+
+def tolerantly(work: Callable[[bytes], T], data: bytes) -> T:
+    """What `work` makes of an encoded image, or of its pixels alone where the rest is in the way.
+
+    Raises:
+        BadImageError: as `work` raises it of the whole.
+    """
     try:
-        return fitted(data)
+        return work(data)
     except BadImageError as error:
         bare = without_metadata(data)
         if bare is None:
             raise
         try:
-            return fitted(bare)
+            return work(bare)
         except BadImageError:
             raise error from None
 

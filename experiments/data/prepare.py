@@ -115,19 +115,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@errors_for_people()
 def main() -> None:
     """The command."""
     arguments = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with errors_for_people():
-        images = prepare(
-            arguments.root,
-            arguments.out,
-            size=arguments.size,
-            channels=arguments.channels,
-            fit=arguments.fit,
-            max_bad_fraction=arguments.max_bad_fraction,
-        )
+    images = prepare(
+        arguments.root,
+        arguments.out,
+        size=arguments.size,
+        channels=arguments.channels,
+        fit=arguments.fit,
+        max_bad_fraction=arguments.max_bad_fraction,
+    )
     sys.stdout.write(
         f"{len(images.names)} images, {arguments.out.stat().st_size / 2**20:.1f} MiB: "
         f"{arguments.out}\n"
