@@ -22,7 +22,8 @@ def rerun(record: Path, directory: Path) -> list[str]:
     """Run the trial of `record` again into `directory`.
 
     Threads, precision and memory format are those of the record, whatever the machine's
-    defaults. Code that the record names runs only if it is trusted (see `losses.custom`).
+    defaults, and the threads change after the same steps. Code that the record names runs only if
+    it is trusted (see `losses.custom`).
 
     Returns:
         What differs, a line each; empty if the trials are the same.
@@ -36,7 +37,8 @@ def rerun(record: Path, directory: Path) -> list[str]:
     config = read_config(record)
     config["trainer"] |= hardware_settings(before)
     config["evaluation"]["test"] = "test" in before["metrics"]
-    run_trial(config, directory, in_sweep=True)
+    changes = before["hardware"].get("thread_changes", [])
+    run_trial(config, directory, in_sweep=True, thread_changes=changes)
     return differences(before, read_result(directory))
 
 

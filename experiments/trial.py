@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import objectives, validate
+from experiments.cores import FreeCores
 from experiments.errors import Interrupted, Pruned, TrialError, UserError
 from experiments.files import remove_unfinished
 from experiments.loggers import open_loggers
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from experiments.device import Hardware
     from experiments.parts import Data, Schedule
     from experiments.resume import Session
+    from experiments.threads import Threads
     from models.vae import VAE
 
 _PROBES = 16  # validation images whose reconstructions are shown
@@ -58,6 +60,7 @@ class _Trial:
     when: Schedule
     vae: VAE
     session: Session | None
+    threads: Threads
 
 
 def run_trial(
@@ -69,6 +72,7 @@ def run_trial(
     resumable: bool = False,
     should_stop: Callable[[], bool] | None = None,
     images: ImageSet | None = None,
+    thread_changes: Sequence[tuple[int, int]] | None = None,
 ) -> Result:
     """Train one VAE and leave a record in `directory`.
 
@@ -84,6 +88,8 @@ def run_trial(
             with `Interrupted` and, if `resumable`, a checkpoint of that moment. An epoch is
             never cut short.
         images: those that the config names, if they are loaded already.
+        thread_changes: of the record that is repeated: steps after which there are so many
+            threads. None to take as many as the machine has free, if `trainer.threads` is.
 
     Raises:
         Interrupted: `should_stop` said so.
@@ -93,10 +99,11 @@ def run_trial(
             behind.
         TrialError: the loss became NaN or infinite; the record says at which step.
     """
+    free = FreeCores()  # looks at the machine while the libraries and images are loaded
     record = Record(directory, config)
     try:
         validate(config)
-        trial = _prepare(config, record, images, resumable)
+        trial = _prepare(config, record, images, resumable, free, thread_changes)
         _begin(trial, resumable)
     except (UserError, OSError):
         discard(record.directory)
@@ -116,6 +123,8 @@ def _prepare(
     record: Record,
     images: ImageSet | None,
     resumable: bool,
+    free: FreeCores,
+    thread_changes: Sequence[tuple[int, int]] | None,
 ) -> _Trial:
     from experiments import parts
 
@@ -123,6 +132,7 @@ def _prepare(
     # PyTorch loads only now, so that mistakes in the data are told at once.
     from experiments.device import choose_hardware, seed_everything
     from experiments.preflight import foresee
+    from experiments.threads import Threads, first_threads, is_fixed
 
     session = None
     if resumable:
@@ -134,7 +144,7 @@ def _prepare(
         device=trainer["device"],
         precision=trainer["precision"],
         memory_format=trainer["memory_format"],
-        threads=trainer["threads"],
+        threads=first_threads(trainer["threads"], free),
     )
     data = parts.batched(config, images, hardware.device)
     when = parts.schedule(config, len(data.train))
@@ -146,7 +156,7 @@ def _prepare(
     network_bytes = sum(p.numel() * p.element_size() for p in vae.network.parameters())
     parts.check_space(record.directory, network_bytes, resumable=resumable)
     record.result |= {
-        "hardware": {**vars(hardware)},
+        "hardware": {**vars(hardware), "thread_changes": []},
         "data": {
             "source": images.source,
             "fingerprint": images.fingerprint,
@@ -157,7 +167,9 @@ def _prepare(
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),
         "preflight": foresee(config, loss, images, data.splits.train),
     }
-    return _Trial(config, record, hardware, data, when, vae, session)
+    adapts = hardware.device == "cpu" and not is_fixed(config["trainer"]["threads"])
+    threads = Threads(record, free if adapts else None, thread_changes)
+    return _Trial(config, record, hardware, data, when, vae, session, threads)
 
 
 def _begin(trial: _Trial, resumable: bool) -> None:
@@ -176,6 +188,7 @@ def _begin(trial: _Trial, resumable: bool) -> None:
             record.result["wandb"] = run
         remove_results(record.directory)
     record.begin()
+    log.info("computes on %s", trial.hardware)
 
 
 @contextmanager
@@ -263,6 +276,7 @@ def _train(
     config, record = trial.config, trial.record
     own: list[Callback] = [
         LastCheckpoint(record, should_stop, save=resumable),
+        trial.threads,
         Scores(record, objectives(config)[0]),
         Progress(objectives(config)[0], quiet=not config["trainer"]["progress"]),
     ]

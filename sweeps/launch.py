@@ -18,13 +18,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from experiments.cores import cores
 from experiments.errors import UserError
 from sweeps import launchers
 from sweeps.formatting import first_line
 from sweeps.leases import is_gone, machine
 from sweeps.logs import say_more
 from sweeps.plan import Plan
-from sweeps.resources import cores
 from sweeps.task import Task
 
 if TYPE_CHECKING:
