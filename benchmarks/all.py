@@ -26,6 +26,7 @@ SCRIPTS: dict[str, list[str]] = {
     "losses": ["--rounds", "3"],
     "metrics": [],
     "training": [],
+    "threads": [],
     "sweep_overhead": [],
     "sweep_workers": ["--rounds", "2"],
     "serving": [],

@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     from experiments import parts
-    from sweeps.resources import cores
+    from experiments.cores import cores
 
     parts.load(composed(*photos(), f"data.size={arguments.size}"))  # fills the cache
     settings: dict[str, list[str]] = {DEFAULT: []}

@@ -24,7 +24,7 @@ class Hardware:
         name: of the processor or GPU, for people.
         precision: Lightning's, for example "bf16-mixed".
         channels_last: memory format of convolutions.
-        threads: of PyTorch on the CPU.
+        threads: of PyTorch on the CPU, at the start.
     """
 
     device: str
@@ -32,6 +32,10 @@ class Hardware:
     precision: str
     channels_last: bool
     threads: int
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        return f"{self.device} ({self.name}) in {self.precision}, {threads}"
 
     @property
     def accelerator(self) -> str:
@@ -46,7 +50,7 @@ class Hardware:
 
 
 def choose_hardware(
-    *, device: str, precision: str, memory_format: str, threads: int | None
+    *, device: str, precision: str, memory_format: str, threads: int | None = None
 ) -> Hardware:
     """Resolve `auto` for the machine at hand and set the number of threads.
 

@@ -24,9 +24,10 @@ def rerun(record: Path, directory: Path) -> list[str]:
     """Run the trial of `record` again into `directory`.
 
     Threads, precision and memory format are those of the record, whatever the machine's
-    defaults. The record decides the trial's mathematics only (see `experiments.decided`): images
-    are cached, and metrics are sent, where this installation does. Code that the record names
-    runs only if it is trusted (see `losses.trust`).
+    defaults, and the threads change after the same steps. The record decides the trial's
+    mathematics only (see `experiments.decided`): images are cached, and metrics are sent, where
+    this installation does. Code that the record names runs only if it is trusted (see
+    `losses.trust`).
 
     Returns:
         What differs, a line each; empty if the trials are the same.
@@ -41,11 +42,12 @@ def rerun(record: Path, directory: Path) -> list[str]:
     try:
         config["trainer"] |= hardware_settings(before)
         config["evaluation"]["test"] = "test" in before["metrics"]
-    except (KeyError, TypeError) as error:
+        changes = before["hardware"].get("thread_changes", [])
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"a record must be whole to be trained again, but {record} lacks {error}"
         ) from error
-    run_trial(config, directory, in_sweep=True)
+    run_trial(config, directory, in_sweep=True, thread_changes=changes)
     return differences(before, read_result(directory))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import objectives, validate
+from experiments.cores import FreeCores
 from experiments.errors import Interrupted, Pruned, TrialError, UserError
 from experiments.files import remove_unfinished
 from experiments.home import ensure_home
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from experiments.device import Hardware
     from experiments.parts import Data, Schedule
     from experiments.resume import Session
+    from experiments.threads import Threads
     from models.vae import VAE
 
 _PROBES = 16  # validation images whose reconstructions are shown
@@ -61,8 +63,10 @@ class _Trial:
     when: Schedule
     vae: VAE
     session: Session | None
+    threads: Threads
 
 
+@ranks_hidden()
 def run_trial(
     config: Mapping[str, Any],
     directory: str | Path,
@@ -73,6 +77,7 @@ def run_trial(
     should_stop: Callable[[], bool] | None = None,
     images: ImageSet | None = None,
     study: Mapping[str, Any] | None = None,
+    thread_changes: Sequence[tuple[int, int]] | None = None,
 ) -> Result:
     """Train one VAE and leave a record in `directory`.
 
@@ -89,6 +94,8 @@ def run_trial(
             never cut short.
         images: those that the config names, if they are loaded already.
         study: whose trial it is, as `experiments.membership` notes it; None for a single run.
+        thread_changes: of the record that is repeated: steps after which there are so many
+            threads. None to take as many as the machine has free, if `trainer.threads` is.
 
     Raises:
         Interrupted: `should_stop` said so.
@@ -99,26 +106,13 @@ def run_trial(
         TrialError: the loss became NaN or infinite; the record says at which step.
     """
     ensure_home()
-    with ranks_hidden():
-        return _run(config, directory, in_sweep, callbacks, resumable, should_stop, images, study)
-
-
-def _run(
-    config: Mapping[str, Any],
-    directory: str | Path,
-    in_sweep: bool,
-    callbacks: Sequence[Callback],
-    resumable: bool,
-    should_stop: Callable[[], bool] | None,
-    images: ImageSet | None,
-    study: Mapping[str, Any] | None,
-) -> Result:
+    free = FreeCores()  # looks at the machine while the libraries and images are loaded
     record = Record(directory, config, study)
     try:
         if not resumable:
             refuse_taken(record.directory)
         validate(config)
-        trial = _prepare(config, record, images, resumable)
+        trial = _prepare(config, record, images, resumable, free, thread_changes)
         _begin(trial, resumable)
     except (UserError, OSError):
         discard(record.directory)
@@ -138,6 +132,8 @@ def _prepare(
     record: Record,
     images: ImageSet | None,
     resumable: bool,
+    free: FreeCores,
+    thread_changes: Sequence[tuple[int, int]] | None,
 ) -> _Trial:
     from experiments import parts
 
@@ -145,6 +141,7 @@ def _prepare(
     # PyTorch loads only now, so that mistakes in the data are told at once.
     from experiments.device import choose_hardware, seed_everything
     from experiments.preflight import foresee
+    from experiments.threads import Threads, first_threads, is_fixed
 
     be_rank_zero()
     session = None
@@ -157,7 +154,7 @@ def _prepare(
         device=trainer["device"],
         precision=trainer["precision"],
         memory_format=trainer["memory_format"],
-        threads=trainer["threads"],
+        threads=first_threads(trainer["threads"], free),
     )
     data = parts.batched(config, images, hardware.device)
     when = parts.schedule(config, len(data.train))
@@ -169,7 +166,7 @@ def _prepare(
     network_bytes = sum(p.numel() * p.element_size() for p in vae.network.parameters())
     parts.check_space(record.directory, network_bytes, resumable=resumable)
     record.result |= {
-        "hardware": {**vars(hardware)},
+        "hardware": {**vars(hardware), "thread_changes": []},
         "data": {
             "source": images.source,
             "fingerprint": images.fingerprint,
@@ -181,7 +178,9 @@ def _prepare(
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),
         "preflight": foresee(config, loss, images, data.splits.train),
     }
-    return _Trial(config, record, hardware, data, when, vae, session)
+    adapts = hardware.device == "cpu" and not is_fixed(config["trainer"]["threads"])
+    threads = Threads(record, free if adapts else None, thread_changes)
+    return _Trial(config, record, hardware, data, when, vae, session, threads)
 
 
 def _begin(trial: _Trial, resumable: bool) -> None:
@@ -201,6 +200,7 @@ def _begin(trial: _Trial, resumable: bool) -> None:
             record.result["wandb"] = run
         remove_results(record.directory)
     record.begin()
+    log.info("computes on %s", trial.hardware)
 
 
 @contextmanager
@@ -288,6 +288,7 @@ def _train(
     config, record = trial.config, trial.record
     own: list[Callback] = [
         LastCheckpoint(record, should_stop, save=resumable),
+        trial.threads,
         Scores(record, objectives(config)[0]),
         Progress(objectives(config)[0], quiet=not config["trainer"]["progress"]),
     ]

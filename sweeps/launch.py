@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from experiments.cores import cores
 from experiments.errors import UserError
 from experiments.grammar import literal
 from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
@@ -27,7 +28,6 @@ from sweeps.formatting import first_line
 from sweeps.leases import is_gone, machine
 from sweeps.logs import say_more
 from sweeps.plan import Plan
-from sweeps.resources import cores
 from sweeps.task import Task
 
 if TYPE_CHECKING:

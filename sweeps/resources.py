@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.cores import cores
 from experiments.errors import UserError
 
 _MOST_WORKERS = 8  # by default: a sampler knows nothing of the trials that run beside the next
@@ -51,17 +52,6 @@ def threads_per_worker(workers_on_machine: int) -> int | None:
     if workers_on_machine <= 1:
         return None
     return max(1, cores() // workers_on_machine)
-
-
-def cores() -> int:
-    """Of the machine, or of the part of it that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        usable = len(os.sched_getaffinity(0))
-    else:
-        usable = os.cpu_count() or 1
-    # Where SLURM does not bind jobs to cores, it says only here how many are the job's.
-    allotted = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
-    return min(usable, int(allotted)) if allotted else usable
 
 
 def device_of(worker: int, gpus: int) -> str | None:

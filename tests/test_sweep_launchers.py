@@ -22,7 +22,7 @@ from typing import Any
 import optuna
 import pytest
 
-from sweeps.resources import cores
+from experiments.cores import cores
 from sweeps.storages import open_storage
 from sweeps.study import load_study
 from tests.conftest import ROOT, TINY

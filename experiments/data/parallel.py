@@ -6,11 +6,12 @@ two cores: 0.4 s in threads; 0.9 s in processes, which must start and send the p
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from experiments.cores import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,7 +25,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int | None = N
         items: taken as they are needed, in the caller's thread.
         workers: threads; None for as many as this process may use cores.
     """
-    count = workers or available_cores()
+    count = workers or cores()
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(count) as pool:
         try:
@@ -36,13 +37,6 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int | None = N
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def shown(items: Iterable[T], total: int, *, doing: str, progress: bool) -> Iterator[T]:
