@@ -11,8 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 
-START_SECONDS = 180  # on a busy machine
+from tests.waiting import PATIENCE, wait_until
 
 
 def missing(what: str) -> None:
@@ -31,18 +30,11 @@ def missing(what: str) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    """Poll a server that has no other way to say that it is up."""
-    end = time.monotonic() + START_SECONDS
-    while not ready():
-        if process.poll() is not None or time.monotonic() > end:
-            raise RuntimeError(f"The server did not start: {log.read_text()[-2000:]}")
-        time.sleep(0.05)
+    """One that no outgoing connection is given, so that it stays free until it is taken."""
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @dataclass
@@ -84,12 +76,12 @@ class PostgreSQL:
                 stderr=output,
                 **_unprivileged(),
             )
-        wait_until(self._answers, self.process, log)
+        wait_until(self._answers, self.process, log.read_text)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop at once and drop all connections, without losing anything (SIGINT is "fast")."""
         self.process.send_signal(how)
-        self.process.wait(START_SECONDS)
+        self.process.wait(PATIENCE)
 
     def restart(self) -> None:
         self.stop()
@@ -99,7 +91,7 @@ class PostgreSQL:
         import psycopg
 
         with suppress(psycopg.OperationalError):
-            psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+            psycopg.connect(self.url("postgres"), connect_timeout=PATIENCE).close()
             return True
         return False
 
@@ -196,14 +188,17 @@ class Proxy:
                 stdout=output,
                 stderr=output,
             )
-        wait_until(self._answers, self.process, log)
+        wait_until(self._answers, self.process, log.read_text)
 
     def stop(self) -> None:
         self.process.kill()
-        self.process.wait(START_SECONDS)
+        self.process.wait(PATIENCE)
 
     def _answers(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+        with (
+            suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE),
+        ):
             return True
         return False
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.servers import START_SECONDS, wait_until
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,7 +28,7 @@ class Service:
     log: Path
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False, **options)
 
     def metric(self, name: str) -> float:
         """The value of the metric whose line begins with `name `."""
@@ -37,8 +37,8 @@ class Service:
         return float(next(line for line in lines if line.startswith(f"{name} ")).split()[-1])
 
     def end(self) -> int:
-        """Wait for its end, as long as a start may take; the exit status."""
-        return self.process.wait(START_SECONDS)
+        """Wait for its end; the exit status."""
+        return self.process.wait(PATIENCE)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def run_service(
 ) -> Iterator[Service]:
     """Start a service and stop it."""
     command = [sys.executable, "-m", "serving.app", "--checkpoint", str(checkpoint)]
-    command += ["--port", "0", "--threads", "1", *options]
+    command += ["--port", "0", "--threads", "1", "--timeout", str(PATIENCE), *options]
     with running(command, directory, environment) as service:
         yield service
 
@@ -74,7 +74,7 @@ def running(
         return False
 
     try:
-        wait_until(ready, process, log)
+        wait_until(ready, process, log.read_text)
         yield service
     finally:
         if process.poll() is None:

@@ -21,6 +21,8 @@ from experiments.metrics import RECONSTRUCTION
 from experiments.record import read_config, read_result
 from tests.records import result, write_sweep
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture
 def sweep(tiny_sweep: Path, tmp_path: Path) -> Path:

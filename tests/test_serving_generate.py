@@ -22,6 +22,7 @@ from serving.generate import Options, _terms, calculated, interpolation, many, s
 from serving.units import informative
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.trains
 SHAPES = {"conv": (3, 32, 32), "resnet": (1, 32, 32), "classic": (3, 128, 128)}
 QUIET = Options(progress=False)
 

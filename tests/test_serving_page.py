@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from tests.browsers import visit
 from tests.services import Service, run_service
@@ -14,7 +15,7 @@ from tests.services import Service, run_service
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.trains]
 
 LAST = "#grid img >> nth=63"
 
@@ -94,9 +95,11 @@ def test_the_keyboard_does_what_the_mouse_does(browser: Browser, service: Servic
 
 
 def test_a_person_on_a_phone_sees_their_photo_and_the_way_to_another(
-    browser: Browser, service: Service, trained: Path
+    browser: Browser, service: Service, tmp_path: Path
 ) -> None:
-    photo = str(trained / "samples.png")
+    photo, other = (str(tmp_path / f"{colour}.png") for colour in ("black", "white"))
+    for path in (photo, other):
+        Image.new("RGB", (40, 30), Path(path).stem).save(path)
     with visit(browser, viewport={"width": 380, "height": 800}, color_scheme="dark") as window:
         page = window.page
         page.goto(service.url)
@@ -106,7 +109,7 @@ def test_a_person_on_a_phone_sees_their_photo_and_the_way_to_another(
         assert "PSNR" in page.inner_text("#metrics")
         assert source(page, "#seen") != source(page, "#made") != ""
         page.set_input_files("#first", photo)
-        page.set_input_files("#second", str(trained / "reconstructions.png"))
+        page.set_input_files("#second", other)
         page.wait_for_selector("#frame", state="visible")
         middle = source(page, "#frame")
         page.press("#step", "Home")

@@ -19,6 +19,7 @@ from tests.conftest import ROOT, TINY, Compose
 from tests.hydra_multirun import multirun_config
 from tests.simulated import SimulatedTask
 from tests.test_wandb_agent import FILES
+from tests.waiting import PATIENCE
 from tests.wandb_server import ENTITY, WandbServer
 
 BASE = {
@@ -307,6 +308,7 @@ def test_a_random_search_draws_from_what_only_wandb_has(
 
 
 @pytest.mark.slow
+@pytest.mark.trains
 def test_runs_of_a_file_are_offline_and_come_under_one_group_later(
     wandb_server: WandbServer,
     written: Callable[..., str],
@@ -328,7 +330,7 @@ def test_runs_of_a_file_are_offline_and_come_under_one_group_later(
     sweep = sweeps.run(["sweep=wandb", f"sweep.file={path}", *settings])
     assert wandb_server.runs == {}
     monkeypatch.delenv("WANDB_MODE")
-    assert sync([sweep.directory], everything=False, seconds=120) == (2, [])
+    assert sync([sweep.directory], everything=False, seconds=PATIENCE) == (2, [])
     runs = list(wandb_server.runs.values())
     assert {(run.entity, run.project, run.group) for run in runs} == {(ENTITY, "mine", "together")}
     assert {run.config["loss"]["name"] for run in runs} == {"mse", "l1"}

@@ -23,6 +23,7 @@ from experiments.record import read_history, read_result
 from experiments.sync import sync
 from experiments.trial import run_trial
 from tests.conftest import ROOT, TINY, Compose, isolated_wandb
+from tests.waiting import PATIENCE
 from tests.wandb_server import ENTITY, Run, WandbServer
 
 pytestmark = pytest.mark.slow
@@ -33,7 +34,7 @@ _VOLATILE = {"_runtime", "_timestamp", "_wandb", "_step"}
 @pytest.fixture(autouse=True)
 def _patience(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is no reason to be offline."""
-    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "120")
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", str(PATIENCE))
 
 
 class At(Callback):
@@ -63,12 +64,16 @@ def almost(rows: list[tuple[int, float]]) -> Any:
     return [(step, pytest.approx(value, rel=1e-6)) for step, value in rows]
 
 
-def logged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without the client's own clock and the paths of its files."""
-    return [
+def logged(rows: list[dict[str, Any]]) -> list[str]:
+    """Rows without the client's own clock and the paths of its files, in an order of our own.
+
+    Those with pictures are written beside those of the training, before or after them.
+    """
+    kept = [
         {k: v for k, v in row.items() if k not in _VOLATILE and not isinstance(v, dict)}
         for row in rows
     ]
+    return sorted(json.dumps(row, sort_keys=True) for row in kept)
 
 
 def test_a_trial_is_the_same_on_the_server_at_once_and_later(
@@ -117,7 +122,7 @@ def test_a_trial_is_the_same_on_the_server_at_once_and_later(
     run_trial(config, later, in_sweep=True)
     assert len(wandb_server.runs) == 1
     monkeypatch.delenv("WANDB_MODE")
-    assert sync([tmp_path], everything=False, seconds=120) == (2, [])
+    assert sync([tmp_path], everything=False, seconds=PATIENCE) == (2, [])
     same = wandb_server.runs[read_result(later)["wandb"]["id"]]
     assert same.id != run.id
     assert (same.config, same.group, same.tags) == (run.config, run.group, run.tags)
@@ -179,11 +184,11 @@ def test_a_server_that_goes_away_costs_no_row(
     away = tmp_path / "away"
     run_trial(config, away, in_sweep=True, callbacks=[At(epoch1=wandb_server.stop)])
     assert read_result(away)["status"] == "completed"
-    count, left = sync([tmp_path], everything=False, seconds=60)
+    count, left = sync([tmp_path], everything=False, seconds=PATIENCE)
     assert count == 2
     assert "refuses the connection" in left[0].reason
     wandb_server.start()
-    assert sync([tmp_path], everything=False, seconds=60) == (2, [])
+    assert sync([tmp_path], everything=False, seconds=PATIENCE) == (2, [])
     run = wandb_server.runs[read_result(away)["wandb"]["id"]]
     assert delivered(run) == almost(validations(away))
     assert run.summary["status"] == "completed"
@@ -241,6 +246,7 @@ def test_a_pruned_and_a_failed_trial_say_so(
     assert failed.summary["reason"] == "RuntimeError: out of luck"
 
 
+@pytest.mark.trains
 def test_a_run_that_is_stopped_at_wandb_costs_its_sweep_no_other_trial(
     wandb_server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,8 +284,8 @@ def test_a_trial_without_a_run_is_logged_from_its_record(
 ) -> None:
     config = tiny("name=later")
     run_trial(config, tmp_path / "t", in_sweep=True)
-    assert sync([tmp_path], everything=False, seconds=60) == (0, [])
-    assert sync([tmp_path], everything=True, seconds=60) == (1, [])
+    assert sync([tmp_path], everything=False, seconds=PATIENCE) == (0, [])
+    assert sync([tmp_path], everything=True, seconds=PATIENCE) == (1, [])
     (run,) = wandb_server.runs.values()
     record = read_result(tmp_path / "t")
     assert record["wandb"]["id"] == run.id
@@ -305,10 +311,10 @@ def test_what_a_killed_process_had_not_sent_comes_from_its_record(
             process.kill()
     (result,) = tmp_path.rglob("result.json")
     directory = result.parent
-    assert "moment ago" in sync([directory], everything=False, seconds=60)[1][0].reason
+    assert "moment ago" in sync([directory], everything=False, seconds=PATIENCE)[1][0].reason
     for file in directory.rglob("*"):
         os.utime(file, (0, 0))
-    assert sync([directory], everything=False, seconds=60) == (1, [])
+    assert sync([directory], everything=False, seconds=PATIENCE) == (1, [])
     (run,) = wandb_server.runs.values()
     assert dict(delivered(run)) == pytest.approx(dict(validations(directory)), rel=1e-6)
     assert (run.summary["status"], run.summary["reason"]) == ("interrupted", "its process died")

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tests.servers import free_port
+from tests.waiting import PATIENCE
 from tests.wandb_answers import Answers
 from tests.wandb_state import ENTITY, Json, Run, Sweep
 
@@ -38,8 +40,7 @@ class WandbServer(Answers):
     """
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.port = int(found.getsockname()[1])
+        self.port = free_port()
         super().__init__(f"http://127.0.0.1:{self.port}")
         self.environment = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": self.url}
         self.refuse: int | None = None
@@ -60,7 +61,7 @@ class WandbServer(Answers):
         self._server.close_connections()
         self._server = None
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 300) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
         """Wait until what the server has been given fulfils a condition."""
         with self.changed:
             assert self.changed.wait_for(condition, seconds), "the client never got so far"
