@@ -174,7 +174,11 @@ def test_collapsed_trials_of_one_kl_are_one_point() -> None:
 def test_real_models_of_a_loss_and_the_same_times_100_tie(
     tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trained at the same beta they differ, since 100 times the loss buys more KL."""
+    """Trained at the same beta they differ, since 100 times the loss buys more KL.
+
+    They take the same steps but for rounding, which a training makes much of where bfloat16
+    rounds, so a tie is one within what separates them at one beta and what a seed changes.
+    """
     from analysis.load import load
     from experiments.trial import run_trial
 
@@ -187,7 +191,8 @@ def test_real_models_of_a_loss_and_the_same_times_100_tie(
             config = tiny(*loss, "loss.scale=sum", f"beta={beta}", f"seed={seed}", *settings)
             run_trial(config, tmp_path / f"{loss[0]}-{beta}-{seed}", in_sweep=True)
     found = rate_distortion(load(tmp_path))
-    at_10 = found.points[found.points["beta"] == 10].groupby("group")["kl"].mean()
-    assert at_10["custom"] > 5 * at_10["mse"]
+    at_10 = found.points[found.points["beta"] == 10].groupby("group")[["kl", "value"]].mean()
+    assert at_10.loc["custom", "kl"] > 5 * at_10.loc["mse", "kl"]
+    apart = at_10.loc["custom", "value"] - at_10.loc["mse", "value"]
     assert found.pairs["verdict"].tolist() == ["undecided"]
-    assert abs(found.pairs["difference"].iloc[0]) < 0.01
+    assert abs(found.pairs["difference"].iloc[0]) < 0.25 * apart

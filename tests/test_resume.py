@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -33,9 +32,26 @@ EIGHT_EPOCHS = [
     "trainer.threads=1",
     "optimizer.warmup_steps=7",
 ]
-SPOILT = ["objective=kl", "loss.scale=mean", "kl.warmup_epochs=0"]
-"""The KL grows from the first epoch on, so that the first is the best."""
+SPOILT = ["objective=kl", "loss.scale=sum", "lr=5e-3"]
+"""The units come alive: the KL grows a thousandfold, so that an early epoch is the best."""
 PLATEAU = ["lr=3e-2", "optimizer.plateau_patience=0"]
+
+
+SUICIDE = """
+import json, os, pathlib, signal, sys
+from pytorch_lightning.callbacks import Callback
+from experiments import resume, trial
+
+class Suicide(Callback):
+    def on_train_batch_end(self, trainer, *rest):
+        if trainer.current_epoch == 5 and rest[-1] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+resume.SAVE_SECONDS = 0.0
+config = json.loads(pathlib.Path(sys.argv[1]).read_text())
+trial.run_trial(config, sys.argv[2], in_sweep=True, resumable=True, callbacks=[Suicide()])
+"""
+"""A trial whose process kills itself in the middle of its sixth epoch."""
 
 
 class Final(pl.Callback):
@@ -68,6 +84,19 @@ class KillAt(pl.Callback):
     ) -> None:
         if trainer.current_epoch == self._epoch and rest[-1] == 2:
             raise Killed
+
+
+class PruneImproved(pl.Callback):
+    """Prunes at the first validation that is better than the very first."""
+
+    _first: float | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        psnr = float(trainer.callback_metrics["val/psnr"])
+        if self._first is None:
+            self._first = psnr
+        elif psnr > self._first:
+            raise Pruned("worse than the median")
 
 
 class PruneAt(pl.Callback):
@@ -308,20 +337,16 @@ def test_checkpoints_are_at_least_so_many_seconds_apart(
 def test_a_process_killed_for_good_goes_back_to_its_last_checkpoint(
     tiny: Compose, tmp_path: Path, uninterrupted: Compose
 ) -> None:
-    config = tiny(*EIGHT_EPOCHS, "max_epochs=100", "lr=5e-3")
+    config = tiny(*EIGHT_EPOCHS, "lr=5e-3", "trainer.precision=32-true")
     whole = uninterrupted(config)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    code = (
-        "import json, pathlib; from experiments import resume, trial; resume.SAVE_SECONDS = 0.1; "
-        f"config = json.loads(pathlib.Path({str(tmp_path / 'config.json')!r}).read_text()); "
-        f"trial.run_trial(config, {str(tmp_path / 'parts')!r}, in_sweep=True, resumable=True)"
+    done = subprocess.run(
+        [sys.executable, "-c", SUICIDE, str(tmp_path / "config.json"), str(tmp_path / "parts")],
+        cwd=Path(__file__).parents[1],
+        check=False,
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
-    while not (tmp_path / "parts" / resume.LAST).exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "parts" / resume.LAST).exists()
     assert read_result(tmp_path / "parts")["status"] == "running"
     assert_same(finish(config, tmp_path / "parts"), whole)
     assert "resumed" in read_result(tmp_path / "parts")
@@ -465,12 +490,12 @@ def test_a_pruned_trial_keeps_the_best_epoch(
 ) -> None:
     config = tiny(*EIGHT_EPOCHS, "lr=5e-3", *overrides)
     with pytest.raises(Pruned, match="worse than the median"):
-        session(config, tmp_path, callbacks=[PruneAt(3)])
+        session(config, tmp_path, callbacks=[PruneImproved()])
     result, rows = read_result(tmp_path), history(tmp_path)
     assert (result["status"], result["reason"]) == ("pruned", "worse than the median")
-    assert (result["epochs"], result["steps"]) == (4, rows[-1]["step"])
+    assert (result["epochs"], result["steps"]) == (len(rows), rows[-1]["step"])
     best = max(rows, key=lambda row: row["val/psnr"])
-    assert best["epoch"] == 3  # the very epoch that was pruned
+    assert best is rows[-1]  # the very epoch that was pruned
     values = {k.removeprefix("val/"): v for k, v in best.items() if k.startswith("val/")}
     assert result["metrics"] == {"val": values}
     kept = torch.load(tmp_path / result["checkpoint"], weights_only=True)
