@@ -8,10 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -49,7 +50,7 @@ def command(
         env=env,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -171,13 +172,11 @@ def test_an_interrupted_trial_says_so_in_its_record(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
-            deadline = time.monotonic() + 120
-            while not list((tmp_path).rglob("history.jsonl")):
-                assert process.poll() is None, process.communicate()
-                assert time.monotonic() < deadline
-                time.sleep(0.1)  # until training has begun
+            wait_until(
+                lambda: bool(list(tmp_path.rglob("history.jsonl"))), process, process.communicate
+            )
             process.send_signal(stop)
-            assert process.wait(timeout=60) != 0
+            assert process.wait(timeout=PATIENCE) != 0
         finally:
             process.kill()
         assert process.stderr is not None

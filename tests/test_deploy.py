@@ -21,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from serving.app import _parser
 from tests.conftest import TINY, Compose
 from tests.shipping import ROOT, VARIABLES, commands, documents, filled, lint
+from tests.waiting import PATIENCE
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -199,7 +200,7 @@ def test_the_jobs_of_a_slurm_array_share_the_trials(tmp_path: Path) -> None:
         )
         for _ in range(2)
     ]  # fmt: skip
-    said = [job.communicate(timeout=300)[0] for job in jobs]
+    said = [job.communicate(timeout=PATIENCE)[0] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], said
     storage = JournalStorage(JournalFileBackend(str(log), JournalFileOpenLock(str(log))))
     trials = optuna.load_study(study_name="array", storage=storage).trials

@@ -30,6 +30,7 @@ from experiments.trial import run_trial
 from losses.capacity import capacity
 from losses.distance import Distance
 from losses.elbo import ELBO
+from tests.waiting import PATIENCE
 
 Compose = Callable[..., dict[str, Any]]
 ROOT = Path(__file__).parents[1]
@@ -275,7 +276,7 @@ def test_the_sentence_names_the_loss_as_it_is_typed(cats: Spectrum) -> None:
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "experiments.preflight", *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
 
 

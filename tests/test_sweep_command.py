@@ -8,18 +8,19 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from tests import paced
 from tests.conftest import ROOT, TINY
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +48,7 @@ def home(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def sweep(tmp_path: Path, home: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def run(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(ROOT / "run.py"), "-m", *SMALL, *arguments],
             cwd=tmp_path,
@@ -82,27 +83,29 @@ def begun(folder: Path, home: dict[str, str], *arguments: str) -> Iterator[subpr
 
 
 @contextmanager
-def slow_trials(home: dict[str, str]) -> Iterator[None]:
-    """Let trials with the loss `PACED` take their time."""
+def slow_trials(home: dict[str, str], seconds: float = 0.02) -> Iterator[None]:
+    """Let trials with the loss `PACED` take their time: so many seconds a step."""
     switch = Path(home[paced.SLOW])
-    switch.touch()
+    switch.write_text(str(seconds))
     yield
     switch.unlink()
 
 
-def wait_for(
-    holds: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120
-) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.05)
+def wait_for(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    wait_until(holds, process, lambda: process.communicate()[0])
 
 
 def study_in(folder: Path, name: str = "vae") -> optuna.Study:
     database = folder / "outputs" / name / "sweep" / "study.db"
     return optuna.load_study(study_name=name, storage=f"sqlite:///{database}")
+
+
+def commands_at_work(folder: Path) -> set[str]:
+    """Those whose workers have held a trial."""
+    with suppress(KeyError, SQLAlchemyError):  # while the study is made
+        leases = [t.user_attrs.get("lease") for t in study_in(folder).trials]
+        return {lease["worker"].partition("-")[0] for lease in leases if lease}
+    return set()
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -163,7 +166,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_weights(
         histories = lambda: len(list(tmp_path.rglob("history.jsonl")))  # noqa: E731
         wait_for(lambda: histories() == 2, process)
         process.send_signal(stop)
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[stop], output
     assert "stopping: running trials end their epoch" in output
     command = " ".join(arguments)
@@ -195,9 +198,11 @@ def test_a_second_interrupt_stops_at_once_and_leaves_nothing_running(
     with begun(tmp_path, home, *arguments) as process:
         wait_for(lambda: bool(list(tmp_path.rglob("history.jsonl"))), process)
         process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        assert process.stdout is not None
+        while "again to stop at once" not in process.stdout.readline():
+            assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=30)[0]
+        output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 130, output
     assert TrialState.RUNNING not in {t.state for t in study_in(tmp_path).trials}
     assert "to go on: python" in output
@@ -248,15 +253,18 @@ def test_a_killed_worker_and_a_killed_command_lose_no_trial(
 
 
 def test_two_commands_at_once_share_one_study(tmp_path: Path, home: dict[str, str]) -> None:
-    arguments = ["loss=mse,l1,ssim", "latent_dim=2,4", "max_epochs=8", "hydra.sweeper.n_jobs=1"]
+    sizes = range(2, 8)
+    arguments = [*PACED, f"latent_dim={','.join(map(str, sizes))}", "max_epochs=8",
+                 "hydra.sweeper.n_jobs=1"]  # fmt: skip
     with begun(tmp_path, home, *arguments) as one, begun(tmp_path, home, *arguments) as two:
-        outputs = [process.communicate(timeout=240)[0] for process in (one, two)]
+        with slow_trials(home, seconds=0.5):  # until both have one
+            wait_for(lambda: len(commands_at_work(tmp_path)) == 2, one)
+        outputs = [process.communicate(timeout=PATIENCE)[0] for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0), outputs
     trials = study_in(tmp_path).trials
-    cells = [(t.params["loss"], t.params["latent_dim"]) for t in trials]
-    assert len(cells) == len(set(cells)) == 6
+    assert sorted(t.params["latent_dim"] for t in trials) == [*sizes]
     assert {t.state for t in trials} == {TrialState.COMPLETE}
-    assert len({t.user_attrs["lease"]["worker"].partition("-")[0] for t in trials}) == 2
+    assert len(commands_at_work(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from experiments.errors import UserError
 from sweeps import locks
 from sweeps.storages import lock
 from tests.servers import PostgreSQL
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 KINDS = ["sqlite", "journal", "postgresql", "grpc"]
@@ -96,7 +96,7 @@ def test_workers_that_count_together_lose_no_step(
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in workers:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
     assert counter.read_text() == "150"
 
@@ -108,9 +108,8 @@ def test_the_lock_of_a_killed_worker_is_free_again(
     url, fallback = storage(kind), tmp_path / "fallback.lock"
     with another_holds(url, "n", fallback) as process:
         process.send_signal(signal.SIGKILL)
-        started = time.monotonic()
         with lock(url, "n", fallback):
-            assert time.monotonic() - started < 10
+            pass
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,7 +167,7 @@ def test_threads_of_one_worker_exclude_each_other(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
     assert inside == [0, 1]
 
 
@@ -202,7 +201,7 @@ assert storage.get_all_studies() == []
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
 

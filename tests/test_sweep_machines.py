@@ -14,6 +14,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.servers import PostgreSQL, Proxy
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +61,7 @@ def start(
 
 
 def finish(*machines: subprocess.Popen[str]) -> list[str]:
-    outputs = [machine.communicate(timeout=120)[0] for machine in machines]
+    outputs = [machine.communicate(timeout=PATIENCE)[0] for machine in machines]
     assert [machine.returncode for machine in machines] == [0] * len(machines), outputs
     return outputs
 
@@ -122,8 +123,9 @@ def test_a_database_that_restarts_costs_no_trial(
     ]
     machine = start(tmp_path / "one", *overrides)
     log = tmp_path / "one" / "log"
-    while not log.exists() or "2 begin" not in log.read_text():
-        assert machine.poll() is None, machine.communicate()[0]
+    wait_until(
+        lambda: log.exists() and "2 begin" in log.read_text(), machine, lambda: finish(machine)
+    )
     postgresql.restart()
     finish(machine)
     kept = [t for t in trials_in(database) if "retried" not in t.user_attrs]

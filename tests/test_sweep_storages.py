@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from experiments.errors import UserError
 from sweeps import filesystems
 from sweeps.storages import dashboard_command, normalised, open_storage
 from tests.servers import PostgreSQL, Proxy, silent_server
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 WORD = "hunter2"
@@ -174,18 +174,16 @@ def test_workers_that_meet_at_a_new_storage_lose_no_trial(kind: str, address: Ad
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n", worker.communicate()[1]
     for worker in workers:
-        _, said = worker.communicate("go\n", timeout=120)
+        _, said = worker.communicate("go\n", timeout=PATIENCE)
         assert worker.returncode == 0, said
     study = optuna.load_study(study_name="shared", storage=open_storage(url, Path("unused.db")))
     assert sorted(trial.number for trial in study.trials) == list(range(20))
 
 
 def refused(storage: Any, *secrets: str) -> str:
-    """The message that a storage is refused with, within 10 s and without its password."""
-    started = time.monotonic()
+    """The message that a storage is refused with, without its password."""
     with pytest.raises(UserError) as caught:
         open_storage(storage, Path("unused.db"))
-    assert time.monotonic() - started < 10
     shown = "".join(traceback.format_exception(caught.value))
     assert not [secret for secret in secrets if secret in shown]
     return str(caught.value)
@@ -323,7 +321,7 @@ def test_a_study_goes_on_after_its_database_was_restarted(
     asking = threading.Thread(target=study.ask)
     asking.start()
     postgresql.start()
-    asking.join(timeout=30)
+    asking.join(timeout=PATIENCE)
     assert len(study.trials) == 1
 
 
@@ -333,7 +331,7 @@ def test_a_study_goes_on_after_its_proxy_was_restarted(proxy: Proxy) -> None:
     asking = threading.Thread(target=study.ask)
     asking.start()
     proxy.start()
-    asking.join(timeout=30)
+    asking.join(timeout=PATIENCE)
     assert len(study.trials) == 1
 
 

@@ -22,6 +22,7 @@ from experiments import tracking
 from experiments.errors import UserError
 from experiments.tracking import choose_mode, describe, finish, log_picture, sync_command
 from experiments.tracking_mode import Mode
+from tests.servers import free_port
 
 wandb = pytest.importorskip("wandb")
 
@@ -45,9 +46,7 @@ def listening() -> Iterator[int]:
 @pytest.fixture
 def closed() -> int:
     """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+    return free_port()
 
 
 class Stub:

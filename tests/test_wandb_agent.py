@@ -18,6 +18,7 @@ from experiments.errors import UserError
 from experiments.record import read_config, read_history, read_result
 from sweeps import agent
 from tests.conftest import ROOT, TINY, Compose, isolated_wandb
+from tests.waiting import PATIENCE
 from tests.wandb_server import ENTITY, Sweep, WandbServer, run_wandb_server
 
 TOOL = str(Path(sys.executable).with_name("wandb"))
@@ -150,12 +151,12 @@ def agents(count: int, sweep: Sweep, directory: Path, environment: Any) -> Itera
     processes = [subprocess.Popen(command, cwd=directory, env=environment) for _ in range(count)]
     try:
         yield
-        codes = [process.wait(600) for process in processes]
+        codes = [process.wait(PATIENCE) for process in processes]
         assert codes == [0] * count
     finally:
         sweep.state = "CANCELED"
         for process in processes:
-            process.wait(60)
+            process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")

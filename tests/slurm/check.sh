@@ -52,11 +52,11 @@ serve() {
 }
 
 wait_for() {
-  for _ in $(seq 100); do
+  for _ in $(seq 6000); do
     if "$@" >/dev/null 2>&1; then return; fi
     sleep 0.1
   done
-  echo "SLURM did not start within 10 s: $* still fails" >&2
+  echo "SLURM did not start within 10 minutes: $* still fails" >&2
   return 1
 }
 
