@@ -17,6 +17,7 @@ from tests.alive import ALIVE, assert_alive
 from tests.browsers import run_browser
 from tests.coverage_files import discard_broken
 from tests.servers import PostgreSQL, Proxy, fresh_name, run_postgresql, run_proxy
+from tests.waiting import PATIENCE
 from tests.wandb_server import WandbServer, run_wandb_server
 
 if TYPE_CHECKING:
@@ -221,6 +222,8 @@ def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, environment[name])
     monkeypatch.setattr(tracking, "_last_failure", None)
+    # On a busy machine even a server on loopback may take more than the usual second.
+    monkeypatch.setattr(tracking.choose_mode, "__defaults__", (os.environ, float(PATIENCE)))
     yield home
     tracking_client.end_client()
     os.environ.pop("WANDB_SERVICE", None)  # the client's own

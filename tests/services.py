@@ -47,7 +47,7 @@ def run_service(
 ) -> Iterator[Service]:
     """Start a service and stop it."""
     command = [sys.executable, "-m", "serving.app", "--checkpoint", str(checkpoint)]
-    command += ["--port", "0", "--threads", "1", *options]
+    command += ["--port", "0", "--threads", "1", "--timeout", str(PATIENCE), *options]
     with running(command, directory, environment) as service:
         yield service
 

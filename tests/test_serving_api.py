@@ -21,6 +21,7 @@ from serving.checkpoints import load
 from serving.service import create
 from serving.settings import Settings
 from tests.services import Service, run_service
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -196,7 +197,7 @@ def test_a_token_guards_the_api(trained: Path, tmp_path: Path) -> None:
 
 
 def test_an_application_that_is_started_again_answers_as_before(trained: Path) -> None:
-    app = create(load(trained), Settings())
+    app = create(load(trained), Settings(timeout=PATIENCE))
 
     async def answer() -> httpx.Response:
         told: asyncio.Queue[Any] = asyncio.Queue()

@@ -16,6 +16,7 @@ from schemathesis import GenerationMode
 from serving.checkpoints import load
 from serving.service import create
 from serving.settings import Settings
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +38,7 @@ UNSAYABLE = [schemathesis.checks.positive_data_acceptance]
 
 @pytest.fixture(scope="module")
 def description(trained: Path) -> Any:
-    app = create(load(trained), Settings(max_images=16, timeout=60))
+    app = create(load(trained), Settings(max_images=16, timeout=PATIENCE))
     return schemathesis.openapi.from_asgi("/openapi.json", app)
 
 

@@ -117,7 +117,7 @@ def test_named_pages_may_call_a_guarded_api_and_read_its_refusals(trained: Path)
 
 
 def test_no_path_of_a_request_reaches_the_disk(trained: Path) -> None:
-    app = create(load(trained), Settings())
+    app = create(load(trained), Settings(timeout=PATIENCE))
     opened: list[str] = []
     listening = True
 

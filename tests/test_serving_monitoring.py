@@ -24,6 +24,7 @@ from serving.settings import Settings
 from serving.telemetry import OBJECTIVE_SECONDS
 from tests.conftest import ROOT
 from tests.servers import missing
+from tests.waiting import PATIENCE
 
 MONITORING = ROOT / "serving" / "monitoring"
 OF_PROMETHEUS = {"job", "instance"}
@@ -54,7 +55,7 @@ def expressions() -> Iterator[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def exposed(trained: Path) -> dict[str, set[str]]:
     """The labels of every metric of a service that has answered requests, and refused one."""
-    app = create(load(trained), Settings())
+    app = create(load(trained), Settings(timeout=PATIENCE))
     pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
     photos = [("photos", png(image)) for image in pixels]
 

@@ -115,9 +115,10 @@ def test_the_best_weights_are_kept_not_the_last(tiny: Compose, tmp_path: Path) -
 
         def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
             if trainer.current_epoch == 3:
-                for weight in module.parameters():
+                weights = list(module.parameters())
+                for weight in weights:
                     torch.nn.init.zeros_(weight)
-                torch.nn.init.constant_(module.network.decoder[-1].bias, 20.0)
+                torch.nn.init.constant_(weights[-1], 20.0)  # the last bias
 
     run_trial(
         tiny("max_epochs=4", "trainer.validate_every=1", "lr=1e-2", "optimizer.warmup_steps=0",

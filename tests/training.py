@@ -45,12 +45,16 @@ def choose_precision() -> None:
     wanted = os.environ.get(PRECISION)
     if wanted is None:
         return
-    from experiments import device
+    from experiments import device as devices
 
-    multiplies = device._multiplies_bfloat16
+    multiplies = devices._multiplies_bfloat16
     answers = {"float32": False, "bfloat16": True, "other": not multiplies("cpu")}
     if wanted not in answers:
         raise pytest.UsageError(
             f"{PRECISION} must be one of {', '.join(answers)}, but got {wanted!r}"
         )
-    device._multiplies_bfloat16 = lambda d: answers[wanted] if d == "cpu" else multiplies(d)
+
+    def chosen(device: str) -> bool:
+        return answers[wanted] if device == "cpu" else multiplies(device)
+
+    devices._multiplies_bfloat16 = chosen
