@@ -185,7 +185,7 @@ def _check_options(name: str, stored: Mapping[str, Any], options: Options, space
         name,
         [
             f"{choice}: {change}"
-            for choice in options.keys() & earlier.keys()
+            for choice in sorted(options.keys() & earlier.keys())
             for change in _changes(earlier[choice], options[choice], searched - groups)
         ],
     )
