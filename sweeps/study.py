@@ -195,14 +195,14 @@ def _check_base(
 
 def _check_options(name: str, stored: Mapping[str, Any], options: Options, space: Space) -> None:
     """Nor may an option of a searched group change, such as that of one of several losses."""
-    searched = {*stored["space"], *(d.key for d in space.dimensions)}
+    searched = {key.lstrip("+") for key in (*stored["space"], *(d.key for d in space.dimensions))}
     earlier: Options = stored.get("options", {})  # of older versions there are none
-    groups = {choice.partition("=")[0] for choice in options}
+    groups = {choice.partition("=")[0].lstrip("+") for choice in options}
     _refuse_other_values(
         name,
         [
             f"{choice}: {change}"
-            for choice in options.keys() & earlier.keys()
+            for choice in sorted(options.keys() & earlier.keys())
             for change in _changes(earlier[choice], options[choice], searched - groups)
         ],
     )

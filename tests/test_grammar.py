@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shlex
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments.errors import UserError
-from experiments.grammar import advice, literal
+from experiments.grammar import _is_readable, advice, literal
 from tests.conftest import ROOT
 
 VALUES = [
@@ -59,6 +60,18 @@ def test_what_is_said_to_type_is_read_as_what_was_meant(value: str) -> None:
     assert word.startswith("data.root=")
     assert read(word) == value
     assert read(f"k={literal(value)}") == value
+
+
+def test_any_text_can_be_typed_as_it_is_said() -> None:
+    draw = random.Random(1)
+    for _ in range(150):
+        value = "".join(draw.choices("ab/~ö猫,=()[]{}:#'\"\\ $;&|!`\t.-_1", k=6))
+        assert read(f"k={literal(value)}") == value
+        if _is_readable(f"k={value}"):
+            continue
+        (word,) = typed(advice(f"k={value}"))
+        if value[0] not in "[{" and not re.match(r"\w+\(", value):  # which may be lists
+            assert read(word) == value
 
 
 def test_the_quotes_are_those_that_a_person_would_type() -> None:
