@@ -34,9 +34,9 @@ def ensure_home() -> None:
     if not _has_name():
         os.environ["LOGNAME"] = str(os.getuid())
     home = os.path.expanduser("~")
-    if not os.path.isdir(home):
+    if not os.path.isdir(home) and not ("HOME" in os.environ and _can_be_made(Path(home))):
         why = (
-            f"HOME is {home}, which is no directory"
+            f"HOME is {home}, which is no directory and cannot be made"
             if "HOME" in os.environ
             else (f"HOME is not set, and user {os.getuid()} is not in the list of users")
         )
@@ -46,11 +46,17 @@ def ensure_home() -> None:
             "settings; set HOME, or WANDB_API_KEY, to have them",
             why,
         )
-    elif not os.access(home, os.W_OK | os.X_OK):
+    elif os.path.isdir(home) and not os.access(home, os.W_OK | os.X_OK):
         missing = [name for name in _CACHES if name not in os.environ]
         if missing:
             elsewhere = _temporary()
             os.environ.update(dict.fromkeys(missing, elsewhere))
+
+
+def _can_be_made(home: Path) -> bool:
+    """Whether a home that does not exist yet will, when a library writes there."""
+    above = next(path for path in home.absolute().parents if path.exists())
+    return not home.exists() and above.is_dir() and os.access(above, os.W_OK | os.X_OK)
 
 
 def _has_name() -> bool:

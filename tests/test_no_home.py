@@ -32,7 +32,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.mark.parametrize("given", [None, "/nonexistent", "/dev/null"])
+@pytest.mark.parametrize("given", [None, "/dev/null/home", "/dev/null"])
 def test_a_process_without_a_home_gets_an_empty_one_and_says_so(
     given: str | None, nobody: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -67,10 +67,11 @@ def test_a_home_stays_and_its_caches_go_elsewhere_where_nobody_may_write(
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("name", ["", "to/be/made"])
 def test_a_home_that_can_be_written_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / name))
     before = dict(os.environ)
     home.ensure_home()
     assert dict(os.environ) == before

@@ -324,7 +324,7 @@ def test_hydras_patterns_in_a_folder_of_any_name_agree_among_workers_and_readers
     ]
     # Rank variables, as `srun` and torchrun leave them, change nothing.
     ranks = dict.fromkeys(("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK", "WORLD_SIZE"), "1")
-    command = [*SMALL, "loss=mse,l1", "seed=0,1", "hydra.sweeper.n_jobs=2", "report=none"]
+    command = [*SMALL, "loss=mse,l1", "seed=0,1", "hydra.sweeper.n_jobs=2"]
     done = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), "-m", *command, *patterns],
         cwd=folder, env=home | ranks, capture_output=True, text=True, timeout=600, check=False,
