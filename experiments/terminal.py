@@ -11,15 +11,11 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from experiments import commands
 from experiments.errors import UserError
 from experiments.grammar import advice
 from experiments.home import ensure_home
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 _FULL = "HYDRA_FULL_ERROR"
 _SEVERAL = re.compile(r"Ambiguous value for argument '(.*?)'\n1\. ", re.DOTALL)
@@ -77,7 +73,7 @@ class _Stream(io.FileIO):
 
     failure: OSError | None = None
 
-    def write(self, data: Buffer) -> int | None:  # type: ignore[override]
+    def write(self, data: bytes | memoryview) -> int | None:  # type: ignore[override]
         try:
             return super().write(data)
         except BlockingIOError:
@@ -101,7 +97,7 @@ def _outlive_readers() -> None:
             stream.flush()
             raw = _Stream(stream.fileno(), "w", closefd=False)
             lasting = io.TextIOWrapper(
-                raw if stream.write_through else io.BufferedWriter(raw),
+                raw if stream.write_through else io.BufferedWriter(raw),  # type: ignore[type-var]
                 encoding=stream.encoding,
                 errors=stream.errors,
                 line_buffering=stream.line_buffering,

@@ -96,7 +96,8 @@ def run(
     if interrupted:
         with study_lock(plan):
             recovery.put_back(sweep.study, plan.session)
-    _report(sweep, plan, claims, None if interrupted else at_end)
+    has_begun = bool(sweep.study.get_trials(deepcopy=False))
+    _report(sweep, plan, claims, at_end if has_begun and not interrupted else None)
     if interrupted or claims.is_work_left():
         log.info("to go on: %s", times_resolved(resume_command(), config))
     if interrupted:
