@@ -178,8 +178,8 @@ def _prepare(
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),
         "preflight": foresee(config, loss, images, data.splits.train),
     }
-    adapts = hardware.device == "cpu" and not is_fixed(config["trainer"]["threads"])
-    threads = Threads(record, free if adapts else None, thread_changes)
+    fixed = is_fixed(config["trainer"]["threads"])
+    threads = Threads(record, None if fixed else free, thread_changes)
     return _Trial(config, record, hardware, data, when, vae, session, threads)
 
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 
+# As `make test` has it. A number that is given is kept: what tests compare bit for bit must not
+# depend on what else the machine does.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TINY = [
     "data.size=32",
     "data.count=120",
