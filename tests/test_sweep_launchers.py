@@ -270,6 +270,9 @@ def test_real_trials(start: Start, name: str) -> None:
         for n in "0123"
     ]
     assert {r["hardware"]["threads"] for r in found} == {max(1, cores() // 2)}
+    for n in "0123":
+        text = (sweep.directory / "outputs" / "vae" / "sweep" / n / "run.log").read_text()
+        assert text.count("INFO experiments.trial: completed") == 1, "its own end and no other's"
 
 
 def test_slurms_allotment_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

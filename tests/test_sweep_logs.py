@@ -140,9 +140,8 @@ def test_a_trials_handlers_and_levels_end_with_it_and_its_file_is_closed(tmp_pat
     root, ours, below = map(logging.getLogger, (None, "experiments", "experiments.trial"))
     below.setLevel(logging.WARNING)
     before = [(log.level, list(log.handlers), log.propagate) for log in (root, ours, below)]
-    config = OmegaConf.merge(
-        CUSTOM, {"hydra": {"job_logging": {"handlers": {"file": {"filename": f"{tmp_path}/log"}}}}}
-    )
+    config = CUSTOM.copy()
+    config.hydra.job_logging.handlers.file.filename = f"{tmp_path}/log"
     with restored(config):
         configure_log(
             config.hydra.job_logging, config.hydra.verbose, execution_whitelist=["logging.*"]
