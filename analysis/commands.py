@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.runs import Runs
 from experiments.commands import train
+from sweeps.grammar import literal
 
 _GROUPS = (".name",)
 SEEDS = "0,1,2"
@@ -53,7 +54,7 @@ def vary_beta(runs: Runs, fixed: Mapping[str, Any], losses: Sequence[str], betas
     overrides = [text for text in typed if not _is_swept(text)]
     name = _name(runs)
     changed = {
-        "name": f"{name}-rate" if name else "rate",
+        "name": literal(f"{name}-rate" if name else "rate"),
         **{_key(column): _text(value) for column, value in fixed.items()},
         "loss": ",".join(losses),
         "beta": betas,
@@ -118,7 +119,7 @@ def _read(path: Path) -> Any:
 def _searched_choices(runs: Runs) -> dict[str, str]:
     """Overrides that list what the trials took."""
     name = _name(runs)
-    choices = {"name": name} if name else {}
+    choices = {"name": literal(name)} if name else {}
     for column in runs.searched:
         if column in runs.trials.columns:
             values = runs.trials[column].dropna().drop_duplicates()
@@ -153,7 +154,10 @@ def _text(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, bool):
         return str(value).lower()
-    return "null" if value is None or value is pd.NA else str(value)
+    if value is None or value is pd.NA:
+        return "null"
+    # A list or a mapping was kept as the text of one.
+    return literal(value) if isinstance(value, str) and value[:1] not in "[{" else str(value)
 
 
 def _joined(kept: Sequence[str], changed: Mapping[str, str]) -> str:
