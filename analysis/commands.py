@@ -14,6 +14,7 @@ import pandas as pd
 from analysis import repeated
 from analysis.runs import Runs
 from experiments.commands import train
+from sweeps.grammar import literal
 
 _GROUPS = (".name",)
 _DIRECTORY, _STORAGE = "hydra.sweep.dir", "hydra.sweeper.storage"
@@ -64,7 +65,7 @@ def vary_beta(runs: Runs, fixed: Mapping[str, Any], losses: Sequence[str], betas
     overrides = _without(overrides, {_DIRECTORY})  # which is that of another sweep
     name = _name(runs)
     changed = {
-        "name": f"{name}-rate" if name else "rate",
+        "name": literal(f"{name}-rate" if name else "rate"),
         **{_key(column): _text(value) for column, value in fixed.items()},
         "loss": ",".join(losses),
         "beta": betas,
@@ -150,7 +151,7 @@ def _read(path: Path) -> Any:
 def _searched_choices(runs: Runs) -> dict[str, str]:
     """Overrides that list what the trials took."""
     name = _name(runs)
-    choices = {"name": name} if name else {}
+    choices = {"name": literal(name)} if name else {}
     for column in runs.searched:
         if column in runs.trials.columns:
             values = runs.trials[column].dropna().drop_duplicates()
@@ -185,7 +186,10 @@ def _text(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, bool):
         return str(value).lower()
-    return "null" if value is None or value is pd.NA else str(value)
+    if value is None or value is pd.NA:
+        return "null"
+    # A list or a mapping was kept as the text of one.
+    return literal(value) if isinstance(value, str) and value[:1] not in "[{" else str(value)
 
 
 def _joined(kept: Sequence[str], changed: Mapping[str, str]) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
 _NAME = "vaesweep"
+# As the shell set it: a sweep adds the project for its workers.
+_LISTED = tuple(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
 
 
 def train(*overrides: str) -> str:
@@ -39,8 +41,7 @@ def _is_here() -> bool:
 
 def _is_importable() -> bool:
     """Whether a Python that starts here finds the project's packages."""
-    listed = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if _is_here() or any(path and Path(path).absolute() == _ROOT for path in listed):
+    if _is_here() or any(Path(path).absolute() == _ROOT for path in _LISTED):
         return True
     try:
         metadata.distribution(_NAME)

@@ -27,13 +27,14 @@ MAY_READ_WITH = {
         "sweeps.answers",
         "sweeps.attributes",
         "sweeps.databases",
+        "sweeps.grammar",
         "sweeps.importance",
         "sweeps.redaction",
         "sweeps.storages",
         "sweeps.study",
     },
 }
-"""Single modules beyond that, which read a study and know no worker."""
+"""Single modules beyond that, which read a study or write an override, and know no worker."""
 
 HYDRA_IN_EXPERIMENTS = {
     "experiments/config.py",

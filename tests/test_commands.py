@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from analysis.commands import add_seeds, go_on, left_out, vary_beta
 from analysis.runs import Runs
@@ -63,6 +64,18 @@ def test_the_best_of_a_search_are_confirmed(
 
 def test_without_the_sweeps_directory_it_lists_what_the_trials_took(grid: Runs) -> None:
     assert add_seeds(grid) == "python run.py -m name=cats loss=mse,ssim seed=0,1,2"
+
+
+@pytest.mark.parametrize("name", ["Größe 1", "a,b", "it's", "x=1", "null", "7"])
+def test_hydra_reads_any_name_back(tmp_path: Path, name: str) -> None:
+    known = runs([Planted("mse"), Planted("ssim")])
+    known = replace(known, trials=known.trials.assign(name=name))
+    typed = [add_seeds(known), vary_beta(known, {}, ["mse"], "1,2")]
+    for command, expected in zip(typed, [name, f"{name}-rate"], strict=True):
+        overrides = shlex.split(command)[3:]
+        read = OverridesParser.create().parse_overrides(overrides)
+        (found,) = [override.value() for override in read if override.key_or_group == "name"]
+        assert str(getattr(found, "text", found)) == expected
 
 
 def test_of_single_runs_it_keeps_what_was_typed(grid: Runs, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_every_module_that_prints_a_command_is_known_with_what_tests_it() -> Non
 def test_a_command_names_the_project_from_where_it_is_read(
     where: Path | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr(commands, "_LISTED", ())
     monkeypatch.chdir(where if isinstance(where, Path) else tmp_path)
     for said in (commands.train("--cfg", "job"), commands.module("experiments.preflight", "-h")):
         done = subprocess.run(
