@@ -40,7 +40,8 @@ def made(folder: Path) -> str:
     return address
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(name=NAMES)
 def test_a_study_lies_in_its_folder_whatever_that_is_called(name: str) -> None:
     with TemporaryDirectory() as outer:

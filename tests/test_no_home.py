@@ -58,7 +58,7 @@ def test_a_home_stays_and_its_caches_go_elsewhere_where_nobody_may_write(
     for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "WANDB_DATA_DIR"):
         nobody.setenv(name, "kept by the fixture")
         nobody.delenv(name)
-    nobody.setattr(home.os, "access", lambda path, mode: Path(path) != tmp_path)
+    nobody.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     home.ensure_home()
 
     assert os.environ["HOME"] == str(tmp_path)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +218,21 @@ def copied(tiny_sweep: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_sweep, tmp_path / "sweep"))
 
 
+def relocate(sweep: Path, to: Path) -> None:
+    """Let the study of a sweep believe that its records lie elsewhere."""
+    with closing(sqlite3.connect(sweep / "study.db")) as database, database:
+        found = database.execute(
+            "SELECT trial_user_attribute_id, value_json FROM trial_user_attributes "
+            "WHERE key = 'directory'"
+        ).fetchall()
+        for row, value in found:
+            path = json.dumps(str(to / Path(json.loads(value)).name))
+            database.execute(
+                "UPDATE trial_user_attributes SET value_json = ? WHERE trial_user_attribute_id = ?",
+                (path, row),
+            )
+
+
 def pretend(directory: Path, **study: Any) -> None:
     """Let a record say that it is another trial's."""
     result = read_result(directory)
@@ -236,7 +253,7 @@ def test_a_record_of_another_study_is_neither_scored_nor_served(copied: Path) ->
     pretend(best, id="another")
 
     runs = load(copied)
-    assert [broken.source for broken in runs.broken] == [str(best)]
+    assert [broken.where for broken in runs.broken] == [str(best)]
     number = int(best.name)
     (row,) = [row for _, row in runs.trials.iterrows() if row["trial"] == f"tiny/{number}"]
     assert row["directory"] != str(best)
@@ -248,10 +265,7 @@ def test_a_study_does_not_take_another_trials_weights_for_its_own(
 ) -> None:
     outer = Path(shutil.copytree(tiny_sweep, tmp_path / "sweep"))
     storage = f"sqlite:///{outer}/study.db"
-    study = optuna.load_study(study_name="tiny", storage=storage)
-    for trial in study.trials:
-        place_ = str(outer / Path(trial.user_attrs["directory"]).name)
-        study._storage.set_trial_user_attr(trial._trial_id, "directory", place_)
+    relocate(outer, outer)
     reference = f"{storage}#tiny"
     best = find_checkpoint(reference).parents[1]
     assert best.parent == outer
@@ -259,7 +273,7 @@ def test_a_study_does_not_take_another_trials_weights_for_its_own(
 
     pretend(best, trial=77)
     runs = load(reference)
-    assert [Path(broken.source) for broken in runs.broken] == [best]
+    assert [Path(broken.where) for broken in runs.broken] == [best]
     assert str(best) not in set(runs.trials["directory"])
     assert len(runs.trials) == len(load(tiny_sweep).trials), "what the study itself knows stays"
     with pytest.raises(UserError, match="its own record"):
@@ -267,9 +281,7 @@ def test_a_study_does_not_take_another_trials_weights_for_its_own(
 
 
 def test_a_sweep_that_was_moved_is_served_by_its_study(copied: Path, tiny_sweep: Path) -> None:
-    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{copied}/study.db")
-    for trial in study.trials:
-        study._storage.set_trial_user_attr(trial._trial_id, "directory", f"/gone/{trial.number}")
+    relocate(copied, Path("/gone"))
     found = find_checkpoint(f"sqlite:///{copied}/study.db#tiny")
     assert found.is_relative_to(copied)
     assert found.parent.parent.name == find_checkpoint(str(tiny_sweep)).parent.parent.name
