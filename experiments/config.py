@@ -15,6 +15,7 @@ from typing import Any
 from experiments import guard, schema
 from experiments.errors import UserError
 from experiments.metrics import OBJECTIVES
+from experiments.permitted import NAME_RULE, is_name
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
@@ -177,21 +178,11 @@ def _one_of(choices: tuple[str, ...]) -> Rule:
     return f"one of {', '.join(choices)}", lambda value: value in choices
 
 
-def _is_name(value: Any) -> bool:
-    forbidden = set('/\\:*?"<>|\0\n')
-    return (
-        isinstance(value, str)
-        and 0 < len(value) <= 100
-        and not set(value) & forbidden
-        and (not value.startswith("."))
-    )
-
-
 _NOT_NEGATIVE = _number("0 or more", lambda v: v >= 0)
 _POSITIVE = _number("above 0", lambda v: v > 0)
 
 _RULES: dict[str, Rule] = {
-    "name": ("a file name without slashes, at most 100 characters", _is_name),
+    "name": (NAME_RULE, is_name),
     "seed": _number("an integer in [0, 2^32)", lambda v: isinstance(v, int) and 0 <= v < 2**32),
     "lr": _POSITIVE,
     "latent_dim": _integer(1, 2**16),

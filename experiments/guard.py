@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
 from experiments.permitted import (
+    NAME_RULE,
     READS,
     Leaves,
     check_callbacks,
@@ -26,6 +27,7 @@ from experiments.permitted import (
     check_places,
     check_readable,
     check_variables,
+    is_name,
     refused,
 )
 from experiments.record import flat
@@ -249,6 +251,9 @@ def _check_directories(config: DictConfig, words: _Words) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     copied = config.copy()
+    name = _resolved(copied, "name") if "name" in copied else "vae"
+    if not is_name(name):  # directories are named after it
+        raise UserError(f"`name` must be {NAME_RULE}, but got {name!r}")
     before = HydraConfig.instance().cfg
     _number(copied)
     try:

@@ -56,6 +56,20 @@ Leaves = Mapping[str, Any]
 """Values by their dotted keys."""
 
 
+NAME_RULE = "a file name without slashes, at most 100 characters"
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value keeps `NAME_RULE`."""
+    forbidden = set('/\\:*?"<>|\0\n')
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= 100
+        and not set(value) & forbidden
+        and (not value.startswith("."))
+    )
+
+
 def check_readable(names: Iterable[str], text: str) -> None:
     """Refuse to read variables of the environment that may be secrets.
 

@@ -78,7 +78,7 @@ class EvaluationConfig:
 
     test: bool | None = None  # None: in a single run, not in a sweep
     samples: int = 512  # drawn from the prior for the sample metrics
-    feature_extractor: str | None = None
+    feature_extractor: str | None = None  # ONNX, or TorchScript that VAESWEEP_TRUST names
 
 
 @dataclass

@@ -9,9 +9,11 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 
 from experiments.errors import UserError
 from sweeps.builders import build_pruner, build_sampler
+from sweeps.wandb_file import read
 
 CMAES = {"_target_": "optuna.samplers.CmaEsSampler", "seed": 0, "n_startup_trials": 1}
 
@@ -78,3 +80,28 @@ def test_a_sampler_or_pruner_is_one_of_optunas(tmp_path: Path, target: str) -> N
     with pytest.raises(UserError, match=r"`hydra/sweeper/pruner` must be of optuna\.samplers"):
         build_pruner(options, objectives=1, max_epochs=1)
     assert not mark.exists()
+
+
+FILE = {"program": "run.py", "method": "grid", "parameters": {"lr": {"values": [1e-3, 1e-2]}}}
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"parameters": {"hydra.job.env_set.LD_PRELOAD": {"value": "x"}}}, "env_set"),
+        ({"parameters": {"data.cache_dir": {"values": ["/x", "/y"]}}}, r"data\.cache_dir"),
+        ({"parameters": {"data": {"parameters": {"cache_dir": {"value": "/x"}}}}}, "cache_dir"),
+        ({"command": ["${program}", "name=${envvar:SECRET}", "${args}"]}, "may be a secret"),
+        ({"parameters": {"name": {"value": "${oc.env:SECRET}"}}}, "may be a secret|name"),
+        ({"command": ["${program}", "data.cache_dir=/x", "${args}"]}, r"data\.cache_dir"),
+    ],
+)
+def test_a_wandb_sweep_file_says_what_a_trial_is_and_no_more(
+    said: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    path = tmp_path / "theirs.yaml"
+    path.write_text(yaml.safe_dump(FILE | said))
+    with pytest.raises(UserError, match=message) as error:
+        read(path)
+    assert "hunter2" not in str(error.value)
