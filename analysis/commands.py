@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import repeated
 from analysis.runs import Runs
 from experiments.commands import train
-from sweeps.grammar import literal
+from experiments.grammar import literal
 
 _GROUPS = (".name",)
 _DIRECTORY, _STORAGE = "hydra.sweep.dir", "hydra.sweeper.storage"

@@ -71,7 +71,7 @@ def install() -> None:
         words = _Words(parsed or self.parse_overrides(name, given["overrides"]))
         _check_search_path(self, name, words)
         _may_be_read.update(words.variables())
-        config = compose(self, *args, **kwargs)
+        config: DictConfig = compose(self, *args, **kwargs)
         _check(config, words)
         return config
 
@@ -227,7 +227,7 @@ def _usual_launcher(target: Any) -> dict[str, Any]:
 def _check_sweeper(config: DictConfig, filed: Leaves, words: _Words) -> None:
     from omegaconf import OmegaConf
 
-    sweeper = config.hydra.sweeper or {}
+    sweeper: Any = config.hydra.sweeper or {}
     workers = sweeper.get("n_jobs")
     if "hydra.sweeper.n_jobs" in filed and isinstance(workers, int) and workers > _MOST_WORKERS:
         raise refused("hydra.sweeper.n_jobs", f"be at most {_MOST_WORKERS}", workers)

@@ -27,7 +27,6 @@ MAY_READ_WITH = {
         "sweeps.answers",
         "sweeps.attributes",
         "sweeps.databases",
-        "sweeps.grammar",
         "sweeps.importance",
         "sweeps.redaction",
         "sweeps.storages",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from experiments import commands
 from experiments.metrics.features import feature_distances, try_extractor
 from tests.words import trusting
 
@@ -37,6 +38,7 @@ class Small(nn.Module):
 def as_onnx(network: Small, *, batch: int | str = "B", kind: int = T.UINT8) -> Any:
     """The same network in ONNX's own words."""
     convolution = network.convolution
+    assert convolution.bias is not None
     weight, bias = (
         onnx.numpy_helper.from_array(p.detach().numpy(), name)
         for p, name in ((convolution.weight, "weight"), (convolution.bias, "bias"))
@@ -188,4 +190,4 @@ def test_onnx_without_onnxruntime_says_what_to_install(
 ) -> None:
     onnx.save(as_onnx(Small()), tmp_path / "small.onnx")
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    assert "pip install 'vaesweep[features]'" in refused(tmp_path / "small.onnx")
+    assert commands.install("features") in refused(tmp_path / "small.onnx")

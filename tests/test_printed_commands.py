@@ -23,8 +23,9 @@ from experiments import commands
 from tests.conftest import ROOT, TINY
 from tests.hydra_multirun import multirun_config
 from tests.places import draw_photos
-from tests.servers import free_port, wait_until
+from tests.servers import free_port
 from tests.shown import PACKAGES
+from tests.waiting import wait_until
 
 FOLDER = "Übung 1 & 'zwei' $HOME"
 SEARCH = ["data=images", "'data.root=\"meine Fotos\"'", "'name=\"erste Wahl\"'", "loss=mse,l1"]
@@ -259,7 +260,7 @@ def test_to_look_closer_starts_a_dashboard_with_the_study(printed: Printed) -> N
             stderr=out,
         )
     try:
-        wait_until(answers, process, log)
+        wait_until(answers, process, log.read_text)
     finally:
         process.terminate()
         process.wait(timeout=60)

@@ -129,7 +129,7 @@ def _torch_script(path: Path, device: torch.device) -> Network:
         ) from error
     arguments = [argument.name for argument in network.forward.schema.arguments]
     options = {"return_features": True} if "return_features" in arguments else {}
-    return lambda images: network(images, **options)  # type: ignore[no-any-return]
+    return lambda images: network(images, **options)
 
 
 @torch.no_grad()

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments import commands
+
 _RULE = "`evaluation.feature_extractor` must be an ONNX file that"
 _MOST_BYTES = 2**31 - 1  # as protobuf has it
 _TYPES = {
@@ -42,7 +44,7 @@ class OnnxExtractor:
         except ImportError as error:
             raise ValueError(
                 f"{_RULE} onnxruntime runs, but {error.name} is not installed; "
-                "pip install 'vaesweep[features]'"
+                f"{commands.install('features')}"
             ) from error
         content = _read(path)
         _check(onnx, content, path)
