@@ -27,7 +27,7 @@ def ranks_hidden() -> Iterator[None]:
 
 def be_rank_zero() -> None:
     """Let Lightning and torchmetrics take this process for the one that writes and warns."""
-    from lightning_utilities.core.rank_zero import rank_zero_only
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
     from torchmetrics.utilities import prints
 
     rank_zero_only.rank = prints.rank_zero_only.rank = 0  # type: ignore[attr-defined]

@@ -162,7 +162,7 @@ def _in_pages() -> Iterator[Shown]:
 
 def in_comments(text: str) -> Iterator[str]:
     """The commands in a file's comments: on lines of their own, further in than the rest."""
-    joined = re.sub(r"\\\n#\s*", " ", text)
+    joined = re.sub(r"\s*\\\n\s*#\s*", " ", text)
     for line in joined.splitlines():
         match = re.match(r"\s*#(\s*)(.*)$", line)
         if match is None:

@@ -31,7 +31,6 @@ def test_a_missing_package_is_told_with_its_remedy(
 def test_an_address_that_is_taken_or_not_ours_is_told_before_the_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets, for its own process
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         for host, gives in (
@@ -40,6 +39,8 @@ def test_an_address_that_is_taken_or_not_ours_is_told_before_the_model_is_loaded
             ("no.such.host.invalid", f"no.such.host.invalid:{port} gives: "),
             ("a" * 64, f"{'a' * 64}:{port} gives: "),
         ):
+            # Which the command sets, for its own process.
+            monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
             command = ["serving.app", "--checkpoint", "nowhere", "--host", host]
             monkeypatch.setattr(sys, "argv", [*command, "--port", str(port)])
             with pytest.raises(SystemExit) as ended:

@@ -145,7 +145,9 @@ def test_without_onnx_the_remedy_is_told(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name)
     )
-    with pytest.raises(UserError, match=r"but onnxscript cannot be found: pip install 'vaesweep"):
+    with pytest.raises(
+        UserError, match=r"but onnxscript cannot be found: pip install --editable '"
+    ):
         export(str(trained), "vae", "onnx", tmp_path / "vae.onnx")
     assert list(tmp_path.iterdir()) == []
 

@@ -115,7 +115,7 @@ def test_commands_are_found_wherever_they_stand() -> None:
     assert list(in_comments(comment)) == ["wandb agent ID", "python run.py a=1"]
     said = "One trial   python run.py\n`python run.py --cfg job` prints\nsee README"
     assert list(in_help(said)) == ["python run.py", "python run.py --cfg job"]
-    code = 'def f():\n    """X: `make run`.\n\n        python -m a.b c   # d\n    """\n'
+    code = 'def f():\n    """X: `make run`.\n\n    Prose:\n\n        python -m a.b c   # d\n    """\n'
     assert list(in_docstrings(code)) == ["make run", "python -m a.b c"]
 
 

@@ -345,7 +345,7 @@ def test_a_study_of_another_space_objective_or_program_is_refused(
     storage = f"sqlite:///{tmp_path}/other.db"
     optuna.create_study(storage=storage, study_name="vae")
     with pytest.raises(UserError, match="made by vaesweep, but 'vae' was not"):
-        run("loss=ssim,mse", f"hydra.sweeper.storage='{storage}'")
+        run("loss=ssim,mse", f"hydra.sweeper.storage='{storage}'", "hydra.sweep.dir=outputs/other")
 
 
 def test_a_logarithmic_interval_does_not_mix_with_a_linear_one(run: RunSweep) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import sweeps
+from experiments.commands import module
 from experiments.errors import UserError
 from sweeps import sweeper
 from sweeps.sweep import Sweep
@@ -85,7 +86,7 @@ def test_should_it_fail_the_sweep_stays_and_the_command_to_repeat_it_is_told(
     why = {"ValueError": "ValueError: no trial", "SystemExit": "SystemExit: 2"}
     assert message == (
         f"no report was written ({why[type(error).__name__]}); to write it: "
-        f"python -m analysis.report '{sweep.directory}'"
+        + module("analysis.report", str(sweep.directory))
     )
 
 

@@ -434,7 +434,10 @@ def test_a_mistake_in_any_value_is_told_before_a_trial(
     for overrides, message in [
         (["loss=mse,sim"], "Could not find 'loss/sim'"),
         (["lr=interval(-1,1)"], "`lr` must be above 0, but got -1"),
-        (["latent_dim=16,0"], "`latent_dim` must be an integer of 1 or more, but got 0"),
+        (
+            ["latent_dim=16,0"],
+            "`latent_dim` must be an integer of 1 or more, at most 65,536",
+        ),
         (["lr=1e-3,fast"], "could not be converted to Float"),
         (["loss=mse,l1", "typo=1"], "Could not override 'typo'"),
         (["loss.window_size=7,eleven", "loss=ssim,mse", "latent_dim=4,-1"], "latent_dim"),
