@@ -24,7 +24,7 @@ test: lint  ## linter, type checker and the whole suite
 test-processor: $(INSTALLED)  ## what trains models once more, as on another processor
 	$(TEST_ENV) ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=default VAESWEEP_TEST_PRECISION=other \
 	  $(BIN)/python -m pytest -q -n 2 --dist worksteal -m trains \
-	  --ignore-glob='*/test_tracking*' --ignore-glob='*/test_wandb*'
+	  --ignore-glob='*/test_tracking*' --ignore-glob='*/test_wandb*' --ignore-glob='*/test_shown*'
 
 # Tracing makes the suite two to three times slower, so the everyday targets do without.
 coverage: $(INSTALLED)  ## the whole suite with the lines that it does not reach

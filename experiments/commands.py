@@ -23,7 +23,7 @@ def train(*overrides: str) -> str:
 
 
 def module(name: str, *arguments: str) -> str:
-    """`python -m NAME` with arguments as a shell reads them."""
+    """The command that runs a module, with arguments as a shell reads them."""
     command = shlex.join(["python", "-m", name, *arguments])
     return command if _is_importable() else f"PYTHONPATH={shlex.quote(str(_ROOT))} {command}"
 

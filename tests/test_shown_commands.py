@@ -31,6 +31,7 @@ from tests.shown import (
 )
 
 EVERYWHERE = everywhere()
+SLOW = [pytest.mark.slow, pytest.mark.trains]
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +55,7 @@ def shown_commands() -> list[Any]:
         return any(map(rules.trains, simple_commands(shown.text)))
 
     return [
-        pytest.param(shown, marks=[pytest.mark.slow] if is_slow(shown) else [], id=str(shown))
+        pytest.param(shown, marks=SLOW if is_slow(shown) else [], id=str(shown))
         for shown in EVERYWHERE
     ]
 
@@ -115,7 +116,7 @@ def test_commands_are_found_wherever_they_stand() -> None:
     assert list(in_comments(comment)) == ["wandb agent ID", "python run.py a=1"]
     said = "One trial   python run.py\n`python run.py --cfg job` prints\nsee README"
     assert list(in_help(said)) == ["python run.py", "python run.py --cfg job"]
-    code = 'def f():\n    """X: `make run`.\n\n    Prose:\n\n        python -m a.b c   # d\n    """\n'
+    code = 'def f():\n    """X: `make run`.\n\n    Y:\n\n        python -m a.b c   # d\n    """\n'
     assert list(in_docstrings(code)) == ["make run", "python -m a.b c"]
 
 
@@ -167,6 +168,7 @@ def first_screen() -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.parametrize("text", first_screen())
 def test_the_first_screen_is_run_as_it_is_typed(text: str, place: Callable[[], Place]) -> None:
     made = place()
@@ -202,6 +204,7 @@ def test_make_run_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.parametrize("page", [p for p in pages() if python_blocks(p)], ids=lambda p: p.name)
 def test_the_examples_in_python_run(
     page: Path, place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch, compose: Compose
