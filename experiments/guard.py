@@ -90,7 +90,9 @@ def check_directories(config: DictConfig) -> None:
         UserError: there is one.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.utils import setup_globals
 
+    setup_globals()  # a worker's process knows no ${now:...} before its first job
     said = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
     _check_directories(config, _Words(OverridesParser.create().parse_overrides(said)))
 
