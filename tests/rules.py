@@ -26,6 +26,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from tests.hydra_multirun import hydra_afresh
 from tests.little import budget, composes, in_shell, run_py
 from tests.places import Place
 from tests.shipping import stages
@@ -184,7 +185,8 @@ def _module(
     patch.chdir(made.folder)
     status: Any = None
     try:
-        module.main()
+        with hydra_afresh():
+            module.main()
     except SystemExit as ended:
         status = ended.code
     assert not status, f"{name} {arguments} exits with {status}"

@@ -18,10 +18,10 @@ from experiments.logs import warnings_logged
 from experiments.record import read_history, read_result
 from experiments.symptoms import symptoms
 from sweeps import whitelist
-from sweeps.launch import register_config
 from sweeps.logs import restored, say_more
 from sweeps.task import TrainingTask, WorkerSettings
-from tests.conftest import ROOT, TINY
+from tests.conftest import TINY
+from tests.hydra_multirun import multirun_config
 
 
 @pytest.fixture(autouse=True)
@@ -36,23 +36,8 @@ def _own_levels() -> Iterator[None]:
 
 def training_task(overrides: list[str]) -> TrainingTask:
     """What workers get of `python run.py -m OVERRIDES`."""
-    from hydra._internal.hydra import Hydra
-    from hydra._internal.utils import create_config_search_path
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.types import RunMode
-
-    register_config()
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        hydra = Hydra.create_main_hydra2("run", create_config_search_path(str(ROOT / "conf")))
-        with execution_whitelist(whitelist()):
-            config = hydra.compose_config("config", overrides, RunMode.MULTIRUN)
-        return TrainingTask(hydra.config_loader, config, whitelist())
-    finally:
-        GlobalHydra.instance().clear()
-        if before is not None:
-            GlobalHydra.instance().initialize(before)
+    with execution_whitelist(whitelist()):
+        return TrainingTask(*multirun_config(*overrides), whitelist())
 
 
 def run_log(sweep: Path, trial: int) -> str:
