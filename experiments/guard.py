@@ -90,9 +90,7 @@ def check_directories(config: DictConfig) -> None:
         UserError: there is one.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.utils import setup_globals
 
-    setup_globals()  # a worker's process knows no ${now:...} before its first job
     said = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
     _check_directories(config, _Words(OverridesParser.create().parse_overrides(said)))
 
@@ -251,7 +249,9 @@ def _literal(value: Any) -> str:
 
 def _check_directories(config: DictConfig, words: _Words) -> None:
     from hydra.core.hydra_config import HydraConfig
+    from hydra.core.utils import setup_globals
 
+    setup_globals()  # a worker's process knows no ${now:...} before its first job
     copied = config.copy()
     name = _resolved(copied, "name") if "name" in copied else "vae"
     if not is_name(name):  # directories are named after it
