@@ -49,7 +49,9 @@ class Place:
         """Make what words name that a command reads: of themselves or of `KEY=VALUE`."""
         before = ""
         for word in words:
-            if before not in _WRITTEN:
+            if before not in _WRITTEN and not word.startswith(
+                ("hydra.run.dir=", "hydra.sweep.dir=")
+            ):
                 self._provide(word.rpartition("=")[2] if "=" in word and "#" not in word else word)
                 if word.startswith("loss.target="):
                     self._write_loss(word.partition("=")[2])
