@@ -90,8 +90,11 @@ def check_directories(config: DictConfig) -> None:
         UserError: there is one.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
 
-    said = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+    # As typed: resolved, ${hydra.job.override_dirname} is no override.
+    typed: Any = OmegaConf.to_container(config.hydra.overrides, resolve=False)
+    said = [*typed["hydra"], *typed["task"]]
     _check_directories(config, _Words(OverridesParser.create().parse_overrides(said)))
 
 
@@ -260,6 +263,8 @@ def _check_directories(config: DictConfig, words: _Words) -> None:
     _number(copied)
     try:
         HydraConfig.instance().set_config(copied)
+        for key in ("hydra.run.dir", "hydra.sweep.dir"):
+            _refuse_home(key, _resolved(copied, key))
         if not words.say("hydra.run.dir"):
             _check_directory("hydra.run.dir", [_resolved(copied, "hydra.run.dir")])
         parts = ["hydra.sweep.dir", "hydra.sweep.subdir"]
@@ -271,6 +276,14 @@ def _check_directories(config: DictConfig, words: _Words) -> None:
             _check_directory(parts[0], said)
     finally:
         HydraConfig.instance().cfg = before
+
+
+def _refuse_home(key: str, directory: str) -> None:
+    if directory.startswith("~"):
+        raise UserError(
+            f"`{key}` must be a whole path, since only a shell expands ~, but got {directory!r}; "
+            f"type {os.path.expanduser(directory)}"
+        )
 
 
 def _number(config: DictConfig) -> None:

@@ -51,6 +51,7 @@ _LAUNCHER_NUMBERS = {
     for part in ("init", "remote")
     for key in ("num_cpus", "num_gpus", "memory", "object_store_memory")
 }
+_MISSING = "???"  # OmegaConf's mark of what Hydra fills in
 _ONE_WORD = re.compile(r"[\w.:,=@+&|*()\[\]-]*")
 Leaves = Mapping[str, Any]
 """Values by their dotted keys."""
@@ -120,6 +121,9 @@ def check_places(filed: Leaves) -> None:
         raise refused("hydra.job.name", "be a file name", name)
     if folder not in (None, ".hydra"):
         raise refused("hydra.output_subdir", "be .hydra or null", folder)
+    output = "hydra.runtime.output_dir"
+    if filed.get(output, _MISSING) != _MISSING:
+        raise refused(output, "be left to Hydra", filed[output])
 
 
 def check_logging(filed: Leaves) -> None:
@@ -135,6 +139,8 @@ def check_logging(filed: Leaves) -> None:
         if not key.startswith(("hydra.hydra_logging.", "hydra.job_logging.")):
             continue
         name = key.rpartition(".")[2]
+        if ".." in key:  # which sets any attribute of what logging makes
+            raise UserError(f"`{key}` must be left out, since it changes what logging has made")
         if name in _LOGGING_CODE and value not in _LOGGERS and not _is_trusted(value):
             raise UserError(
                 f"`{key}` must be one of {', '.join(_LOGGERS)}, but got {value!r}; "
@@ -144,6 +150,8 @@ def check_logging(filed: Leaves) -> None:
             raise refused(key, f"be one of {', '.join(_STREAMS)}", value)
         if name == "filename" and not _LOG_FILE.fullmatch(str(value)):
             raise refused(key, "be ${hydra.runtime.output_dir}/NAME.log", value)
+        if name == "filename" and key.startswith("hydra.hydra_logging."):
+            raise refused(key, "be left out, as the run has no directory yet", value)
 
 
 def check_callbacks(callbacks: Mapping[str, Any] | None) -> None:

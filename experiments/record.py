@@ -30,6 +30,7 @@ _MOST_BYTES = 2**26  # of JSON: a record has some kilobytes
 _REVISION = "VAESWEEP_REVISION"  # set in images
 STUDY = "study"
 """In result.json: whose trial it is (see `experiments.membership`); a single run has none."""
+RERUN_OF = "rerun_of"  # in the result of a trial that was trained again: the first one's record
 CLAIM = ".trial.json"
 """In the directory of a sweep's trial, before its record begins: whose it is."""
 _EARLY = {".hydra", "run.log", CLAIM}  # written before a trial begins

@@ -234,6 +234,21 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
         logs("hydra_logging", **{"class": "logging.FileHandler", "filename": "{outside}/x.log"}),
         "`hydra.hydra_logging.handlers.x.filename` must be",
     ),
+    "a log file before there is a run": (
+        logs("hydra_logging", **{"class": "logging.FileHandler",
+             "filename": "${hydra.runtime.output_dir}/x.log"}),
+        "`hydra.hydra_logging.handlers.x.filename` must be left out",
+    ),
+    "an attribute of a log handler": (
+        logs("job_logging", **{"class": "logging.FileHandler", "delay": True,
+             "filename": "${hydra.runtime.output_dir}/run.log",
+             ".": {"baseFilename": "{outside}/x"}}),
+        "must be left out, since it changes what logging has made",
+    ),
+    "the output directory of Hydra's own": (
+        {"hydra": {"runtime": {"output_dir": "{outside}"}}},
+        "`hydra.runtime.output_dir` must be left to Hydra",
+    ),
     "code as a log file": (
         logs("job_logging", **{"class": "logging.FileHandler",
              "filename": "${hydra.runtime.output_dir}/conftest.py"}),

@@ -12,7 +12,7 @@ from typing import Any
 from analysis.found import SEARCH, Findings, Found, Row, config_of, row_of, run_id
 from analysis.runs import Broken
 from experiments.membership import OWNER, is_foreign, may_hold_trials, membership, owner
-from experiments.record import HISTORY, RESULT, SCHEMA_VERSION, STATUSES
+from experiments.record import HISTORY, RERUN_OF, RESULT, SCHEMA_VERSION, STATUSES
 
 STUDY = "study.db"
 """The file of the study in a sweep's directory."""
@@ -84,6 +84,8 @@ class Records:
     def _add(self, directory: str, content: bytes, sweep: _Sweep | None) -> None:
         result = json.loads(content)
         _check(result)
+        if sweep is not None and RERUN_OF in result:
+            return
         known = membership(result)
         if sweep is not None and is_foreign(result, sweep.owner):
             self._note(directory, f"it is the record of {known}, and the sweep's is another study")
