@@ -247,7 +247,7 @@ def test_the_command_reports_a_real_sweep(tiny_sweep: Path, tmp_path: Path) -> N
     assert "Every model under every loss" in page
     assert "To compare the losses at the same KL:" in page
     assert f"python -m experiments.rerun {tiny_sweep}" in page
-    assert "python run.py -m name=tiny" in page
+    assert f"python {ROOT / 'run.py'} -m name=tiny" in page  # as it is read elsewhere
     pictures = re.search(r'id="pictures">(.*?)</script>', page)
     assert pictures is not None
     assert set(json.loads(pictures[1])) >= {f"tiny/{number}" for number in range(4)}
