@@ -45,7 +45,8 @@ def errors_for_people() -> Iterator[None]:
     all had been read. Also a decorator.
     """
     _outlive_readers()
-    full = os.environ.get(_FULL) == "1"
+    before = os.environ.get(_FULL)
+    full = before == "1"
     os.environ[_FULL] = "1"  # so that Hydra hands us its errors instead of printing them
     try:
         ensure_home()
@@ -62,6 +63,11 @@ def errors_for_people() -> Iterator[None]:
         sys.exit(1)
     else:
         _refuse_lost_output()
+    finally:
+        if before is None:
+            os.environ.pop(_FULL, None)
+        else:
+            os.environ[_FULL] = before
 
 
 class _Stream(io.FileIO):

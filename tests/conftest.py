@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sys
@@ -84,6 +85,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("VAESWEEP_CACHE", str(shared))
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _own_log_files() -> Iterator[None]:
+    """Close the log files that a command has opened in this process: they are its test's."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in list(root.handlers):
+        if type(handler) is logging.FileHandler and handler not in before:
+            root.removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture(scope="session")
