@@ -10,8 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import yaml
 from omegaconf import open_dict
 
 from experiments.errors import UserError
+from tests.hydra_multirun import hydra_afresh
 from tests.words import trusting
 
 ROOT = Path(__file__).parents[1]
@@ -30,20 +30,6 @@ TINY = {
 """What their config says besides: a trial of a second."""
 
 Said = tuple[int, str]
-
-
-@contextmanager
-def other_hydra() -> Iterator[None]:
-    from hydra.core.global_hydra import GlobalHydra
-
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().clear()
-        if before is not None:
-            GlobalHydra.instance().initialize(before)
 
 
 @pytest.fixture
@@ -63,7 +49,7 @@ def run(
         status: Any = 0
         given = ["--config-path", str(ROOT / "conf"), *arguments]  # as if it were the main module
         monkeypatch.setattr(sys, "argv", [str(ROOT / "run.py"), *given])
-        with other_hydra():
+        with hydra_afresh():
             try:
                 with errors_for_people():
                     program.refuse_a_records_words(arguments)
@@ -380,7 +366,7 @@ def composed(theirs: Path, *overrides: str) -> Any:
     from experiments import config
 
     config.register()
-    with other_hydra(), initialize_config_dir(str(ROOT / "conf")):
+    with hydra_afresh(), initialize_config_dir(str(ROOT / "conf")):
         words = [f"hydra.searchpath=[file://{theirs}]", *overrides]
         return compose("config", words, return_hydra_config=True)
 
