@@ -316,7 +316,7 @@ def _check_directory(key: str, parts: Sequence[str]) -> None:
     if not inside and not is_trusted_path(path):
         raise UserError(
             f"`{key}` of a config file must be below {OUTPUTS}/ in the working directory, but got "
-            f"{path}; if you mean it, type it, or trust the directory: {how_to_trust('DIRECTORY')}"
+            f"{path}; if you mean it, type it, or {how_to_trust('DIRECTORY')}"
         )
 
 

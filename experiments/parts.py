@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from experiments.data.batches import Batches
     from experiments.device import Hardware
     from losses.elbo import ELBO
+    from models.network import Network
     from models.vae import VAE
 
 _STEPS_BETWEEN_VALIDATIONS = 50
@@ -165,6 +166,20 @@ def build_loss(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> 
         return ELBO(distance, scale=scale, beta=config["beta"], free_bits=config["kl"]["free_bits"])
 
 
+def build_network(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Network:
+    """The encoder and decoder, with weights drawn at random.
+
+    Raises:
+        UserError: it cannot take the images, or an option is wrong.
+    """
+    options = dict(config["model"])
+    name = options.pop("name")
+    with _for_people():
+        return models.create(
+            name, image_shape=image_shape, latent_dim=config["latent_dim"], **options
+        )
+
+
 def build_vae(
     config: Mapping[str, Any],
     loss: ELBO,
@@ -177,12 +192,7 @@ def build_vae(
     Raises:
         UserError: the network cannot take the images, or an option is wrong.
     """
-    options = dict(config["model"])
-    name = options.pop("name")
-    with _for_people():
-        network = models.create(
-            name, image_shape=image_shape, latent_dim=config["latent_dim"], **options
-        )
+    network = build_network(config, image_shape)
     # Lightning loads only now, so that mistakes in the model are told at once.
     from models import optimizers
     from models.vae import VAE

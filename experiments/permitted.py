@@ -214,7 +214,7 @@ def _if_trusted(target: Any) -> str:
     package = str(target).partition(".")[0]
     if not package.isidentifier():
         return f"see {VARIABLE}"
-    return f"if you trust the package {package!r}: {how_to_trust(package)} python run.py"
+    return f"if you trust the package {package!r}, {how_to_trust(package)}"
 
 
 def refused(key: str, rule: str, value: Any, *, show: bool = True) -> UserError:

@@ -97,8 +97,7 @@ def _check_trust(module: str, target: str) -> None:
     if package not in trusted_packages():
         raise ValueError(
             f"`loss.target={target}` runs code of the package {package!r}, which needs your word; "
-            f"if you trust it: {how_to_trust(package)} python run.py "
-            f"loss=custom loss.target={target}"
+            f"if you trust it, {how_to_trust(package)}"
         )
 
 

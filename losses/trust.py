@@ -35,8 +35,8 @@ def is_trusted_path(path: str | Path) -> bool:
 
 
 def how_to_trust(entry: str) -> str:
-    """What the user has to put before the command to trust `entry` as well."""
-    return f"{VARIABLE}={','.join([*_entries(), entry])}"
+    """What the user has to do to trust `entry` as well."""
+    return f"put {VARIABLE}={','.join([*_entries(), entry])} before the command"
 
 
 def _entries() -> list[str]:

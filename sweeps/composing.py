@@ -151,11 +151,12 @@ class Composer:
         ]
         return type(flat(self.container([*fixed, *where])).get(dimension.key)) is int
 
-    def check(self, space: Space) -> dict[str, dict[str, Any]]:
+    def check(self, space: Space) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
         """Compose every value of every dimension once, so that mistakes are told before a trial.
 
         Returns:
-            The fixed options of each choice of a searched group, see `sweeps.study.Options`.
+            The composed configs, as `plain` has them, and the fixed options of each choice of a
+            searched group, see `sweeps.study.Options`.
 
         Raises:
             UserError: a value is none that its key may have.
@@ -163,15 +164,17 @@ class Composer:
         seen: set[tuple[str, ...]] = set()
         groups = [d for d in space.dimensions if self.is_group(d.key)]
         options: dict[str, dict[str, Any]] = {}
+        composed = []
         for values in probes(space):
             overrides = space.overrides(values, space.seeds[0] if space.seeds else None)
             if tuple(overrides) not in seen and len(seen) < _MOST_PROBES:
                 seen.add(tuple(overrides))
-                config = flat(self.plain(overrides))
+                composed.append(self.plain(overrides))
+                config = flat(composed[-1])
                 for group in (g for g in groups if g.key in values):
                     choice = f"{group.key}={group.render(values[group.key])}"
                     options.setdefault(choice, _options(config, group, space))
-        return {} if any(node_of(g) == EVERYWHERE for g in groups) else options
+        return composed, {} if any(node_of(g) == EVERYWHERE for g in groups) else options
 
 
 def without_hydra(config: Any) -> Any:

@@ -68,7 +68,7 @@ def print_summary(
         *_failure(trials, bool(ranked)),
         *_race_lines(study),
         *_importance_lines(importances(study, names)),
-        *home_ground(trials, names),
+        *(home_ground(trials, names) if ranked else ()),
     ]
     for text in lines:
         # A log file is searched by line; a terminal would break words.

@@ -20,7 +20,7 @@ from experiments.record import discard, flat
 from sweeps import launch, launchers, recovery, results, wandb_file
 from sweeps.attributes import DEADLINE, IDENTITY
 from sweeps.builders import build_pruner, build_sampler, is_grid
-from sweeps.composing import Composer, hydra_overrides, probes, settled
+from sweeps.composing import Composer, hydra_overrides, settled
 from sweeps.directories import check_owner, take
 from sweeps.launchers import launcher_name
 from sweeps.leases import Watch, holder
@@ -38,7 +38,8 @@ from sweeps.settings import Settings, read
 from sweeps.space import Space
 from sweeps.storages import file_of, lock, normalised, open_storage, redacted
 from sweeps.study import Options, open_study, study_id
-from sweeps.task import Task, TrainingTask, WorkerSettings
+from sweeps.task import Task, TrainingTask
+from sweeps.trying import try_data, try_parts
 
 if TYPE_CHECKING:
     import pandas
@@ -116,7 +117,7 @@ def run_sweep(
         processes = launch.prepare_processes(preload=task is None)
     settled(config)
     composer = Composer(context.config_loader, config)
-    plan, values, options = _plan(arguments, settings, config, composer, below)
+    plan, values, composed, options = _plan(arguments, settings, config, composer, below)
     file = file_of(plan.storage)
     if file is not None and not file.exists():
         check_owner(plan.directory, None, plan.study, ())
@@ -126,7 +127,8 @@ def run_sweep(
         if task is None:
             task = TrainingTask(context.config_loader, config, context.execution_whitelist)
             if plan.on_one_machine:
-                _try_data(plan, task)
+                try_data(plan, task)
+                try_parts(composed, processes)
         study, plan = _open(storage, plan, settings, flat(relevant(values)), options)
         OmegaConf.save(config, plan.directory / "multirun.yaml")
     sweep = Sweep(study, plan.objectives, plan.directory, values)
@@ -144,14 +146,14 @@ def _plan(
     config: DictConfig,
     composer: Composer,
     below: Space,
-) -> tuple[Plan, dict[str, Any], Options]:
-    """The plan, the plain values of a trial without the search, and its groups' options."""
+) -> tuple[Plan, dict[str, Any], list[dict[str, Any]], Options]:
+    """The plan, a trial's values without the search, some with it, and its groups' options."""
     space = composer.space(settings.params, arguments, settings.conditions, below)
     grid = is_grid_search(space, settings.n_trials, asked_for=is_grid(settings.sampler))
     values = composer.container([f.text for f in space.fixed if not f.conditions])
     base = flat(relevant(values))
     objectives = tuple(configs.objectives(base))
-    options = composer.check(space)
+    composed, options = composer.check(space)
     launchers.check(config)
     on_one_machine = launchers.is_on_this_machine(config)
     limits = _limits(settings, grid)
@@ -188,7 +190,7 @@ def _plan(
     if not grid:
         with_priors(build_sampler(settings.sampler, seed=0, workers=1), space)
     build_pruner(plan.pruner, objectives=len(objectives), max_epochs=plan.max_epochs)
-    return plan, values, options
+    return plan, values, composed, options
 
 
 def _usual_workers(
@@ -223,13 +225,6 @@ def _limits(settings: Settings, grid: bool) -> Limits:
         confirm=settings.confirm,
         confirm_seeds=settings.confirm_seeds,
     )
-
-
-def _try_data(plan: Plan, task: TrainingTask) -> None:
-    """Load the images of a trial, which fills the cache that the workers share."""
-    values = next(probes(plan.space))
-    seed = plan.space.seeds[0] if plan.space.seeds else None
-    task.prepare(plan.space.overrides(values, seed), 0, WorkerSettings(0, plan.threads))
 
 
 def _open(

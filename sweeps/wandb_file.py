@@ -47,6 +47,7 @@ _VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 _BEFORE = {"${env}", "/usr/bin/env", "env", "${interpreter}"}
 _PYTHON = re.compile(r"(.*/)?python[\d.]*")
 _HARMLESS = re.compile(r"-[uBbEIOqs]+")
+_WITH_VALUE = ("-W", "-X")  # whose value may be the next word
 """Options of Python that change nothing about a training."""
 _ASSIGNED = re.compile(r"\w+=.*", re.DOTALL)
 _CODE = re.compile(
@@ -285,6 +286,8 @@ def _after_program(words: Sequence[str], program: str) -> Sequence[str]:
     """
     left_out = []
     for position, word in enumerate(words):
+        if position and words[position - 1] in _WITH_VALUE:
+            continue
         if _ASSIGNED.fullmatch(word):
             left_out.append(_assigned(word))
         elif Path(_with_variables(word).replace("${program}", program)).name == "run.py":
@@ -321,7 +324,8 @@ def _tell(left_out: Sequence[str]) -> None:
 def _is_of_python(word: str) -> bool:
     """Whether it only says which Python runs the program, and how."""
     word = _with_variables(word)
-    return word in _BEFORE or bool(_PYTHON.fullmatch(word) or _HARMLESS.fullmatch(word))
+    known = word in _BEFORE or word.startswith(_WITH_VALUE)
+    return known or bool(_PYTHON.fullmatch(word) or _HARMLESS.fullmatch(word))
 
 
 def _with_variables(word: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import rerun
 from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -88,19 +89,29 @@ def test_one_trial_prints_what_it_stored_and_can_be_rerun(
     again = command(str(record.parent), cwd=tmp_path, env=home, module="experiments.rerun")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "the same metrics, bit for bit" in again.stdout
-    assert results(tmp_path / "outputs")[1]["metrics"] == metrics
+    trained_again = results(tmp_path / "outputs")[1]
+    assert trained_again["metrics"] == metrics
+    assert trained_again["rerun_of"] == str(record.parent)
 
 
 @pytest.mark.slow
-def test_a_rerun_tells_what_differs(tmp_path: Path, home: dict[str, str]) -> None:
-    command(*SMALL, "logger=none", cwd=tmp_path, env=home)
-    (record,) = (tmp_path / "outputs").rglob("result.json")
-    stored = json.loads(record.read_text())
+@pytest.mark.trains
+def test_a_rerun_tells_what_differs(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record = tmp_path / "record"
+    record.mkdir()
+    stored = json.loads((trained / "result.json").read_text())
     stored["metrics"]["val"]["psnr"] = 99.0
-    record.write_text(json.dumps(stored))
-    again = command(str(record.parent), cwd=tmp_path, env=home, module="experiments.rerun")
-    assert again.returncode == 1
-    assert "val psnr: 99.0 before" in again.stdout
+    (record / "result.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(sys, "argv", ["rerun", str(record), "--out", str(tmp_path / "again")])
+    with pytest.raises(SystemExit) as ended:
+        rerun.main()
+    assert ended.value.code == 1
+    assert "val psnr: 99.0 before" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -190,7 +190,7 @@ def test_a_custom_target_without_trust_is_not_imported(monkeypatch: pytest.Monke
     monkeypatch.delitem(sys.modules, "my_losses")
     with pytest.raises(
         ValueError,
-        match=r"VAESWEEP_TRUST=somebody_else,my_losses_2,my_losses python run\.py loss=custom",
+        match=r"VAESWEEP_TRUST=somebody_else,my_losses_2,my_losses before",
     ):
         losses.create("custom", target="my_losses.squared")
 

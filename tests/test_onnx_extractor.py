@@ -100,7 +100,7 @@ def test_torch_script_that_writes_files_needs_the_users_word(
     path = tmp_path / "writes.pt"
     torch.jit.script(Writes()).save(str(path))
     message = refused(path)
-    assert f"VAESWEEP_TRUST={path} python run.py evaluation.feature_extractor={path}" in message
+    assert f"VAESWEEP_TRUST={path} before the command" in message
     assert ".onnx" in message
     assert not (tmp_path / "mark").exists()
     trusting(monkeypatch, "packages", str(tmp_path / "another.pt"))

@@ -143,6 +143,7 @@ def test_a_variable_of_the_environment_is_that_of_the_command(
         ["${env}", "${interpreter}", "${program}", "beta=2", "${args}"],
         ["/usr/bin/env", "python3.12", "-u", "run.py", "${args_no_hyphens}", "beta=2"],
         ["python", "-uB", "-O", "run.py", "beta=2", "${args_no_equals}"],
+        ["python", "-W", "ignore", "-Xdev", "run.py", "beta=2", "${args_no_hyphens}"],
         ["./run.py", "${args_json}", "beta=2"],
         ["python", "run.py", "${args_json_file}", "beta=2", "${args_no_boolean_flags}"],
         ["python", "run.py", "${args_append_hydra}", "beta=2", "${args_override_hydra}"],

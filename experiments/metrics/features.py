@@ -116,7 +116,7 @@ def _torch_script(path: Path, device: torch.device) -> Network:
         raise ValueError(
             "`evaluation.feature_extractor` must be an ONNX file (.onnx), or a TorchScript file "
             f"that you trust, since TorchScript can read and write files, but got {path}; if you "
-            f"trust it: {how_to_trust(quoted)} python run.py evaluation.feature_extractor={quoted}"
+            f"trust it, {how_to_trust(quoted)}"
         )
     try:
         with warnings.catch_warnings():
