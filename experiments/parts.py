@@ -16,6 +16,7 @@ import models
 from experiments.config import objectives
 from experiments.data import ImageSet, Splits, load_cats, load_images, split
 from experiments.errors import UserError
+from experiments.loading import loading
 from experiments.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -194,8 +195,9 @@ def build_vae(
     """
     network = build_network(config, image_shape)
     # Lightning loads only now, so that mistakes in the model are told at once.
-    from models import optimizers
-    from models.vae import VAE
+    with loading():
+        from models import optimizers
+        from models.vae import VAE
 
     optimizer = config["optimizer"]
     total_steps = config["max_epochs"] * when.steps_per_epoch

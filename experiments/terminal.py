@@ -16,6 +16,7 @@ from experiments import commands
 from experiments.errors import UserError
 from experiments.grammar import advice
 from experiments.home import ensure_home
+from experiments.loading import leave_quickly
 
 _FULL = "HYDRA_FULL_ERROR"
 _SEVERAL = re.compile(r"Ambiguous value for argument '(.*?)'\n1\. ", re.DOTALL)
@@ -45,6 +46,7 @@ def errors_for_people() -> Iterator[None]:
     all had been read. Also a decorator.
     """
     _outlive_readers()
+    leave_quickly()
     before = os.environ.get(_FULL)
     full = before == "1"
     os.environ[_FULL] = "1"  # so that Hydra hands us its errors instead of printing them

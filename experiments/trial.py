@@ -15,6 +15,7 @@ from experiments.cores import FreeCores
 from experiments.errors import Interrupted, Pruned, TrialError, UserError
 from experiments.files import remove_unfinished
 from experiments.home import ensure_home
+from experiments.loading import loading
 from experiments.loggers import open_loggers
 from experiments.membership import refuse_taken
 from experiments.metrics import METRICS
@@ -139,9 +140,10 @@ def _prepare(
 
     images = parts.load(config) if images is None else images
     # PyTorch loads only now, so that mistakes in the data are told at once.
-    from experiments.device import choose_hardware, seed_everything
-    from experiments.preflight import foresee
-    from experiments.threads import Threads, first_threads, is_fixed
+    with loading():
+        from experiments.device import choose_hardware, seed_everything
+        from experiments.preflight import foresee
+        from experiments.threads import Threads, first_threads, is_fixed
 
     be_rank_zero()
     session = None

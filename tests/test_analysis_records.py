@@ -157,7 +157,7 @@ def test_a_trial_that_was_trained_again_beside_the_first_counts_once(sweep: Path
     write(sweep / "0-again", again)
     runs = load(sweep)
     assert list(runs.trials["trial"]) == ["cats/0", "cats/1", "cats/2", "cats/3"]
-    assert runs.broken.empty
+    assert not runs.broken
     assert len(load(sweep / "0-again").trials) == 1  # where it is meant
 
 

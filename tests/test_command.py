@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,7 @@ def test_a_rerun_tells_what_differs(
     stored = json.loads((trained / "result.json").read_text())
     stored["metrics"]["val"]["psnr"] = 99.0
     (record / "result.json").write_text(json.dumps(stored))
+    shutil.copy(trained / "config.json", record)
     monkeypatch.setattr(sys, "argv", ["rerun", str(record), "--out", str(tmp_path / "again")])
     with pytest.raises(SystemExit) as ended:
         rerun.main()

@@ -67,10 +67,12 @@ def test_an_answer_has_a_time_limit(trained: Path) -> None:
 
 
 def test_a_request_that_comes_slowly_is_not_waited_for(trained: Path, tmp_path: Path) -> None:
-    with run_service(trained, tmp_path, "--timeout", "0.02") as strict:
-        with socket.create_connection(address(strict), timeout=PATIENCE) as slow:
-            slow.sendall(b"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-            answer = slow.recv(4000)
+    with (
+        run_service(trained, tmp_path, "--timeout", "0.02") as strict,
+        socket.create_connection(address(strict), timeout=PATIENCE) as slow,
+    ):
+        slow.sendall(b"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        answer = slow.recv(4000)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"connection: close" in answer
 

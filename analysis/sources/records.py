@@ -85,7 +85,9 @@ class Records:
         result = json.loads(content)
         _check(result)
         if sweep is not None and RERUN_OF in result:
-            return
+            if directory != self._source:
+                return
+            sweep = None  # it was asked for, and is no trial of the sweep
         known = membership(result)
         if sweep is not None and is_foreign(result, sweep.owner):
             self._note(directory, f"it is the record of {known}, and the sweep's is another study")
