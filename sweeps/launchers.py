@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _A_YEAR = 60 * 24 * 365  # minutes
 _OBJECT_STORE = 100_000_000  # bytes; a worker takes and gives next to nothing
+_RAY_STARTS = 3
 
 
 def launcher_name(config: DictConfig) -> str:
@@ -149,9 +150,7 @@ def _ray(config: DictConfig, plan: Plan) -> Iterator[None]:
     options |= {key: value for key, value in given.items() if value is not None}
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**options)
-    except Exception as error:
-        raise UserError(f"Ray does not start: {type(error).__name__}: {error}") from error
+        _start_ray(options)
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray has its own
@@ -159,6 +158,20 @@ def _ray(config: DictConfig, plan: Plan) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_ray(options: dict[str, Any]) -> None:
+    """Ray gives its processes half a minute, which a busy machine may need for loading them."""
+    import ray
+
+    for left in reversed(range(_RAY_STARTS)):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not left or "timed out" not in str(error):
+                raise UserError(f"Ray does not start: {type(error).__name__}: {error}") from error
 
 
 @contextmanager

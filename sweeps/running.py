@@ -96,9 +96,8 @@ def run(
     if interrupted:
         with study_lock(plan):
             recovery.put_back(sweep.study, plan.session)
-    told = (TrialState.COMPLETE, TrialState.PRUNED)
-    is_told = bool(sweep.study.get_trials(deepcopy=False, states=told)) and not interrupted
-    _report(sweep, plan, claims, at_end if is_told else None)
+    has_begun = bool(sweep.study.get_trials(deepcopy=False))
+    _report(sweep, plan, claims, at_end if has_begun and not interrupted else None)
     if interrupted or claims.is_work_left():
         log.info("to go on: %s", times_resolved(resume_command(), config))
     if interrupted:

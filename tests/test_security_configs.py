@@ -538,4 +538,4 @@ def test_trust_is_read_when_the_process_starts(tmp_path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     ).stdout
-    assert said == "['early'] VAESWEEP_TRUST=early,a/b.pt,x\n"
+    assert said == "['early'] put VAESWEEP_TRUST=early,a/b.pt,x before the command\n"

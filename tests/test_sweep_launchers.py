@@ -17,12 +17,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
+from omegaconf import OmegaConf
 
 from experiments.cores import cores
+from experiments.errors import UserError
+from sweeps import launchers
 from sweeps.storages import open_storage
 from sweeps.study import load_study
 from tests.conftest import ROOT, TINY
@@ -233,6 +237,31 @@ def test_workers_that_queue_do_no_harm(start: Start, name: str) -> None:
     printed = sweep.end()
     assert sweep.process.returncode == 0, printed
     assert sweep.states() == {"COMPLETE": 4}
+
+
+@pytest.mark.parametrize("name", [RAY])
+def test_ray_that_is_slow_to_start_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    import ray
+
+    slow = "The current node timed out during startup."
+    answers = [Exception(slow), None, Exception("no such option"), *[Exception(slow)] * 3]
+
+    def init(**_: Any) -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    monkeypatch.setattr(ray, "init", init)
+    settings = {"_target_": "RayLauncher", "ray": {"init": {"address": "local"}, "remote": {}}}
+    config = OmegaConf.create({"hydra": {"launcher": settings}})
+    plan: Any = SimpleNamespace(workers=2)
+    with launchers.hosting(config, plan):
+        assert len(answers) == 4
+    for left in (3, 0):
+        with pytest.raises(UserError, match="Ray does not start"), launchers.hosting(config, plan):
+            pass
+        assert len(answers) == left
 
 
 @pytest.mark.parametrize(
