@@ -209,8 +209,11 @@ class TrainingJob:
         return outcome
 
     def _train(self, report: Report, should_stop: Callable[[], bool]) -> tuple[float, ...]:
+        from experiments.loading import loading
         from experiments.trial import run_trial
-        from sweeps.training import Reporter
+
+        with loading():
+            from sweeps.training import Reporter
 
         result = run_trial(
             self._values,

@@ -116,23 +116,6 @@ def test_a_rerun_tells_what_differs(
     assert "val psnr: 99.0 before" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_a_multirun_trains_every_combination(tmp_path: Path, home: dict[str, str]) -> None:
-    done = command(
-        "-m", "loss=ssim,mse", "lr=1e-3,3e-4", *SMALL, "logger=none", cwd=tmp_path, env=home
-    )
-    assert done.returncode == 0, done.stderr
-    found = results(tmp_path / "outputs")
-    combinations = {
-        (r["parameters"]["loss.name"], r["parameters"]["lr"])  # type: ignore[index]
-        for r in found
-    }
-    assert combinations == {(n, lr) for n in ("ssim", "mse") for lr in (1e-3, 3e-4)}
-    assert all(list(r["metrics"]) == ["val"] for r in found)  # type: ignore[call-overload]
-    assert "report   outputs/vae/sweep/report.html" in done.stdout
-    assert "seeds are missing" in (tmp_path / "outputs/vae/sweep/report.html").read_text()
-
-
 def test_help_names_the_knobs_and_the_choices(tmp_path: Path, home: dict[str, str]) -> None:
     done = command("--help", cwd=tmp_path, env=home)
     assert done.returncode == 0

@@ -50,6 +50,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Place]
     return made
 
 
+def first_screen() -> list[str]:
+    """The training commands above the README's first heading of a section."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    found = [re.sub(r"\s#\s.*$", "", " ".join(text.split())) for text in in_markdown(page)]
+    return [t for t in dict.fromkeys(found) if t.startswith("python run.py") and "--" not in t]
+
+
 def shown_commands() -> list[Any]:
     def is_slow(shown: Shown) -> bool:
         return any(map(rules.trains, simple_commands(shown.text)))
@@ -57,6 +64,7 @@ def shown_commands() -> list[Any]:
     return [
         pytest.param(shown, marks=SLOW if is_slow(shown) else [], id=str(shown))
         for shown in EVERYWHERE
+        if shown.text not in first_screen()  # which is run as it is typed
     ]
 
 
@@ -158,13 +166,6 @@ def test_what_help_prints_is_what_was_looked_at(tmp_path: Path) -> None:
 def test_what_a_container_starts_composes(where: str, words: list[str]) -> None:
     multirun = "-m" in words or where.endswith("sweep.yaml")
     composes([word for word in words if word != "-m"], multirun=multirun)
-
-
-def first_screen() -> list[str]:
-    """The training commands above the README's first heading of a section."""
-    page = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## ")[0]
-    found = [re.sub(r"\s#\s.*$", "", text) for text in in_markdown(page)]
-    return [t for t in dict.fromkeys(found) if t.startswith("python run.py") and "--" not in t]
 
 
 @pytest.mark.slow

@@ -150,7 +150,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @each_launcher
 def test_each_trial_runs_once_and_the_command_alone_speaks(start: Start, name: str) -> None:
-    sweep = start(f"hydra/launcher={name}", *GRID, seconds=0.2)
+    # Workers that Ray has queue, since it may give one core only, do no harm.
+    queue = ["+hydra.launcher.ray.init.num_cpus=1"] if name == "ray" else []
+    sweep = start(f"hydra/launcher={name}", *GRID, *queue, seconds=0.2)
     printed = sweep.end()
     assert sweep.process.returncode == 0, printed
     begun = [" ".join(words[2:]) for words in sweep.log() if words[1] == "begin"]
@@ -229,14 +231,6 @@ def test_workers_stop_when_the_command_is_killed(start: Start, name: str) -> Non
     sweep.end()
     assert sweep.is_all_gone(), sweep.processes()
     assert sweep.states() == {"WAITING": 2}
-
-
-@pytest.mark.parametrize("name", [RAY])
-def test_workers_that_queue_do_no_harm(start: Start, name: str) -> None:
-    sweep = start("hydra/launcher=" + name, *GRID, "+hydra.launcher.ray.init.num_cpus=1")
-    printed = sweep.end()
-    assert sweep.process.returncode == 0, printed
-    assert sweep.states() == {"COMPLETE": 4}
 
 
 @pytest.mark.parametrize("name", [RAY])
