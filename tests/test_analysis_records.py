@@ -180,6 +180,7 @@ def test_a_source_that_holds_nothing_is_refused(tmp_path: Path, path: str) -> No
         load(tmp_path / path)
 
 
+@pytest.mark.slow
 def test_a_real_sweep_is_read_as_it_ended(tiny_sweep: Path) -> None:
     runs = load(tiny_sweep)
     assert list(runs.trials["status"]) == ["completed"] * 4 + ["failed", "pruned"]

@@ -140,6 +140,7 @@ def test_sweeps_that_only_share_their_name_stay_apart(tmp_path: Path) -> None:
     assert list(trials["lr"]) == [1e-3, 1e-4, 1e-3, 1e-2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "journal", "postgresql"])
 def test_a_storage_is_named_by_its_address_and_study(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest

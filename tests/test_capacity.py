@@ -86,6 +86,7 @@ class Linear:
         return float(error), kl.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "beta", "active"),
     [

@@ -29,6 +29,7 @@ def test_every_saved_set_composes(compose: Compose, name: str) -> None:
     compose(f"experiments={name}")
 
 
+@pytest.mark.slow
 def test_saved_sets_of_the_course_project(compose: Compose) -> None:
     keys = ("lr", "max_epochs", "batch_size", "latent_dim", "seed")
     sets = {

@@ -124,6 +124,7 @@ def test_images_hold_the_declared_packages_at_their_locked_versions() -> None:
     assert names("base") | names("train") | names("serve") <= locked
 
 
+@pytest.mark.slow
 def test_the_services_are_what_compose_understands() -> None:
     assert lint("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml") == ""
 

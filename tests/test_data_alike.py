@@ -32,6 +32,7 @@ _NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 _RAMP = np.arange(0, 256, 8, dtype=np.uint8)[:, None, None].repeat(32, 1).repeat(3, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
@@ -68,6 +69,7 @@ def _train_is_alike(digests: NDArray[np.uint64], seed: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", range(1, 6))
 def test_too_few_images_are_refused_with_how_many_there_must_be(
     tiny: Compose, tmp_path: Path, count: int

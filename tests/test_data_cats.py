@@ -73,6 +73,7 @@ def test_moving_a_cat_moves_its_pixels(factors: dict[str, NDArray[np.float32]]) 
     assert np.abs(left[:, :, 10:40].astype(int) - right[:, :, 18:48]).mean() < 0.5
 
 
+@pytest.mark.slow
 def test_every_factor_can_be_seen(factors: dict[str, NDArray[np.float32]]) -> None:
     # Names and colours of the eyes are drawn together; the names only label.
     labels = {"eye_colour", "odd_eyed"}

@@ -252,6 +252,7 @@ def test_small_and_very_long_images_are_brought_to_size(folder: Path) -> None:
         assert np.abs(brightest - (10, 20, 30)).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_large_jpeg_decoded_in_draft_is_nearly_the_same(folder: Path) -> None:
     rng = np.random.default_rng(0)
     large = resize(rng.random((10, 15, 3)), (1600, 2400, 3), order=1)

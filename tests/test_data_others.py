@@ -127,6 +127,7 @@ def test_what_should_be_an_image_is_bad(
     assert loaded.others == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["photo", "photo.txt", "photo.0001", "photo.heic", "photo.dat"])
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_an_image_counts_whatever_its_name_ends_with(

@@ -39,6 +39,7 @@ def test_every_script_is_as_the_linter_wants_it() -> None:
     assert lint("shellcheck", "deploy/slurm/sweep.sbatch", ".ci/run") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schema", "path"),
     [

@@ -72,6 +72,7 @@ IMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ssim", "kornia_ssim", "kornia_ms_ssim"])
 @pytest.mark.parametrize("kind", sorted(IMAGES))
 @pytest.mark.parametrize(("side", "channels"), [(32, 3), (64, 1), (47, 3)])

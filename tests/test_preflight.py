@@ -115,6 +115,7 @@ def test_measured_drops_of_the_squared_error_are_its_eigenvalues(cats: Spectrum)
     assert measured[0] == pytest.approx(known[0], rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(losses.DISTANCES) - {"custom"}))
 def test_averaged_alone_every_loss_is_told_to_collapse_and_at_the_common_scale_none(
     cats: Spectrum, name: str

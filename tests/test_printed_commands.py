@@ -175,6 +175,7 @@ def overrides_in_messages() -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_override_that_a_message_names_is_one() -> None:
     """A value that only a run knows is left out, and `VALUE` in capitals stands for any."""
     from omegaconf import OmegaConf

@@ -85,6 +85,7 @@ def test_at_one_beta_the_same_two_look_like_different_losses() -> None:
     assert scaled[1] - plain[1] > 3
 
 
+@pytest.mark.slow
 def test_ties_get_a_winner_no_more_often_than_stated() -> None:
     """At most 5%: of 60 comparisons 3, with room for chance."""
     decided = 0

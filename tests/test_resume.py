@@ -209,6 +209,7 @@ def test_a_continued_trial_equals_one_that_was_never_interrupted(
     assert_same(finish(config, tmp_path / "parts"), whole)
 
 
+@pytest.mark.slow
 def test_the_plateau_reduces_the_rate_before_and_after_the_interruption(
     tiny: Compose, tmp_path: Path, uninterrupted: Compose
 ) -> None:
@@ -222,6 +223,7 @@ def test_the_plateau_reduces_the_rate_before_and_after_the_interruption(
     assert_same(after, uninterrupted(config))
 
 
+@pytest.mark.slow
 def test_the_plateau_steps_at_the_end_of_the_first_continued_epoch(
     tiny: Compose, tmp_path: Path
 ) -> None:
@@ -233,6 +235,7 @@ def test_the_plateau_steps_at_the_end_of_the_first_continued_epoch(
     assert rates == pytest.approx([1e-12 / 2 ** max(0, epoch - 1) for epoch in range(8)])
 
 
+@pytest.mark.slow
 def test_early_stopping_counts_on_and_the_best_epoch_may_lie_before(
     tiny: Compose, tmp_path: Path, uninterrupted: Compose
 ) -> None:
@@ -244,6 +247,7 @@ def test_early_stopping_counts_on_and_the_best_epoch_may_lie_before(
     assert_same(finish(config, tmp_path / "parts"), whole)
 
 
+@pytest.mark.slow
 def test_a_killed_trial_goes_back_to_its_last_checkpoint(
     tiny: Compose, tmp_path: Path, uninterrupted: Compose
 ) -> None:
@@ -421,6 +425,7 @@ def foreign(directory: Path) -> None:
     torch.save({"epoch": 3}, directory / resume.LAST)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "overrides", "reason"),
     [
@@ -453,6 +458,7 @@ def test_a_trial_that_cannot_be_continued_starts_over_and_says_why(
     assert "resumed" not in read_result(tmp_path / "record")
 
 
+@pytest.mark.slow
 def test_other_images_start_the_trial_over(
     tiny: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

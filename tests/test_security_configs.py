@@ -371,6 +371,7 @@ def composed(theirs: Path, *overrides: str) -> Any:
         return compose("config", words, return_hydra_config=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIABLES)
 def test_a_config_file_sets_no_variable_that_changes_what_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -439,6 +440,7 @@ MEANT: dict[str, tuple[dict[str, Any], list[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", MEANT)
 def test_what_a_file_may_say_and_what_is_typed_composes(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -68,6 +68,7 @@ def test_every_key_of_the_schema_is_said_to_be_the_records_or_ours() -> None:
     assert sum(map(len, lists)) == len(set().union(*lists))
 
 
+@pytest.mark.slow
 def test_what_a_record_may_not_decide_is_as_this_installation_has_it(
     theirs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

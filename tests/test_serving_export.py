@@ -75,6 +75,7 @@ def test_an_onnx_file_computes_the_same_in_batches_of_any_size(
     assert told["outputs"].split(",") == [given.name for given in session.get_outputs()]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(THEIR_OWN)
 @pytest.mark.parametrize("part", ["vae", "decoder", "encoder"])
 def test_a_pt2_file_computes_the_same_in_batches_of_any_size(

@@ -134,6 +134,7 @@ def test_modes_show_what_they_say(trained: Path, tmp_path: Path) -> None:
         calculated(model, ["nowhere.png"], QUIET)
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_same_bytes_again(trained: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "serving.generate", "--checkpoint", str(trained)]

@@ -88,6 +88,7 @@ def photos() -> Iterator[tuple[str, bytes]]:
     yield "a photo with a script after it", saved(noise(), "JPEG") + b"<script>alert(1)</script>"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "data"), [pytest.param(*p, id=p[0]) for p in photos()])
 def test_an_odd_photo_is_taken(client: httpx.Client, what: str, data: bytes) -> None:
     answer = client.post("/v1/encode", files={"photos": ("photo", data)})
@@ -162,6 +163,7 @@ def malformed() -> Iterator[tuple[str, bytes]]:
     yield from others()
 
 
+@pytest.mark.slow
 def test_two_hundred_malformed_uploads_are_refused_and_the_service_stays(
     client: httpx.Client, service: Service
 ) -> None:

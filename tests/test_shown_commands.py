@@ -79,6 +79,7 @@ def test_a_command_that_is_shown_is_right(
         rules.check(simple, place, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -160,6 +161,7 @@ def test_what_help_prints_is_what_was_looked_at(tmp_path: Path) -> None:
     assert set(in_help(done.stdout)) <= texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "words"), list(in_deployments()), ids=[where for where, _ in in_deployments()]
 )

@@ -120,6 +120,7 @@ def test_the_p_value_is_1_less_the_level_of_the_interval_that_ends_at_zero() -> 
     assert min(abs(found.low), abs(found.high)) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "image", "rest"), [(1, 0, 0.01), (0.1, 1, 0.3), (0.1, 0.2, 1), (1, 1, 1)]
 )

@@ -58,6 +58,7 @@ def test_the_guard_notices_what_waits() -> None:
             wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", NAMED)
 def test_no_loss_makes_the_step_wait(tiny: Compose, loss: str) -> None:
     vae = built(

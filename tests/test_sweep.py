@@ -72,6 +72,7 @@ def test_choices_are_a_grid_of_which_each_cell_runs_once(
     assert list(sweep.table["params/loss"]) == ["ssim", "ssim", "mse", "mse"]
 
 
+@pytest.mark.slow
 def test_a_budget_below_the_grid_samples_cells_without_repeating_one(
     run: RunSweep, trained: Callable[[], list[str]]
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_budget_below_the_grid_samples_cells_without_repeating_one(
     assert len(trained()) == 8, "nothing left to do"
 
 
+@pytest.mark.slow
 def test_an_interval_runs_twenty_trials_unless_told_otherwise(run: RunSweep) -> None:
     assert len(run(LR).study.trials) == 20
     assert len(run("name=b", LR, "hydra.sweeper.n_trials=3").study.trials) == 3
@@ -113,6 +115,7 @@ def test_every_sampler_searches_and_repeats_itself_by_its_seed(run: RunSweep, sa
         assert first != params("c", 4)
 
 
+@pytest.mark.slow
 def test_a_sampler_goes_on_where_it_was_and_repeats_no_point(
     run: RunSweep, trained: Callable[[], list[str]]
 ) -> None:
@@ -146,6 +149,7 @@ def test_every_pruner_works_and_keeps_the_best(run: RunSweep, pruner: str) -> No
     assert sweep.study.best_params["loss"] == "mse"
 
 
+@pytest.mark.slow
 def test_a_grid_is_pruned_only_if_asked(run: RunSweep) -> None:
     arguments = ["latent_dim=64,32,16,8,4,2", "loss=mse,ssim", "max_epochs=9"]
     assert set(states(run("name=a", *arguments, epochs=9))) == {"COMPLETE"}
@@ -153,6 +157,7 @@ def test_a_grid_is_pruned_only_if_asked(run: RunSweep) -> None:
     assert "PRUNED" in states(asked)
 
 
+@pytest.mark.slow
 def test_several_objectives_give_a_front_and_are_pruned_by_rank(run: RunSweep) -> None:
     sweep = run(
         LR,
@@ -171,6 +176,7 @@ def test_several_objectives_give_a_front_and_are_pruned_by_rank(run: RunSweep) -
     assert "solutions:" in text
 
 
+@pytest.mark.slow
 def test_seeds_are_a_dimension_that_no_sampler_sees(
     run: RunSweep, trained: Callable[[], list[str]]
 ) -> None:
@@ -183,6 +189,7 @@ def test_seeds_are_a_dimension_that_no_sampler_sees(
     assert [t.user_attrs["seed"] for t in sampled.study.trials] == [1, 2, 1, 2]
 
 
+@pytest.mark.slow
 def test_the_best_are_confirmed_with_fresh_seeds(run: RunSweep) -> None:
     sweep = run("latent_dim=4,8,16,32", "sweep.confirm=2", "sweep.confirm_seeds=3")
     again = [t for t in sweep.study.trials if t.user_attrs.get("phase") == "confirm"]
@@ -210,6 +217,7 @@ def test_a_wider_grid_runs_the_new_cells_only(
     assert len(trained()) == 9 + 9 + 9, "seeds that nobody named before are other trials here"
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_done_is_known_by_its_configuration(
     run: RunSweep, trained: Callable[[], list[str]]
 ) -> None:
@@ -225,6 +233,7 @@ def test_a_trial_that_is_done_is_known_by_its_configuration(
     assert len(copies) == 2
 
 
+@pytest.mark.slow
 def test_more_trials_are_added_to_a_grown_budget(run: RunSweep) -> None:
     assert len(run(LR, "hydra.sweeper.n_trials=2").study.trials) == 2
     assert len(run(LR, "hydra.sweeper.n_trials=5").study.trials) == 5
@@ -246,6 +255,7 @@ def test_a_timeout_ends_a_sweep_and_the_next_command_goes_on(
     assert states(run(*arguments)) == ["COMPLETE"] * 9
 
 
+@pytest.mark.slow
 def test_a_timeout_before_any_trial_is_no_answer(run: RunSweep) -> None:
     with pytest.raises(UserError, match=r"none was completed \(the timeout has passed\); raise"):
         run("loss=mse,l1", "hydra.sweeper.timeout=0.0001")
@@ -254,6 +264,7 @@ def test_a_timeout_before_any_trial_is_no_answer(run: RunSweep) -> None:
     assert len(run("loss=mse,l1,ssim", "hydra.sweeper.timeout=0.0001").study.trials) == 2
 
 
+@pytest.mark.slow
 def test_a_grid_that_goes_on_with_other_points_never_counts_beyond_its_total(
     run: RunSweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -265,6 +276,7 @@ def test_a_grid_that_goes_on_with_other_points_never_counts_beyond_its_total(
     assert [int(total) for _, total in told] == [4] * 6 + [6] * 2
 
 
+@pytest.mark.slow
 def test_a_sweep_stops_when_nothing_gets_better(run: RunSweep) -> None:
     sweep = run("latent_dim=64,32,16,8,4,2", "sweep.stop_after_no_improvement=3")
     assert len(sweep.study.trials) == 4
@@ -282,6 +294,7 @@ def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(run: RunSweep) -> None
     assert retried.study.trials[3].params == {"loss": "mse"}
 
 
+@pytest.mark.slow
 def test_if_every_trial_fails_the_first_reason_is_told(run: RunSweep) -> None:
     with pytest.raises(UserError, match="every trial failed; trial 0: RuntimeError: asked to fail"):
         run("loss=ssim,mse", fail=("loss=mse", "loss=ssim"))
@@ -298,6 +311,7 @@ def test_too_many_failures_end_a_sweep(run: RunSweep, trained: Callable[[], list
     assert len(trained()) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -330,6 +344,7 @@ def test_a_wrong_setting_is_refused_before_any_trial(
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_study_of_another_space_objective_or_program_is_refused(
     run: RunSweep, trained: Callable[[], list[str]], tmp_path: Path
 ) -> None:
@@ -348,6 +363,7 @@ def test_a_study_of_another_space_objective_or_program_is_refused(
         run("loss=ssim,mse", f"hydra.sweeper.storage='{storage}'", "hydra.sweep.dir=outputs/other")
 
 
+@pytest.mark.slow
 def test_a_logarithmic_interval_does_not_mix_with_a_linear_one(run: RunSweep) -> None:
     run("lr=interval(1e-4,1e-2)", "hydra.sweeper.n_trials=1")
     with pytest.raises(
@@ -357,6 +373,7 @@ def test_a_logarithmic_interval_does_not_mix_with_a_linear_one(run: RunSweep) ->
     run("lr=interval(1e-5,1e-1)", "hydra.sweeper.n_trials=2")  # another range is no other kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["journal", "mapping"])
 def test_any_storage_serves(run: RunSweep, tmp_path: Path, storage: str) -> None:
     url = f"journal://{tmp_path}/study.log"
@@ -471,6 +488,7 @@ def test_without_n_jobs_there_is_a_worker_for_each_core_or_place_on_a_gpu(
     assert workers(device="cuda:1") == 1
 
 
+@pytest.mark.slow
 def test_a_seeded_search_without_n_jobs_repeats_itself(
     run: RunSweep, trained: Callable[[], list[str]], tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ def claimed_at_once(one: Claims, other: Claims) -> list[Any]:
         found.append(mine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dimension", "grid", "n_trials", "expected"),
     [(RATES, False, 5, 5), (SIZES, True, None, 3), (SIZES, False, 2, 2), (SIZES, False, 3, 3)],

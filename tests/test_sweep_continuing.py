@@ -45,6 +45,7 @@ def seeds(sweep: Sweep) -> list[int]:
     return [trial.user_attrs["seed"] for trial in sweep.study.trials]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -64,6 +65,7 @@ def test_one_configuration_is_a_sweep_of_one_trial(
     assert "nothing is left to train: all combinations of study 'vae' have begun" in caplog.text
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_trial(run: RunSweep) -> None:
     run("seed=3")
     assert seeds(run("seed=4")) == [3, 4]
@@ -83,6 +85,7 @@ def test_one_configuration_grows_into_a_grid_and_back(
     assert "nothing is left to train" in caplog.text
 
 
+@pytest.mark.slow
 def test_another_configuration_under_the_same_name_is_refused(run: RunSweep) -> None:
     run("loss=mse")
     with pytest.raises(UserError, match=r"loss\.name: 'mse' there, 'l1' here.*another name=\.\.\."):
@@ -101,6 +104,7 @@ def test_an_option_of_one_of_several_losses_must_stay_the_same(run: RunSweep) ->
     assert trained(wider)[2:] == [{"loss": "l1"}, {"loss": "ms_ssim"}]
 
 
+@pytest.mark.slow
 def test_a_search_whose_budget_is_spent_says_so(
     run: RunSweep, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,6 +149,7 @@ def test_a_second_sweep_file_of_the_same_name_does_not_pass_for_done(
     assert len(run("sweep=wandb", "sweep.file=second.yaml", "name=other").study.trials) == 2
 
 
+@pytest.mark.slow
 def test_a_sweep_file_of_constants_runs_once(run: RunSweep, tmp_path: Path) -> None:
     text = "method: grid\nparameters: {loss: {value: mse}, seed: {value: 3}}\n"
     (tmp_path / "one.yaml").write_text(text)

@@ -47,6 +47,7 @@ def begun(tmp_path: Path) -> int:
     return (tmp_path / "log").read_text().count(" begin ")
 
 
+@pytest.mark.slow
 def test_a_second_study_in_a_sweeps_directory_is_refused_before_it_begins(
     run: RunSweep, tmp_path: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_second_study_in_a_sweeps_directory_is_refused_before_it_begins(
     assert not (tmp_path / "here/elsewhere.db").exists()
 
 
+@pytest.mark.slow
 def test_a_directory_whose_study_is_gone_is_no_other_studys(run: RunSweep, tmp_path: Path) -> None:
     directory = run().directory
     for file in directory.glob("study.db*"):
@@ -75,6 +77,7 @@ def test_a_directory_whose_study_is_gone_is_no_other_studys(run: RunSweep, tmp_p
     assert len(run().study.trials) == 2
 
 
+@pytest.mark.slow
 def test_machines_that_share_a_storage_only_have_a_directory_each(
     run: RunSweep, tmp_path: Path
 ) -> None:
@@ -89,6 +92,7 @@ def test_machines_that_share_a_storage_only_have_a_directory_each(
     assert begun(tmp_path) == 2
 
 
+@pytest.mark.slow
 def test_a_directory_that_was_moved_copied_or_removed_goes_on(
     run: RunSweep, tmp_path: Path
 ) -> None:
@@ -104,6 +108,7 @@ def test_a_directory_that_was_moved_copied_or_removed_goes_on(
     assert begun(tmp_path) == 4, "nothing is trained again"
 
 
+@pytest.mark.slow
 def test_a_directory_without_a_mark_is_taken_if_its_records_are_the_studys(
     run: RunSweep, tmp_path: Path
 ) -> None:
@@ -125,6 +130,7 @@ def test_a_directory_without_a_mark_is_taken_if_its_records_are_the_studys(
         run()
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_refused_removes_only_what_it_made(run: RunSweep, tmp_path: Path) -> None:
     with pytest.raises(UserError):
         run("name=new", "hydra.sweeper.storage=sqlite:///missing/folder/study.db")

@@ -39,6 +39,7 @@ def ended() -> list[Sweep]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_sweep_that_ended_is_handed_over_and_the_paths_are_printed(
     ended: list[Sweep], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_sweep_that_ended_is_handed_over_and_the_paths_are_printed(
     assert printed.index("2 trials: 2 done") < printed.index("report   ")
 
 
+@pytest.mark.slow
 def test_it_is_called_for_a_sweep_without_an_answer(ended: list[Sweep]) -> None:
     with pytest.raises(UserError, match="every trial failed"):
         sweeps.run(GRID, task=SimulatedTask(log="log", fail=("loss=ssim", "loss=mse")))
@@ -71,6 +73,7 @@ def test_it_is_not_called_for_a_sweep_that_was_interrupted(
     assert ended == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [ValueError("no trial\nis complete"), SystemExit(2)])
 def test_should_it_fail_the_sweep_stays_and_the_command_to_repeat_it_is_told(
     error: BaseException, caplog: pytest.LogCaptureFixture

@@ -51,6 +51,7 @@ def test_a_process_beside_the_workers_says_it(
     assert "0 of 4, 0 of 8" in " ".join(rows[0])
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_a_worker_in_the_command_itself_says_it_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

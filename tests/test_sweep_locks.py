@@ -112,6 +112,7 @@ def test_the_lock_of_a_killed_worker_is_free_again(
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_waiting_for_a_lock_ends_with_an_error(
     kind: str, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -171,6 +172,7 @@ def test_threads_of_one_worker_exclude_each_other(
     assert inside == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_forked_child_leaves_its_parents_connection_alone(database: str, tmp_path: Path) -> None:
     code = """
 import os, sys

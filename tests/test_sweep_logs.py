@@ -73,6 +73,7 @@ def test_a_pruned_trial_says_why(tiny_sweep: Path) -> None:
     assert "Traceback" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_a_trial_that_goes_on_appends_to_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -95,6 +96,7 @@ def test_a_trial_that_goes_on_appends_to_its_file(
     assert "interrupted" not in added
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_a_sweep_leaves_the_callers_logging_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

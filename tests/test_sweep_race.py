@@ -34,6 +34,7 @@ def verdicts(contenders: int, seeds: int, lead: float, objectives: int = 1) -> l
     return [race(drawn(generator, contenders, seeds, **shape)) for _ in range(RACES)]  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("contenders", "objectives"), [(2, 1), (3, 1), (3, 2)])
 def test_equals_are_told_apart_as_seldom_as_promised_over_all_looks(
     contenders: int, objectives: int

@@ -33,6 +33,7 @@ def overrides_of(space: Space) -> list[list[str]]:
     return [space.overrides(*cell) for cell in space.cells()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "values"),
     [
@@ -114,6 +115,7 @@ def test_so_has_an_interval_of_a_key_that_only_some_choices_have(
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "wandb"])
 def test_every_preset_is_a_search_that_hydra_composes(preset: str) -> None:
     loader, config = multirun_config(f"sweep={preset}")
@@ -139,6 +141,7 @@ SEARCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["sweep", "experiments"])
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 def test_a_search_of_the_users_own_may_be_a_preset_or_an_experiment(
@@ -216,6 +219,7 @@ def applied(space: Space) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "option", "having"),
     [
@@ -259,6 +263,7 @@ def test_an_option_that_does_not_apply_makes_no_second_trial(space: Callable[...
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -374,6 +379,7 @@ def test_a_fixed_value_may_have_a_condition(space: Callable[..., Space]) -> None
     assert overrides_of(found) == [["lr=0.1"], ["beta=3", "lr=0.2"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "conditions"),
     [

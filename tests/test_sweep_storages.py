@@ -60,6 +60,7 @@ KINDS = ["nothing", "sqlite", "postgresql", "journal", "journal path", "grpc"]
 KINDS += ["mapping of a journal", "mapping of a database", "config"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_worker_elsewhere_opens_the_same_storage_from_plain_values(
     kind: str, address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -326,6 +327,7 @@ def test_a_study_goes_on_after_its_database_was_restarted(
     assert len(study.trials) == 1
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_after_its_proxy_was_restarted(proxy: Proxy) -> None:
     study = optuna.create_study(storage=open_storage(proxy.url, Path("unused.db")))
     proxy.stop()

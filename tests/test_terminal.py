@@ -47,6 +47,7 @@ def nobody() -> Iterator[int]:
     os.close(writer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", _PRINTING, ids=lambda a: " ".join(a[-2:]))
 def test_a_command_whose_reader_has_gone_ends_quietly_and_well(
     arguments: list[str], nobody: int, tmp_path: Path
@@ -106,6 +107,7 @@ def test_a_standard_output_that_was_closed_is_no_trouble(tmp_path: Path) -> None
 _IMPOSSIBLE = ["/proc/x", "/dev/null/x", "file/x", "n" * 300, "a/../file"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", _IMPOSSIBLE, ids=lambda where: where[:10])
 @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
 def test_an_output_directory_that_cannot_be_is_one_message(

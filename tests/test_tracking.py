@@ -282,6 +282,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 Lines = Callable[[], list[str]]
 
 
+@pytest.mark.slow
 def test_an_offline_run_holds_what_was_logged(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], lines: Lines
 ) -> None:
@@ -449,6 +450,7 @@ def test_a_server_that_stops_taking_data_does_not_hold_the_end(
     assert summary(about["directory"])["summary"]["loss"] == 1  # nothing is lost
 
 
+@pytest.mark.slow
 def test_a_client_that_dies_ends_the_logging_and_not_the_trial(
     tmp_path: Path, lines: Lines
 ) -> None:
@@ -487,6 +489,7 @@ def test_names_that_wandb_does_not_accept_are_refused(
         start(tmp_path, **options)
 
 
+@pytest.mark.slow
 def test_lightning_logs_through_it_and_hands_over_the_checkpoint(tmp_path: Path) -> None:
     import pytorch_lightning as pl
     import torch

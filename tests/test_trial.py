@@ -88,6 +88,7 @@ def test_metrics_of_the_record_are_those_of_its_checkpoint(tiny: Compose, tmp_pa
         assert per_image["kl_per_unit"].sum() == pytest.approx(stored["metrics"]["val"]["kl"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["conv", "resnet model.width=4"])
 def test_the_same_config_gives_the_same_metrics_bit_for_bit(
     tiny: Compose, tmp_path: Path, model: str
@@ -132,6 +133,7 @@ def test_the_best_weights_are_kept_not_the_last(tiny: Compose, tmp_path: Path) -
     assert stored == pytest.approx(max(rows), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_averaged_weights_that_were_validated_are_those_that_are_kept(
     tiny: Compose, tmp_path: Path
 ) -> None:
@@ -238,6 +240,7 @@ def test_early_stopping_counts_epochs_without_progress(tiny: Compose, tmp_path: 
     assert read_result(tmp_path / "record")["epochs"] < 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -259,6 +262,7 @@ def test_options_train(tiny: Compose, tmp_path: Path, overrides: list[str]) -> N
         assert "val/psnr" in (tmp_path / "record" / "csv" / "metrics.csv").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["simple", "advanced"])
 def test_a_profile_is_written_that_names_the_training_step(
     tiny: Compose, tmp_path: Path, kind: str
@@ -278,6 +282,7 @@ def test_checkpoints_load_without_running_code_and_say_what_they_are(
     assert (saved["image_shape"], saved["latent_dim"]) == ([3, 32, 32], 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger", ["csv", "none"])
 def test_a_rank_in_the_environment_changes_nothing(
     logger: str, tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -39,6 +39,7 @@ def passed_on(tmp_path: Path) -> Any:
     return overrides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -92,6 +93,7 @@ def test_a_file_of_parameters_that_cannot_be_read_is_named(tmp_path: Path) -> No
         agent.overrides(["lr=1"], environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_trial_of_the_sweep_files_has_a_valid_config(
     path: Path, passed_on: Any, compose: Compose

@@ -117,6 +117,7 @@ def test_the_command_line_wins_over_the_file(applied: Applied) -> None:
     assert config.hydra.sweeper.pruner.best_so_far is True, "objective is the best so far"
 
 
+@pytest.mark.slow
 def test_saved_experiments_and_seeds_go_with_a_file(applied: Applied) -> None:
     _, config, space = applied(
         "experiments=quick", parameters={"seed": {"values": [1, 2]}, "loss": {"values": ["l1"]}}
@@ -137,6 +138,7 @@ def test_a_variable_of_the_environment_is_that_of_the_command(
     assert applied(command=command, program="./run.py")[1].data.root == "my/photos"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -157,6 +159,7 @@ def test_a_command_may_start_us_in_every_way_that_wandb_documents(
     assert not any("args" in text for text in overrides)
 
 
+@pytest.mark.slow
 def test_what_a_command_says_of_the_environment_is_left_out_and_said(
     applied: Applied, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,6 +173,7 @@ def test_what_a_command_says_of_the_environment_is_left_out_and_said(
     assert "secret" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_constant_of_one_of_several_losses_holds_for_those_that_have_it(
     applied: Applied,
 ) -> None:
@@ -204,6 +208,7 @@ def test_one_command_is_for_one_file(files: str) -> None:
         Composer(*multirun_config()).space({}, ["sweep.file=a.yaml,b.yaml"], {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -275,6 +280,7 @@ def test_what_is_no_sweep_file_is_refused(tmp_path: Path, text: str, message: st
             wandb_file.applied(config, loader)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_trial_is_the_one_that_wandb_agent_would_begin(path: Path, compose: Compose) -> None:
     """As the agent's arguments are read, so is what the sweeper composes."""
