@@ -95,7 +95,9 @@ def check_directories(config: DictConfig) -> None:
     # As typed: resolved, ${hydra.job.override_dirname} is no override.
     typed: Any = OmegaConf.to_container(config.hydra.overrides, resolve=False)
     said = [*typed["hydra"], *typed["task"]]
-    _check_directories(config, _Words(OverridesParser.create().parse_overrides(said)))
+    words = _Words(OverridesParser.create().parse_overrides(said))
+    _check_directories(config, words)
+    _check_cache(config, words)
 
 
 def check_searched(overrides: Iterable[str], source: str) -> None:

@@ -1,6 +1,6 @@
 """Loading and leaving large libraries without the garbage collector, which has no work there.
 
-PyTorch and Lightning make millions of objects that live to the end. Looking through them again
+PyTorch and Lightning make objects by the million that live to the end. Looking through them again
 and again while they load, and once more while Python ends, takes seconds.
 """
 
@@ -14,16 +14,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """A context in which libraries are imported; what exists at its end is not looked at again.
-
-    A process that forks later shares that memory with its children.
-    """
+    """A context in which libraries are imported."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         if enabled:
             gc.enable()
 

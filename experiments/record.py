@@ -57,6 +57,7 @@ class Record:
         directory: str | Path,
         config: Mapping[str, Any],
         study: Mapping[str, Any] | None = None,
+        rerun_of: str | None = None,
     ) -> None:
         self.directory = Path(directory).absolute()
         self._config = config
@@ -79,6 +80,8 @@ class Record:
         }
         if study is not None:
             self.result[STUDY] = dict(study)
+        if rerun_of is not None:
+            self.result[RERUN_OF] = rerun_of
 
     def path(self, name: str) -> Path:
         """Of a file of the record."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.decided import read_decided
 from experiments.errors import UserError
-from experiments.record import RERUN_OF, RESULT, hardware_settings, read_result, write_json
+from experiments.record import hardware_settings, read_result
 from experiments.terminal import errors_for_people, print_lines
 
 
@@ -47,11 +47,9 @@ def rerun(record: Path, directory: Path) -> list[str]:
         raise UserError(
             f"a record must be whole to be trained again, but {record} lacks {error}"
         ) from error
-    run_trial(config, directory, in_sweep=True, thread_changes=changes)
-    after = read_result(directory)
-    # Beside the first in a sweep's directory it must not count as another trial.
-    write_json(directory / RESULT, after | {RERUN_OF: str(record)})
-    return differences(before, after)
+    first = str(record.absolute())
+    run_trial(config, directory, in_sweep=True, thread_changes=changes, rerun_of=first)
+    return differences(before, read_result(directory))
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

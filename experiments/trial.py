@@ -79,6 +79,7 @@ def run_trial(
     images: ImageSet | None = None,
     study: Mapping[str, Any] | None = None,
     thread_changes: Sequence[tuple[int, int]] | None = None,
+    rerun_of: str | None = None,
 ) -> Result:
     """Train one VAE and leave a record in `directory`.
 
@@ -97,6 +98,7 @@ def run_trial(
         study: whose trial it is, as `experiments.membership` notes it; None for a single run.
         thread_changes: of the record that is repeated: steps after which there are so many
             threads. None to take as many as the machine has free, if `trainer.threads` is.
+        rerun_of: the directory of that record, beside which this is no other trial.
 
     Raises:
         Interrupted: `should_stop` said so.
@@ -108,7 +110,7 @@ def run_trial(
     """
     ensure_home()
     free = FreeCores()  # looks at the machine while the libraries and images are loaded
-    record = Record(directory, config, study)
+    record = Record(directory, config, study, rerun_of)
     try:
         if not resumable:
             refuse_taken(record.directory)

@@ -43,7 +43,7 @@ class Custom(Distance):
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
         try:
             d = self._function(x_hat, x, **self._options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ValueError(f"`loss.target={self.target}` failed: {_said(error)}") from error
         if not isinstance(d, Tensor) or d.shape != x.shape[:1]:
             got = tuple(d.shape) if isinstance(d, Tensor) else type(d).__name__
@@ -57,7 +57,7 @@ class Custom(Distance):
     def _built(self, found: type, options: dict[str, Any]) -> Callable[..., Tensor]:
         try:
             built = found(**options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ValueError(
                 f"`loss.target={self.target}` could not be built: {_said(error)}"
             ) from error
@@ -84,7 +84,7 @@ def _load(target: str) -> Any:
     _check_trust(module, target)
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # user code runs at import and may fail with anything
+    except (Exception, SystemExit) as error:  # user code may fail with anything
         raise ValueError(f"`loss.target={target}` cannot be imported: {_said(error)}") from error
     if inspect.isclass(found) or inspect.isroutine(found):
         # Only imported there, it is another package's: my_losses.Popen would run any command.
@@ -101,5 +101,5 @@ def _check_trust(module: str, target: str) -> None:
         )
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

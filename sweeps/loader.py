@@ -10,6 +10,7 @@ only. Here they are merged once for each choice of files, and the values are set
 from __future__ import annotations
 
 import copy
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 _KEPT = 64  # configs
+_REFERENCE = re.compile(r"\$\{(?!oc\.env:)")
 _DECIDES_PLACES = ("name", "data.cache_dir")
 
 
@@ -45,8 +47,13 @@ class SweepLoader(ConfigLoaderImpl):
         if not values or _meet(values, [one for one in rest if not self._is_group(one)]):
             return super().load_sweep_config(master_config, sweep_overrides)
         composed = self._with(master_config, [one.input_line or "" for one in rest])
+        if _places_depend_on_values(composed):  # then the guard must see them together
+            return super().load_sweep_config(master_config, sweep_overrides)
         config = copy.deepcopy(composed)
-        self._apply_overrides_to_config(values, config)
+        try:
+            self._apply_overrides_to_config(values, config)
+        except ConfigCompositionException:
+            return super().load_sweep_config(master_config, sweep_overrides)  # in Hydra's words
         typed = [one.input_line for one in parsed if not one.is_hydra_override()]
         config.hydra.overrides.task = typed
         # Hydra does so that ${now:...} is the command's.
@@ -72,6 +79,7 @@ class SweepLoader(ConfigLoaderImpl):
             override.type != OverrideType.CHANGE
             or override.is_hydra_override()
             or override.package is not None
+            or override.is_sweep_override()
             or key in _DECIDES_PLACES
             or "${" in (override.input_line or "")
         )
@@ -105,6 +113,14 @@ def install() -> None:
     import hydra._internal.hydra as main
 
     main.ConfigLoaderImpl = SweepLoader
+
+
+def _places_depend_on_values(config: Any) -> bool:
+    """Whether a key that decides where files go is taken from other keys of the config."""
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    data = raw.get("data")
+    places = [raw.get("name"), data.get("cache_dir") if isinstance(data, dict) else data]
+    return any(_REFERENCE.search(str(place)) for place in places)
 
 
 def _meet(values: Sequence[Override], others: Sequence[Override]) -> bool:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from experiments.errors import UserError
 from sweeps.composing import probes
 from sweeps.plan import Plan
 from sweeps.task import TrainingTask, WorkerSettings
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
+
+Shape = tuple[int, int, int]
+"""Of images: channels, height, width."""
 
 
 def try_data(plan: Plan, task: TrainingTask) -> None:
@@ -28,7 +34,9 @@ def try_data(plan: Plan, task: TrainingTask) -> None:
 def try_parts(
     composed: Sequence[Mapping[str, Any]], processes: ForkServerContext | SpawnContext | None
 ) -> None:
-    """Build every loss and network that is searched, for images of the size that goes with it.
+    """Build every loss and network that is searched, for images of a size that is searched.
+
+    One that suits some of the sizes is no mistake: trials with the others fail.
 
     Args:
         composed: plain configs in which each value of the search occurs.
@@ -38,33 +46,55 @@ def try_parts(
     Raises:
         UserError: an option is wrong, or code is not trusted or cannot be imported.
     """
+    shapes = list(dict.fromkeys(map(_shape, composed)))
     wanted = _distinct(composed, "loss", "beta", "kl"), _distinct(composed, "model", "latent_dim")
     if processes is None:
-        _build(*wanted)
+        _build(*wanted, shapes)
         return
-    with ProcessPoolExecutor(1, mp_context=processes) as pool:
-        pool.submit(_build, *wanted).result()
+    try:
+        with ProcessPoolExecutor(1, mp_context=processes) as pool:
+            pool.submit(_build, *wanted, shapes).result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "the losses and networks of a sweep must be built before its trials, but the process "
+            "that builds them has ended; a script has to call sweeps.run below "
+            "`if __name__ == '__main__':`, in a file, and code that it names must not end its "
+            "process"
+        ) from error
 
 
 def _distinct(composed: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
-    """One config for each combination of some of its parts, and the shape of its images."""
-    return list(
-        {repr([_shape(config), *map(config.get, keys)]): config for config in composed}.values()
-    )
+    """One config for each combination of some of its parts."""
+    return list({repr([config[key] for key in keys]): config for config in composed}.values())
 
 
-def _shape(config: Mapping[str, Any]) -> tuple[int, int, int]:
+def _shape(config: Mapping[str, Any]) -> Shape:
     data = config["data"]
     return data["channels"], data["size"], data["size"]
 
 
-def _build(losses: Iterable[Mapping[str, Any]], networks: Iterable[Mapping[str, Any]]) -> None:
+def _build(
+    losses: Iterable[Mapping[str, Any]],
+    networks: Iterable[Mapping[str, Any]],
+    shapes: Sequence[Shape],
+) -> None:
     import torch
 
     from experiments.parts import build_loss, build_network
 
     for config in losses:
-        build_loss(config, _shape(config))
-    for config in networks:
-        with torch.device("meta"):  # nothing is drawn or stored
-            build_network(config, _shape(config))
+        _for_one_of(shapes, partial(build_loss, config))
+    with torch.device("meta"):  # nothing is drawn or stored
+        for config in networks:
+            _for_one_of(shapes, partial(build_network, config))
+
+
+def _for_one_of(shapes: Sequence[Shape], build: Callable[[Shape], object]) -> None:
+    errors = []
+    for shape in shapes:
+        try:
+            build(shape)
+            return
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]

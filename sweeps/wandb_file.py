@@ -296,8 +296,8 @@ def _after_program(words: Sequence[str], program: str) -> Sequence[str]:
         elif not _is_of_python(word):
             break
     raise UserError(
-        "`command` must start run.py and nothing else ([${env}, ${interpreter}, -u, run.py, "
-        f"${{args_no_hyphens}}]; hydra/launcher starts the trials), but got {list(words)}"
+        '`command` must start run.py and nothing else (["${env}", python, -u, run.py, '
+        f'"${{args_no_hyphens}}"]; hydra/launcher starts the trials), but got {list(words)}'
     )
 
 

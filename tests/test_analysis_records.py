@@ -152,13 +152,20 @@ def test_a_foreign_folder_is_listed_and_what_sweeps_leave_besides_trials_is_not(
     assert all("holds no result.json" in b.reason for b in broken)
 
 
-def test_a_trial_that_was_trained_again_beside_the_first_counts_once(sweep: Path) -> None:
-    again = result(19.0, seed=0) | {"rerun_of": str(sweep / "0")}
-    write(sweep / "0-again", again)
+def test_a_trial_that_was_trained_again_beside_the_first_counts_once(
+    sweep: Path, tmp_path: Path
+) -> None:
+    again = result(None, status="running", seed=0) | {"rerun_of": str(sweep / "0")}
+    write(sweep / "0-again", again)  # as it is while it is trained
     runs = load(sweep)
     assert list(runs.trials["trial"]) == ["cats/0", "cats/1", "cats/2", "cats/3"]
     assert not runs.broken
     assert len(load(sweep / "0-again").trials) == 1  # where it is meant
+
+    single = write(tmp_path / "runs/first", result(19.0, name="single"))
+    write(tmp_path / "runs/second", result(19.0, name="single") | {"rerun_of": str(single)})
+    write(tmp_path / "runs/third", result(18.0, name="single") | {"rerun_of": "/gone"})
+    assert len(load(tmp_path / "runs").trials) == 2
 
 
 def test_only_broken_records_are_empty_tables(tmp_path: Path) -> None:

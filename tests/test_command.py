@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.load import load
 from experiments import rerun
 from tests.waiting import PATIENCE, wait_until
 
@@ -93,6 +94,7 @@ def test_one_trial_prints_what_it_stored_and_can_be_rerun(
     trained_again = results(tmp_path / "outputs")[1]
     assert trained_again["metrics"] == metrics
     assert trained_again["rerun_of"] == str(record.parent)
+    assert len(load(tmp_path / "outputs").trials) == 1, "the same trial is one row"
 
 
 @pytest.mark.slow

@@ -150,6 +150,7 @@ def test_missing_empty_and_unknown_roots_are_refused(load: Load, tmp_path: Path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.docx").write_bytes(b"x")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    os.mkfifo(tmp_path / "pipe.npy")  # which waits for a writer
     for root, message in (
         (None, "needs `data.root`"),
         ("", "needs `data.root`"),
@@ -157,6 +158,7 @@ def test_missing_empty_and_unknown_roots_are_refused(load: Load, tmp_path: Path)
         (tmp_path / "empty", "is empty"),
         (tmp_path / "a.docx", r"must be a folder or a file ending in \.zip"),
         (tmp_path / "loop", "must be readable"),
+        (tmp_path / "pipe.npy", r"must be a folder or a file .* is neither"),
     ):
         with pytest.raises(UserError, match=message):
             load(root)

@@ -136,6 +136,15 @@ def test_files_and_folders_that_pages_name_exist() -> None:
                 )
 
 
+def test_yaml_that_pages_show_can_be_read() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        lines = [code for code in _CODE.findall(prose(page)) if re.match(r"[a-z_]+: \S", code)]
+        for shown in (*blocks, *lines):
+            assert isinstance(yaml.safe_load(shown), dict), f"{page.name}: {shown}"
+
+
 def test_settings_that_pages_name_exist() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     known = {f"{section}.{key}" for section, keys in params.items() for key in keys}

@@ -265,6 +265,16 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
     "Hydra's own folder": ({"hydra": {"output_subdir": "{outside}"}}, "`hydra.output_subdir` must"),
     "the job's name": (job(name="../../x"), "`hydra.job.name` must be a file name"),
     "the cache": ({"data": {"cache_dir": "{outside}"}}, "VAESWEEP_CACHE="),
+    "the cache, from a key that is searched": (
+        {"data": {"cache_dir": "${logger.group}"}, "logger": {"group": ".cache/vaesweep"}}
+        | sweeper(params={"logger.group": "{outside}/a,{outside}/b"}),
+        "`data.cache_dir` of a config file must be left out",
+    ),
+    "the name, from a key that is searched": (
+        {"name": "${logger.group}", "logger": {"group": "x"}}
+        | sweeper(params={"logger.group": "../../{outside}/a,../../{outside}/b"}),
+        "`name` must be",
+    ),
     "the cache in the search space": (
         sweeper(params={"data.cache_dir": "{outside}", "lr": "1e-3,1e-2"}), "`data.cache_dir`"
     ),
@@ -301,7 +311,8 @@ IN_SWEEPS = (
     "a storage", "the shell of a SLURM job", "the directory of a run",
     "a subdirectory above", "the cache in the search space", "a secret in the search space",
     "an environment in the search space", "Hydra's node in the search space",
-    "the cache in the search space, nested", "workers",
+    "the cache in the search space, nested", "workers", "the cache, from a key that is searched",
+    "the name, from a key that is searched",
 )  # fmt: skip
 """Tried with `-m`, which reads what a single run does not."""
 

@@ -66,7 +66,7 @@ def test_a_trials_config_is_the_one_that_hydra_composes(
 @pytest.mark.parametrize(
     "overrides",
     [["lr=much"], ["absent=1"], ["loss=mse", "loss.window_size=7"], ["loss=sim", "lr=1"],
-     ["seed=1", "lr.x=2"], ["kl=1"]],
+     ["seed=1", "lr.x=2"], ["kl=1"], ["lr=1,2"], ["lr=interval(0,1)"], ["absent=1", "loss=sim"]],
     ids=str,
 )  # fmt: skip
 def test_a_mistake_is_refused_in_hydras_words(

@@ -81,13 +81,19 @@ class Records:
                 self._note(path, f"it holds no {RESULT}: no trial, or one that had not begun")
         return True
 
+    def _is_here(self, first: Any) -> bool:
+        """Whether the record of which one is a repetition is read as well."""
+        return Path(str(first)).is_relative_to(self._source) and os.path.isfile(
+            os.path.join(str(first), RESULT)
+        )
+
     def _add(self, directory: str, content: bytes, sweep: _Sweep | None) -> None:
         result = json.loads(content)
         _check(result)
-        if sweep is not None and RERUN_OF in result:
-            if directory != self._source:
+        if RERUN_OF in result:
+            if directory != self._source and (sweep is not None or self._is_here(result[RERUN_OF])):
                 return
-            sweep = None  # it was asked for, and is no trial of the sweep
+            sweep = None  # it is no trial of the sweep
         known = membership(result)
         if sweep is not None and is_foreign(result, sweep.owner):
             self._note(directory, f"it is the record of {known}, and the sweep's is another study")

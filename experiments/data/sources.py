@@ -151,6 +151,8 @@ def open_source(root: str | Path | None) -> Source:
     try:
         is_folder = path.is_dir()
         if not is_folder:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise UserError(f"`data.root` must be {kinds}, but {path} is neither")
             path.open("rb").close()
     except FileNotFoundError as error:
         raise UserError(f"`data.root` must be {kinds}, but {path} does not exist") from error

@@ -1,0 +1,65 @@
+"""What is tried before any trial: what can never work is refused, and nothing else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from typing import Any
+
+import pytest
+
+from experiments.errors import UserError
+from losses import trust
+from sweeps.trying import try_parts
+from tests.conftest import Compose
+from tests.words import trusting
+
+MODULE = """
+import os
+
+def dies(x_hat, x):
+    os._exit(9)
+
+def exits(x_hat, x):
+    raise SystemExit(3)
+
+def fine(x_hat, x):
+    return (x_hat - x).square().flatten(1).mean(1)
+"""
+
+
+@pytest.fixture
+def custom(compose: Compose, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A config with a loss of the module above."""
+    (tmp_path / "my_odd_losses.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_odd_losses", raising=False)
+    trusting(monkeypatch, "my_odd_losses")
+    return lambda name: compose("loss=custom", f"loss.target=my_odd_losses.{name}")
+
+
+def test_what_suits_some_of_the_sizes_is_no_mistake(compose: Compose) -> None:
+    for sizes in ((32, 64), (64, 32)):  # in any order
+        first, second = (f"data.size={size}" for size in sizes)
+        window = ["loss=ssim", "loss.window_size=33"]
+        try_parts([compose(first, "loss=ssim"), compose(first, *window), compose(second)], None)
+    with pytest.raises(UserError, match="33 pixels or more"):
+        try_parts([compose(*window, "data.size=32"), compose("data.size=16")], None)
+    classic = [compose("model=classic", f"data.size={size}") for size in (32, 64)]
+    with pytest.raises(UserError, match="takes 128x128 images"):
+        try_parts(classic, None)
+
+
+def test_code_that_ends_its_process_is_a_mistake(custom: Any) -> None:
+    try_parts([custom("fine")], None)
+    with pytest.raises(UserError, match=r"loss\.target=my_odd_losses\.exits` failed: SystemExit"):
+        try_parts([custom("exits")], None)
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_is_told_in_words(custom: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(trust.VARIABLE, "my_odd_losses")
+    processes = multiprocessing.get_context("spawn")
+    try_parts([custom("fine")], processes)
+    with pytest.raises(UserError, match="the process that builds them has ended"):
+        try_parts([custom("dies")], processes)
