@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,8 @@ import pytest
 from experiments.errors import UserError
 from losses import trust
 from sweeps.trying import try_parts
-from tests.conftest import Compose
+from tests.conftest import ROOT, Compose
+from tests.waiting import PATIENCE
 from tests.words import trusting
 
 MODULE = """
@@ -63,3 +67,15 @@ def test_a_process_that_ends_is_told_in_words(custom: Any, monkeypatch: pytest.M
     try_parts([custom("fine")], processes)
     with pytest.raises(UserError, match="the process that builds them has ended"):
         try_parts([custom("dies")], processes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each worker loads for itself")
+def test_the_process_that_loads_libraries_ends_with_its_command(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import time; time.sleep(100_000)")
+    code = "from sweeps import launch; launch.prepare_processes(preload=True); print('told')"
+    done = subprocess.run(  # which waits until nobody can write any more
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "told\n"), done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -280,6 +281,20 @@ def test_checkpoints_load_without_running_code_and_say_what_they_are(
     saved = torch.load(path, weights_only=True)["vaesweep"]
     assert saved["model"] == {"name": "conv", "width": 4}
     assert (saved["image_shape"], saved["latent_dim"]) == ([3, 32, 32], 4)
+
+
+@pytest.mark.slow
+def test_a_trial_that_has_ended_leaves_no_network_in_memory(tiny: Compose, tmp_path: Path) -> None:
+    from models.vae import VAE
+
+    def alive() -> tuple[int, int]:
+        gc.collect()
+        return sum(type(o) is VAE for o in gc.get_objects()), gc.get_freeze_count()
+
+    before = alive()
+    for name in "ab":
+        run_trial(tiny("max_epochs=1"), tmp_path / name, in_sweep=True)
+    assert alive() == before
 
 
 @pytest.mark.slow
