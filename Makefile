@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 ARGS ?= experiments=quick
-# One thread a test process: two processes with two threads each would fight for two cores.
-TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# One thread a test process: two processes with two threads each would fight for two cores. And
+# bytecode is kept, also where the environment says otherwise: the tests start hundreds of Pythons.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .PHONY: help install run test test-processor coverage test-fast lint format lock bench bench-sweep bench-gpu notebooks notebooks-run clean
 
