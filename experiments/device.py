@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments.cores import cores
 from experiments.errors import UserError
 
 
@@ -47,6 +48,17 @@ class Hardware:
         """Lightning's choice among devices of the kind."""
         index = self.device.partition(":")[2]
         return [int(index)] if index else 1
+
+
+def take_threads(given: int | None = None) -> None:
+    """Set PyTorch's number of threads: what a user gave, or at most one a core of this process.
+
+    PyTorch itself counts the machine's cores, whatever a container or SLURM grants of them.
+
+    Args:
+        given: by the user; None for PyTorch's own choice (`OMP_NUM_THREADS`) within the cores.
+    """
+    torch.set_num_threads(given or min(torch.get_num_threads(), cores()))
 
 
 def choose_hardware(

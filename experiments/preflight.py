@@ -367,6 +367,9 @@ def main() -> None:
         sys.stdout.write(__doc__ or "")
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from experiments.device import take_threads
+
+    take_threads()
     show(*forecasts(_every_loss(arguments)))
 
 

@@ -129,12 +129,10 @@ def main() -> None:
     except ImportError as error:
         raise UserError(f"the service needs more packages: {commands.install('serve')}") from error
     listener = _listen(arguments.host, arguments.port)
-    import torch
-
+    from experiments.device import take_threads
     from serving.checkpoints import load
 
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
+    take_threads(arguments.threads)
     app = create(load(arguments.checkpoint), settings)
     # uvicorn ends running requests, then raises the signal again: that end is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -281,8 +281,10 @@ def main() -> None:
         arguments.out = Path("generated" if arguments.count is not None else "generated.png")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     _check(arguments)
+    from experiments.device import take_threads
     from serving.checkpoints import load
 
+    take_threads()
     options = Options(
         arguments.grid,
         arguments.seed,

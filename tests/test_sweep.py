@@ -105,7 +105,8 @@ def test_every_sampler_searches_and_repeats_itself_by_its_seed(run: RunSweep, sa
             *extra,
             f"hydra/sweeper/sampler={sampler}",
             f"hydra.sweeper.sampler.seed={seed}",
-            "hydra.sweeper.n_trials=6",
+            "hydra.sweeper.n_trials=5",
+            epochs=1,
         )
         return [trial.params for trial in sweep.study.trials]
 
@@ -132,11 +133,11 @@ def test_every_pruner_works_and_keeps_the_best(run: RunSweep, pruner: str) -> No
     sweep = run(
         LR,
         "loss=mse,ssim",
-        "max_epochs=27",
+        "max_epochs=9",
         f"hydra/sweeper/pruner={pruner}",
-        "hydra.sweeper.n_trials=20",
+        "hydra.sweeper.n_trials=12",
         "hydra.sweeper.sampler.seed=0",
-        epochs=27,
+        epochs=9,
     )
     found = states(sweep)
     assert set(found) <= {"COMPLETE", "PRUNED"}

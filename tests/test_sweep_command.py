@@ -157,7 +157,7 @@ def test_a_sweep_that_is_interrupted_twice_ends_with_the_same_weights(
     arguments = [
         *PACED,
         "lr=1e-3,3e-4",
-        "max_epochs=60",
+        "max_epochs=16",
         "hydra.sweeper.n_jobs=2",
         "trainer.validate_every=2",
         "optimizer.plateau_patience=4",
@@ -169,7 +169,7 @@ def test_a_sweep_that_is_interrupted_twice_ends_with_the_same_weights(
 
     for stop, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         had = sum(epochs())
-        with begun(tmp_path, home, *arguments) as process, slow_trials(home):
+        with begun(tmp_path, home, *arguments) as process, slow_trials(home, seconds=0.2):
             wait_for(lambda: len(epochs()) == 2 and sum(epochs()) > had, process)  # noqa: B023
             process.send_signal(stop)
             output = process.communicate(timeout=PATIENCE)[0]

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from experiments import cores as measuring
+from experiments import device
 from experiments import threads as choosing
 from experiments.cores import FreeCores, Sample, container_quota, cores, sample, threads_for
 from experiments.errors import Interrupted
@@ -274,6 +275,18 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = Threads()
     monkeypatch.setattr(torch, "set_num_threads", threads.set)
     monkeypatch.setattr(torch, "get_num_threads", threads.get)
+
+
+@pytest.mark.usefixtures("pretended")
+def test_commands_take_no_more_threads_than_they_are_granted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.set_num_threads(64)
+    monkeypatch.setattr(device, "cores", lambda: 2)
+    device.take_threads()
+    assert torch.get_num_threads() == 2
+    device.take_threads(5)
+    assert torch.get_num_threads() == 5, "a user's word stands"
 
 
 @pytest.fixture
