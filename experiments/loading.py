@@ -11,6 +11,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+COMMAND = "VAESWEEP_COMMAND"
+"""Environment variable: the process number of the command for which `sweeps.preload` loads."""
+
 
 @contextmanager
 def loading() -> Iterator[None]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from experiments.cores import cores
 from experiments.errors import UserError
 from experiments.grammar import literal
+from experiments.loading import COMMAND
 from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
 from sweeps import launchers
 from sweeps.composing import escaped
@@ -59,6 +60,7 @@ def prepare_processes(*, preload: bool) -> ForkServerContext | SpawnContext:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sweeps.preload"] if preload else [])
+    os.environ[COMMAND] = str(os.getpid())
     forkserver.ensure_running()
     return context
 

@@ -8,7 +8,7 @@ import gc
 import os
 import threading
 
-from experiments.loading import loading
+from experiments.loading import COMMAND, loading
 from experiments.ranks import ranks_hidden
 
 _LOOK_SECONDS = 0.2
@@ -20,8 +20,9 @@ def _end_with(command: int, loaded: threading.Event) -> None:
             os._exit(1)
 
 
+_command = int(os.environ[COMMAND])  # which may have ended by now: then this is not its child
 _loaded = threading.Event()
-_watch = threading.Thread(target=_end_with, args=(os.getppid(), _loaded), daemon=True)
+_watch = threading.Thread(target=_end_with, args=(_command, _loaded), daemon=True)
 _watch.start()
 try:
     with loading(), ranks_hidden():

@@ -70,9 +70,11 @@ def test_a_process_that_ends_is_told_in_words(custom: Any, monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each worker loads for itself")
-def test_the_process_that_loads_libraries_ends_with_its_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["", "; os._exit(0)"], ids=["later", "at once"])
+def test_the_process_that_loads_libraries_ends_with_its_command(tmp_path: Path, end: str) -> None:
     (tmp_path / "torch.py").write_text("import time; time.sleep(100_000)")
-    code = "from sweeps import launch; launch.prepare_processes(preload=True); print('told')"
+    code = "import os; from sweeps import launch; launch.prepare_processes(preload=True); "
+    code += f"print('told', flush=True){end}"
     done = subprocess.run(  # which waits until nobody can write any more
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
