@@ -57,6 +57,7 @@ def install() -> None:
     Hydra configures its logging, which opens files, right after it has composed a config, and
     has no hook between the two. So this wraps the one function through which it composes.
     """
+    import yaml
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
     compose = ConfigLoaderImpl._load_configuration
@@ -71,7 +72,12 @@ def install() -> None:
         words = _Words(parsed or self.parse_overrides(name, given["overrides"]))
         _check_search_path(self, name, words)
         _may_be_read.update(words.variables())
-        config: DictConfig = compose(self, *args, **kwargs)
+        try:
+            config: DictConfig = compose(self, *args, **kwargs)
+        except KeyError as error:  # of Hydra, which copies without asking
+            raise _not_copied(error) from error
+        except yaml.YAMLError as error:  # without what was read, which may be without end
+            raise UserError(f"a config file must be YAML that can be read, but {error}") from None
         _check(config, words)
         return config
 
@@ -123,6 +129,16 @@ def check_searched(overrides: Iterable[str], source: str) -> None:
                     "leave it out, and type it if you mean it"
                 )
         check_readable(words.variables(), text)
+
+
+def _not_copied(error: KeyError) -> Exception:
+    name = error.args[0]
+    if not isinstance(name, str) or name in os.environ or not name.isidentifier():
+        return error
+    return UserError(
+        f"`hydra.job.env_copy` must name variables that are set, but {name} is not; "
+        "leave it out, or set it before the command"
+    )
 
 
 class _Words:

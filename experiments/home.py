@@ -34,6 +34,8 @@ def ensure_home() -> None:
     if not _has_name():
         os.environ["LOGNAME"] = str(os.getuid())
     home = os.path.expanduser("~")
+    if os.path.isdir(home):
+        os.environ.setdefault("HOME", home)  # W&B's own process does not ask the list of users
     if not os.path.isdir(home) and not ("HOME" in os.environ and _can_be_made(Path(home))):
         why = (
             f"HOME is {home}, which is no directory and cannot be made"

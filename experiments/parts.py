@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -174,10 +174,34 @@ def build_network(config: Mapping[str, Any], image_shape: tuple[int, int, int]) 
         UserError: it cannot take the images, or an option is wrong.
     """
     options = dict(config["model"])
-    name = options.pop("name")
+    create = partial(
+        models.create,
+        options.pop("name"),
+        image_shape=image_shape,
+        latent_dim=config["latent_dim"],
+        **options,
+    )
     with _for_people():
-        return models.create(
-            name, image_shape=image_shape, latent_dim=config["latent_dim"], **options
+        _refuse_too_large(create)
+        return create()
+
+
+_COPIES = 4  # of each parameter: itself, its gradient and Adam's two moments
+
+
+def _refuse_too_large(create: Callable[[], Network]) -> None:
+    """Before memory is taken: a few digits in a config can ask for any amount of it."""
+    import psutil
+    import torch
+
+    with torch.device("meta"):  # shapes without numbers
+        needed = _COPIES * sum(p.nbytes for p in create().parameters())
+    there = psutil.virtual_memory().total
+    if needed > there:
+        raise UserError(
+            "a network, its gradients and its optimizer must fit into this machine's "
+            f"{there / 2**30:.0f} GiB, but got {needed / 2**30:,.0f} GiB; lower `model.width` or "
+            "`latent_dim`"
         )
 
 

@@ -150,6 +150,8 @@ def check_logging(filed: Leaves) -> None:
             raise refused(key, f"be one of {', '.join(_STREAMS)}", value)
         if name == "filename" and not _LOG_FILE.fullmatch(str(value)):
             raise refused(key, "be ${hydra.runtime.output_dir}/NAME.log", value)
+        if name != "filename" and "${" in str(value):  # which may bring any of the above
+            raise refused(key, "be written out, without an interpolation", value)
         if name == "filename" and key.startswith("hydra.hydra_logging."):
             raise refused(key, "be left out, as the run has no directory yet", value)
 

@@ -32,7 +32,7 @@ class ConvNetwork(Network):
         self, *, image_shape: tuple[int, int, int], latent_dim: int, width: int = 32
     ) -> None:
         super().__init__(image_shape, latent_dim)
-        positive_int("width", width)
+        positive_int("width", width, most=4096)
         side = power_of_two_side(image_shape, smallest=32, largest=256)
         layers = (side // _BASE).bit_length() - 1
         channels = [width * min(2**i, _MAX_MULTIPLE) for i in range(layers)]

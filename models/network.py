@@ -86,12 +86,14 @@ def power_of_two_side(image_shape: tuple[int, int, int], *, smallest: int, large
     return height
 
 
-def positive_int(name: str, value: object) -> int:
-    """The value, if it is an integer above 0.
+def positive_int(name: str, value: object, *, most: int) -> int:
+    """The value, if it is an integer from 1 to `most`.
 
     Raises:
         ValueError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"`model.{name}` must be an integer above 0, but got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(
+            f"`model.{name}` must be an integer above 0, at most {most:,}, but got {value!r}"
+        )
     return value

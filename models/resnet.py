@@ -36,8 +36,8 @@ class ResNetNetwork(Network):
         blocks: int = 1,
     ) -> None:
         super().__init__(image_shape, latent_dim)
-        positive_int("width", width)
-        positive_int("blocks", blocks)
+        positive_int("width", width, most=4096)
+        positive_int("blocks", blocks, most=64)
         side = power_of_two_side(image_shape, smallest=32, largest=256)
         stages = (side // _BASE).bit_length() - 1
         channels = [width * min(2**i, _MAX_MULTIPLE) for i in range(stages)]

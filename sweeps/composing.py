@@ -275,7 +275,7 @@ def some_values(dimension: Dimension) -> list[Any]:
     """All values of a dimension or, of an interval, its ends."""
     distribution = dimension.distribution
     if isinstance(distribution, CategoricalDistribution):
-        return dimension.values()
+        return list(dimension.values())
     ends = [distribution.low, distribution.high]  # type: ignore[attr-defined]
     return list(dict.fromkeys(ends))
 

@@ -131,7 +131,8 @@ def _log_to_terminal() -> None:
 
 def resume_command() -> str:
     """The command as it was given, which goes on with the sweep."""
-    if "ipykernel" in sys.modules:  # whose own command is no sweep
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and ipython.get_ipython() is not None:  # whose own command is no sweep
         return "the same sweeps.run(...) again"
     program = [] if Path(sys.argv[0]).suffix != ".py" else ["python"]
     return shlex.join([*program, *sys.argv])

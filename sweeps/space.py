@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sweeps.priors import Prior
 
 SEED_KEY = "seed"
+MOST_VALUES = 1_000_000
+"""Of a key that a sweep lists."""
 EVERYWHERE = "experiments"  # the group whose options set keys anywhere
 NOT_SWEPT = {
     "name": "it names the sweep; start one command for each name",
@@ -78,7 +80,27 @@ class Dimension:
     conditions: tuple[Condition, ...] = ()
     prior: Prior | None = None
 
-    def values(self) -> list[Any]:
+    def __post_init__(self) -> None:
+        """Refuse more values than a grid can have.
+
+        Raises:
+            UserError: the user listed them, and there are too many.
+        """
+        if self.enumerated and math.isfinite(self.count):
+            refuse_too_many(self.count, f"`{self.key}`")
+
+    @property
+    def count(self) -> float:
+        """How many values there are; infinite for those of an interval of real numbers."""
+        distribution = self.distribution
+        if isinstance(distribution, CategoricalDistribution):
+            return len(self.listed or distribution.choices)
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        if distribution.step is None:
+            return math.inf
+        return round((distribution.high - distribution.low) / distribution.step) + 1
+
+    def values(self) -> Sequence[Any]:
         """All of them, in the order given.
 
         Raises:
@@ -88,7 +110,7 @@ class Dimension:
         if isinstance(distribution, CategoricalDistribution):
             return list(self.listed or distribution.choices)
         if isinstance(distribution, IntDistribution):
-            return list(range(distribution.low, distribution.high + 1, distribution.step))
+            return range(distribution.low, distribution.high + 1, distribution.step)
         assert isinstance(distribution, FloatDistribution)
         low, step = distribution.low, distribution.step
         if step is None:
@@ -96,8 +118,7 @@ class Dimension:
                 f"a grid must have discrete values, but `{self.key}` is an interval; "
                 f"list the values ({self.key}=1e-3,3e-4) or choose another sampler"
             )
-        count = round((distribution.high - low) / step) + 1
-        return [float(f"{low + i * step:.12g}") for i in range(count)]
+        return [float(f"{low + i * step:.12g}") for i in range(int(self.count))]
 
     def render(self, value: Any) -> str:
         """A value as the override grammar writes it."""
@@ -140,11 +161,8 @@ class Space:
 
     @property
     def is_finite(self) -> bool:
-        """Whether there are finitely many combinations."""
-        return all(
-            not isinstance(d.distribution, FloatDistribution) or d.distribution.step is not None
-            for d in self.dimensions
-        )
+        """Whether there are so few combinations that one might be drawn twice."""
+        return all(d.count <= MOST_VALUES for d in self.dimensions)
 
     def fill(self, draw: Callable[[Dimension], Any]) -> Values:
         """Values for every dimension that exists, each drawn after those it depends on."""
@@ -257,6 +275,7 @@ def conditional(
 
 
 def _seeds(override: Any) -> tuple[int, ...]:
+    _refuse_long_range(override)
     if override.is_interval_sweep():
         raise UserError("`seed` must be listed (seed=1,2,3): a sampler never optimises over it")
     listed = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
@@ -266,12 +285,36 @@ def _seeds(override: Any) -> tuple[int, ...]:
     return values
 
 
+def refuse_too_many(count: float, what: str) -> None:
+    """Refuse more values than can be listed; a file could otherwise ask for any memory.
+
+    Raises:
+        UserError: there are too many.
+    """
+    if count > MOST_VALUES:
+        raise UserError(
+            f"a sweep must list at most {MOST_VALUES:,} values of a key, but {what} has "
+            f"{count:,.0f}; take larger steps, or an interval: interval(LOW,HIGH)"
+        )
+
+
+def _refuse_long_range(override: Any) -> None:
+    """Before Hydra lists what `range` says."""
+    from hydra.core.override_parser.types import RangeSweep
+
+    value = override.value()
+    if isinstance(value, RangeSweep) and value.step:
+        count = (float(value.stop or 0) - float(value.start or 0)) / value.step
+        refuse_too_many(count, override.input_line)
+
+
 def _dimension(key: str, override: Any) -> Dimension:
     from hydra.core.override_parser.types import Transformer
     from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 
     if key.lstrip("+") in NOT_SWEPT:
         raise UserError(f"`{key}` cannot be swept: {NOT_SWEPT[key.lstrip('+')]}")
+    _refuse_long_range(override)
     if override.is_discrete_sweep():
         elements = list(override.sweep_iterator(transformer=Transformer.identity))
         if not elements:

@@ -7,9 +7,10 @@ space below what the command line searches. What cannot be honoured is refused b
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +141,7 @@ def read(path: Path) -> SweepFile:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _refuse_expansion(content)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"a W&B sweep file must be YAML that can be read, but {error}") from error
     if not isinstance(content, Mapping):
@@ -169,6 +171,31 @@ def _searched(space: Space) -> Iterator[str]:
     for dimension in space.dimensions:
         for text in dimension.texts or ("0",):
             yield f"{dimension.key}={text}"
+
+
+_MOST_NODES = 10_000
+"""As many as OmegaConf lets a config's aliases make."""
+
+
+def _refuse_expansion(content: Any) -> None:
+    """Refuse aliases (`*name`) that make a few bytes into any amount of memory."""
+    counted: dict[int, float] = {}
+
+    def count(node: Any) -> float:
+        inside = node.values() if isinstance(node, Mapping) else node
+        if isinstance(node, str) or not isinstance(inside, Iterable):
+            return 1
+        if id(node) not in counted:
+            counted[id(node)] = math.inf  # of what holds itself
+            counted[id(node)] = 1 + sum(map(count, inside))
+        return counted[id(node)]
+
+    found = count(content)
+    if found > _MOST_NODES:
+        raise UserError(
+            f"a W&B sweep file must hold at most {_MOST_NODES:,} values, with its aliases (*NAME) "
+            f"written out, but got {found:,.0f}"
+        )
 
 
 def _check_keys(content: Mapping[str, Any]) -> None:

@@ -67,6 +67,16 @@ def test_a_home_stays_and_its_caches_go_elsewhere_where_nobody_may_write(
     assert not caplog.messages
 
 
+def test_a_home_of_the_list_of_users_is_told_to_processes_that_do_not_ask_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "kept by the fixture")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path.replace("~", str(tmp_path), 1))
+    home.ensure_home()
+    assert os.environ["HOME"] == str(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["", "to/be/made"])
 def test_a_home_that_can_be_written_is_left_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -152,9 +152,12 @@ def test_a_shell_reads_what_was_typed(printed: bool, monkeypatch: pytest.MonkeyP
 
 
 def test_a_notebook_is_not_told_its_kernels_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    import IPython
+
     from sweeps.running import resume_command
 
-    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    assert "sweeps.run" not in resume_command(), "it is loaded, but no shell of its own runs"
+    monkeypatch.setattr(IPython, "get_ipython", object)
     monkeypatch.setattr(sys, "argv", ["/x/ipykernel_launcher.py", "-f", "kernel.json"])
     assert resume_command() == "the same sweeps.run(...) again"
 

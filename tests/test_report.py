@@ -234,6 +234,20 @@ def test_a_broken_picture_is_left_out(tmp_path: Path) -> None:
     assert thumbnails([*trials, ("elsewhere", None)]) == {}
 
 
+def test_a_link_to_a_readers_own_picture_is_not_followed(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from analysis.report.pictures import thumbnails
+
+    own = tmp_path / "own.png"
+    Image.new("RGB", (300, 300)).save(own)
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "reconstructions.png").symlink_to(own)
+    assert thumbnails([("0", str(tmp_path / "0"))]) == {}
+    own.rename(tmp_path / "0" / "reconstructions.png")
+    assert list(thumbnails([("0", str(tmp_path / "0"))])) == ["0"]
+
+
 @pytest.mark.slow
 def test_the_command_reports_a_real_sweep(tiny_sweep: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.html"

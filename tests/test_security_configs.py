@@ -112,6 +112,9 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
     "trust in env_set": (env(VAESWEEP_TRUST="subprocess") | {"loss": POPEN}, "VAESWEEP_TRUST=..."),
     "trust in lower case": (env(vaesweep_trust="subprocess") | {"loss": POPEN}, "env_set"),
     "env_copy of a secret": (job(env_copy=["SECRET"]), "`hydra.job.env_copy` must be typed"),
+    "env_copy of what is not there": (
+        job(env_copy=["NOT_THERE"]), "`hydra.job.env_copy` must name variables that are set"
+    ),
     "a loss of no trust": ({"loss": POPEN}, "VAESWEEP_TRUST=subprocess"),
     "a callback": (
         {"hydra": {"callbacks": {"x": {"_target_": "subprocess.Popen", "args": TOUCH}}}},
@@ -144,6 +147,11 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
     "a stream that is another object": (
         {"hydra": {"job_logging": {"handlers": {"console": {"stream": "ext://os.system"}}}}},
         "`hydra.job_logging.handlers.console.stream` must be one of",
+    ),
+    "an object behind an interpolation": (
+        {"logger": {"tags": ["ext://os.system"]},
+         "hydra": {"job_logging": {"formatters": {"plain": {"format": "${logger.tags.0}"}}}}},
+        "`hydra.job_logging.formatters.plain.format` must be written out",
     ),
     "a search path that is imported": (
         {"hydra": {"searchpath": ["pkg://antigravity"]}}, "hydra.searchpath"
@@ -303,6 +311,14 @@ HARMS: dict[str, tuple[dict[str, Any], str]] = {
     "pixels": ({"data": {"size": 10**6}}, "`data.size` must be"),
     "latent units": ({"latent_dim": 10**9}, "`latent_dim` must be"),
     "a batch": ({"batch_size": 10**12}, "`batch_size` must be"),
+    "seeds": (sweeper(params={"seed": "range(0,2000000000)"}), "at most 1,000,000 values"),
+    "values": (sweeper(params={"max_epochs": "range(1,1000000000)"}), "has 999,999,999"),
+    "values with a step": (
+        sweeper(params={"lr": "range(0.1,1,1e-12)"}), "at most 1,000,000 values of a key"
+    ),
+    "sorted values": (sweeper(params={"lr": "sort(range(1,1000000000))"}), "999,999,999"),
+    "a width": ({"model": {"width": 10**8}}, "`model.width` must be an integer above 0, at most"),
+    "a network": ({"model": {"width": 4096}, "data": {"size": 256}}, "a network, its gradients"),
     "samples": ({"evaluation": {"samples": 10**12}}, "`evaluation.samples` must be"),
     "threads": ({"trainer": {"threads": 10**6}}, "`trainer.threads` must be"),
 }  # fmt: skip
@@ -311,7 +327,8 @@ IN_SWEEPS = (
     "a storage", "the shell of a SLURM job", "the directory of a run",
     "a subdirectory above", "the cache in the search space", "a secret in the search space",
     "an environment in the search space", "Hydra's node in the search space",
-    "the cache in the search space, nested", "workers", "the cache, from a key that is searched",
+    "the cache in the search space, nested", "workers", "seeds", "values", "values with a step",
+    "sorted values", "the cache, from a key that is searched",
     "the name, from a key that is searched",
 )  # fmt: skip
 """Tried with `-m`, which reads what a single run does not."""
@@ -349,7 +366,9 @@ def test_a_config_file_does_no_harm(
         written(tmp_path / "theirs/experiments", "theirs", content)
         words += ["experiments=theirs"]
     if harm in IN_SWEEPS:
-        words += ["-m", "seed=0,1"] + ["hydra.sweeper.n_jobs=0"] * ("n_jobs" not in str(content))
+        words += ["-m", "loss=mse,l1" if harm == "seeds" else "seed=0,1"] + [
+            "hydra.sweeper.n_jobs=0"
+        ] * ("n_jobs" not in str(content))
     status, said = run(*words)
     assert status == 1, said
     assert message in said
@@ -358,6 +377,45 @@ def test_a_config_file_does_no_harm(
     assert "hunter2" not in said
     assert [p for p in left(tmp_path) if not p.startswith("work/.cache")] == []
     assert not any("hunter2" in p.read_text(errors="replace") for p in tmp_path.rglob("*.json"))
+
+
+BOMB = "\n".join(
+    [
+        "a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]",
+        *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)),
+    ]
+)
+"""A hundred million numbers in half a kilobyte of YAML."""
+
+
+def test_aliases_that_make_little_into_much_are_refused(
+    tmp_path: Path, run: Callable[..., Said]
+) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "experiments").mkdir(parents=True)
+    (theirs / "experiments/theirs.yaml").write_text(f"# @package loss.options\n{BOMB}\n")
+    status, said = run("--config-dir", str(theirs), "experiments=theirs")
+    assert status == 1
+    assert "10000" in said
+    assert "Traceback" not in said
+
+    indented = BOMB.replace("\n", "\n      ")
+    text = "method: grid\nparameters:\n  lr:\n    values:\n    - {}\n"
+    file = theirs / "sweep.yaml"
+    file.write_text(text.format(indented))
+    status, said = run("-m", "sweep=wandb", f"sweep.file={file}")
+    assert status == 1
+    assert "at most 10,000 values" in said
+    file.write_text(text.format("&a [*a]"))
+    status, said = run("-m", "sweep=wandb", f"sweep.file={file}")
+    assert status == 1
+    assert "at most 10,000 values" in said
+
+    many = "{distribution: q_uniform, min: 1, max: 1000000000, q: 1}"
+    file.write_text(f"method: grid\nparameters:\n  max_epochs: {many}\n")
+    status, said = run("-m", "sweep=wandb", f"sweep.file={file}")
+    assert status == 1
+    assert "at most 1,000,000 values" in said
 
 
 VARIABLES = (

@@ -36,9 +36,15 @@ def thumbnails(trials: Iterable[tuple[str, str | None]]) -> dict[str, str]:
 
 
 def thumbnail(path: Path) -> str | None:
-    """A picture, at most 268 pixels wide, as a data URI; None if there is none or it is broken."""
+    """A picture, at most 268 pixels wide, as a data URI; None if there is none or it is broken.
+
+    A link is not followed: pages are passed on, and a sweep that somebody else has made could put
+    a reader's own picture into one.
+    """
     from PIL import Image, UnidentifiedImageError
 
+    if path.is_symlink():
+        return None
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             height = max(1, round(picture.height * _WIDTH / picture.width))
