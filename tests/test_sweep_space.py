@@ -60,7 +60,7 @@ def test_every_listed_value_is_a_choice(override: str, values: list[Any] | None)
         return
     config_loader = multirun_config()[0]
     (dimension,) = parse([override], config_loader).dimensions
-    assert dimension.values() == values
+    assert list(dimension.values()) == values
     assert dimension.enumerated
 
 

@@ -211,7 +211,7 @@ def test_constants_and_nested_parameters_have_dotted_keys() -> None:
 )
 def test_a_grid_has_every_value_once(spec: Spec, values: list[Any]) -> None:
     found = dimension(spec, "grid")
-    assert (found.values(), found.enumerated, found.prior) == (values, True, None)
+    assert (list(found.values()), found.enumerated, found.prior) == (values, True, None)
     assert read({"seed": {"min": 0, "max": 2}}, "grid")[1].seeds == (0, 1, 2)
 
 
