@@ -39,6 +39,7 @@ def change_json(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+@pytest.mark.slow
 def test_scores_of_the_validation_images_are_those_of_the_trials_own_evaluation(
     runs: Runs,
 ) -> None:

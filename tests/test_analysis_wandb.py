@@ -130,6 +130,7 @@ def test_a_source_that_wandb_cannot_have_is_refused(source: Any) -> None:
         load(source)
 
 
+@pytest.mark.slow
 def test_no_credentials_are_an_error_for_people(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_rerun_tells_what_differs(
     assert "val psnr: 99.0 before" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_help_names_the_knobs_and_the_choices(tmp_path: Path, home: dict[str, str]) -> None:
     done = command("--help", cwd=tmp_path, env=home)
     assert done.returncode == 0
@@ -126,6 +127,7 @@ def test_help_names_the_knobs_and_the_choices(tmp_path: Path, home: dict[str, st
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -97,6 +97,7 @@ def test_more_than_a_handful_that_tie_are_counted_not_named() -> None:
     assert any("and 4 more" in line for line in found.verdict)
 
 
+@pytest.mark.slow
 def test_a_difference_carries_its_interval_and_both_p_values() -> None:
     found = compared(trained(mse=2.0, l1=0.0))
     row = found.pairs.set_index(["metric", "a", "b"]).loc[("l1", "mse", "l1")]

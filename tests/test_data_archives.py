@@ -171,6 +171,7 @@ def test_links_in_a_zip_are_judged_alike(
             load(path)
 
 
+@pytest.mark.slow
 def test_an_image_bomb_in_an_archive_refuses_it(load: Load, tmp_path: Path) -> None:
     bomb = Image.new("1", (20_000, 20_000))
     buffer = io.BytesIO()

@@ -22,6 +22,7 @@ def real() -> Path:
     return Path(folder)
 
 
+@pytest.mark.slow
 def test_the_700_photos_load_and_split(real: Path, tmp_path: Path) -> None:
     photos = load_images(root=real / "cats_raw", cache_dir=tmp_path, progress=False)
     assert photos.images.shape == (700, 3, 64, 64)
@@ -39,6 +40,7 @@ def test_the_700_photos_load_and_split(real: Path, tmp_path: Path) -> None:
         assert peak_signal_noise_ratio(expected, ours, data_range=1) > 25
 
 
+@pytest.mark.slow
 def test_the_zip_of_5000_cats_loads_as_it_is(real: Path, tmp_path: Path) -> None:
     cats = load_images(
         root=real / "cifar_cats_5000.zip", size=32, cache_dir=tmp_path, progress=False

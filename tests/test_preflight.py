@@ -158,6 +158,7 @@ def test_at_optimal_sigma_the_only_remedy_is_a_smaller_beta(cats: Spectrum) -> N
     assert "optimal_sigma" not in message
 
 
+@pytest.mark.slow
 def test_the_real_photos_give_the_known_numbers(photos: Path, tmp_path: Path) -> None:
     """What losses are worth on CIFAR's cats, where the library averages over a batch of 64 whose
     KL is summed.
@@ -198,6 +199,7 @@ def test_several_latent_sizes_share_a_row_and_trouble_is_named() -> None:
     assert legend(rows[:2]) == legend([rows[0]])
 
 
+@pytest.mark.slow
 def test_losses_of_one_name_are_told_apart_by_their_options(tiny: Compose) -> None:
     wanted = [tiny("loss=ssim", f"loss.window_size={size}") for size in (7, 11)]
     rows, title = preflight.forecasts([*wanted, tiny("loss=mse")])

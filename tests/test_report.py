@@ -120,6 +120,7 @@ def test_what_is_compared_is_what_varies(
     assert groups_of(replace(runs, trials=runs.trials.assign(**varied))) == groups
 
 
+@pytest.mark.slow
 def test_the_verdict_names_the_planted_winner_and_marks_it(tmp_path: Path) -> None:
     content = gather(reports.sweep(tmp_path, count=36), [], tmp_path)
     assert content.verdict[0].startswith("mse at latent 64 is best on PSNR")

@@ -263,6 +263,7 @@ def test_a_killed_trial_goes_back_to_its_last_checkpoint(
     assert_same(finish(config, tmp_path / "parts"), whole)
 
 
+@pytest.mark.slow
 def test_a_killed_trial_forgets_the_epochs_after_its_checkpoint(
     tiny: Compose, tmp_path: Path
 ) -> None:
@@ -324,6 +325,7 @@ def test_a_continued_trial_continues_its_run_in_wandb(
     assert len(steps) == 1  # of epoch 6; that of epoch 3 was in the first session
 
 
+@pytest.mark.slow
 def test_checkpoints_are_at_least_so_many_seconds_apart(
     tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,6 +358,7 @@ def test_a_process_killed_for_good_goes_back_to_its_last_checkpoint(
     assert "resumed" in read_result(tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_the_record_of_a_continued_trial_adds_up(tiny: Compose, tmp_path: Path) -> None:
     config = tiny(*EIGHT_EPOCHS)
     directory = tmp_path / "record"
@@ -377,6 +380,7 @@ def test_the_record_of_a_continued_trial_adds_up(tiny: Compose, tmp_path: Path) 
     assert [row["epoch"] for row in history(directory)] == list(range(8))
 
 
+@pytest.mark.slow
 def test_a_moved_record_is_continued_where_it_is(
     tiny: Compose, tmp_path: Path, uninterrupted: Compose
 ) -> None:
@@ -388,6 +392,7 @@ def test_a_moved_record_is_continued_where_it_is(
     assert not (tmp_path / "here").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_change_the_result_may_change(
     tiny: Compose, tmp_path: Path, uninterrupted: Compose
 ) -> None:
@@ -400,6 +405,7 @@ def test_what_cannot_change_the_result_may_change(
     assert read_result(tmp_path / "parts")["hardware"]["threads"] == 1
 
 
+@pytest.mark.slow
 def test_rows_of_an_earlier_session_stay_in_its_csv(tiny: Compose, tmp_path: Path) -> None:
     config = tiny(*EIGHT_EPOCHS, "logger=csv")
     interrupt(config, tmp_path, 4)
@@ -471,6 +477,7 @@ def test_other_images_start_the_trial_over(
     assert read_result(tmp_path)["data"]["fingerprint"] == others.fingerprint
 
 
+@pytest.mark.slow
 def test_a_finished_trial_starts_over(
     tiny: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -94,6 +94,7 @@ def test_what_a_record_may_not_decide_is_as_this_installation_has_it(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_a_rerun_writes_where_it_is_told_to_and_nowhere_else(theirs: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
@@ -291,6 +292,7 @@ def test_what_pytorch_wrote_is_read(theirs: Path) -> None:
     assert read_checkpoint(theirs / BEST)["state_dict"].keys()
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_the_users_word_lets_a_records_loss_run(
     theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -98,6 +98,7 @@ def test_a_sweep_means_its_best_configuration_over_seeds(trained: Path, tmp_path
     assert find_checkpoint(str(sweep.parent)) == sweep / "1" / CKPT
 
 
+@pytest.mark.slow
 def test_a_study_means_its_best_trial(trained: Path, tmp_path: Path) -> None:
     sweep = copied_sweep(trained, tmp_path, [(1e-3, 0, 20.0), (3e-4, 0, 21.0)])
     url = f"sqlite:///{sweep}/study.db"

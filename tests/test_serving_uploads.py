@@ -180,6 +180,7 @@ def test_two_hundred_malformed_uploads_are_refused_and_the_service_stays(
     assert "Traceback" not in service.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_damaged_photo_is_refused_or_shown_but_never_an_error(
     client: httpx.Client, service: Service
 ) -> None:

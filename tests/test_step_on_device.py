@@ -85,6 +85,7 @@ def test_the_watch_counts_the_steps_before_the_first_bad_loss(bad: int) -> None:
     assert found == [None] * bad + [bad] * (8 - bad)
 
 
+@pytest.mark.slow
 def test_only_a_gpu_records_and_not_what_runs_python_in_each_step(tiny: Compose) -> None:
     def recordable(device: str, precision: str, *overrides: str) -> bool:
         return parts._recordable(tiny(*overrides), Hardware(device, "", precision, True, 1))

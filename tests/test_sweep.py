@@ -60,6 +60,7 @@ def states(sweep: Sweep) -> list[str]:
     return [trial.state.name for trial in sweep.study.trials]
 
 
+@pytest.mark.slow
 def test_choices_are_a_grid_of_which_each_cell_runs_once(
     run: RunSweep, trained: Callable[[], list[str]]
 ) -> None:

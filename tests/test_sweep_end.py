@@ -58,6 +58,7 @@ def test_it_is_called_for_a_sweep_without_an_answer(ended: list[Sweep]) -> None:
     assert len(ended) == 1
 
 
+@pytest.mark.slow
 def test_it_is_not_called_for_a_sweep_that_was_interrupted(
     ended: list[Sweep], monkeypatch: pytest.MonkeyPatch
 ) -> None:

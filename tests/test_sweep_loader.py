@@ -32,6 +32,7 @@ def refusal(load: Any, *arguments: Any) -> str:
     return f"{type(caught.value).__name__}: {caught.value}; {caught.value.__cause__}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

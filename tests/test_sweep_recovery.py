@@ -122,6 +122,7 @@ class SleepyJob(SimulatedJob):
         return values
 
 
+@pytest.mark.slow
 def test_a_worker_whose_trial_was_taken_over_leaves_it_alone_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -434,6 +434,7 @@ def test_what_cannot_be_swept_is_refused(override: str, message: str) -> None:
         parse([override], multirun_config()[0])
 
 
+@pytest.mark.slow
 def test_a_mistake_in_any_value_is_told_before_a_trial(
     composer: Composer, space: Callable[..., Space]
 ) -> None:

@@ -94,6 +94,7 @@ def test_a_path_within_a_mapping_becomes_absolute(
     assert normalised(mapping, Path("d.db")) == mapping | {"url": f"sqlite:///{tmp_path}/x.db"}
 
 
+@pytest.mark.slow
 def test_databases_get_the_heartbeat_that_was_asked_for(address: Address, tmp_path: Path) -> None:
     for kind in ("nothing", "mapping of a database", "postgresql"):
         opened = open_storage(address(kind), tmp_path / "d.db", heartbeat_interval=7)
@@ -269,6 +270,7 @@ def test_a_server_that_refuses_is_quoted_without_the_password(
     assert f"127.0.0.1:{postgresql.port}" in said
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*psycopg.Connection:ResourceWarning")
 def test_a_database_without_the_right_to_make_tables_is_refused(
     postgresql: PostgreSQL, database: str
@@ -315,6 +317,7 @@ def test_a_class_of_a_trusted_package_may_be_a_storage(
     assert type(open_storage(storage, tmp_path / "unused.db")).__name__ == "Own"
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_after_its_database_was_restarted(
     postgresql: PostgreSQL, database: str
 ) -> None:

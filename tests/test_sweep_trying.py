@@ -42,6 +42,7 @@ def custom(compose: Compose, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> 
     return lambda name: compose("loss=custom", f"loss.target=my_odd_losses.{name}")
 
 
+@pytest.mark.slow
 def test_what_suits_some_of_the_sizes_is_no_mistake(compose: Compose) -> None:
     for sizes in ((32, 64), (64, 32)):  # in any order
         first, second = (f"data.size={size}" for size in sizes)

@@ -60,6 +60,7 @@ def test_a_command_that_nobody_reads_at_all_ends_well(nobody: int, tmp_path: Pat
     assert _run([*_RUN, "--cfg", "job"], tmp_path, stdout=nobody, stderr=nobody).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_also_where_nobody_reads(nobody: int, tmp_path: Path) -> None:
     done = _run([*_RUN, "lr=-1", *TINY], tmp_path, stdout=nobody)
     assert done.returncode == 1
@@ -96,6 +97,7 @@ def test_output_that_is_lost_on_a_full_disk_is_an_error(
     )
 
 
+@pytest.mark.slow
 def test_a_standard_output_that_was_closed_is_no_trouble(tmp_path: Path) -> None:
     command = f"exec {sys.executable} {_RUN[0]} --cfg job >&-"
     done = subprocess.run(

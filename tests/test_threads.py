@@ -324,6 +324,7 @@ def test_a_trial_notes_from_which_step_on_it_had_how_many_threads_and_a_rerun_ha
     assert threads_of(tmp_path / "third") == threads_of(tmp_path / "first")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pretended")
 def test_a_trial_that_goes_on_has_the_threads_of_its_checkpoint(
     tiny: Compose, tmp_path: Path, scripted: Scripted
@@ -341,6 +342,7 @@ def test_a_trial_that_goes_on_has_the_threads_of_its_checkpoint(
     assert rerun(tmp_path / "a", tmp_path / "again") == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pretended")
 def test_a_number_that_the_user_gives_is_kept(
     tiny: Compose, tmp_path: Path, scripted: Scripted, monkeypatch: pytest.MonkeyPatch

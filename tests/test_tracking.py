@@ -367,6 +367,7 @@ def test_the_users_project_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     finish(logger, status="completed")
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_costs_one_timeout_then_runs_are_offline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listening: int, lines: Lines
 ) -> None:

@@ -43,6 +43,7 @@ def history(directory: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_a_trial_leaves_a_whole_record(tiny: Compose, tmp_path: Path) -> None:
     config = tiny("max_epochs=4", "trainer.validate_every=2")
     result = run_trial(config, tmp_path / "record")
@@ -232,6 +233,7 @@ def test_several_objectives_are_returned_in_order(tiny: Compose, tmp_path: Path)
     assert result.objective == (result.metrics["val"]["l1"], result.metrics["val"]["psnr"])
 
 
+@pytest.mark.slow
 def test_early_stopping_counts_epochs_without_progress(tiny: Compose, tmp_path: Path) -> None:
     run_trial(
         tiny("max_epochs=50", "lr=1e-12", "trainer.early_stopping_patience=4",

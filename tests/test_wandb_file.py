@@ -89,6 +89,7 @@ def test_a_file_sets_what_it_names(applied: Applied) -> None:
     assert "beta=2" not in overrides, "the agent puts parameters last"
 
 
+@pytest.mark.slow
 def test_the_command_line_wins_over_the_file(applied: Applied) -> None:
     _, config, space = applied(
         "name=other",
@@ -128,6 +129,7 @@ def test_saved_experiments_and_seeds_go_with_a_file(applied: Applied) -> None:
     assert applied("seed=5,6", parameters={"seed": {"values": [1, 2]}})[2].seeds == (5, 6)
 
 
+@pytest.mark.slow
 def test_a_variable_of_the_environment_is_that_of_the_command(
     applied: Applied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +201,7 @@ def test_without_a_file_nothing_changes() -> None:
         wandb_file.applied(config, loader)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", ["a.yaml,b.yaml", "choice(a.yaml)"])
 def test_one_command_is_for_one_file(files: str) -> None:
     loader, config = multirun_config("sweep=wandb", f"sweep.file={files}")
