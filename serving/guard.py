@@ -75,7 +75,7 @@ class Guard:
         except TimeoutError:
             status, who = (504, "the answer") if exchange.received else (408, "the request")
             await exchange.refuse(status, f"{who} took more than {self._settings.timeout:g} s")
-        except Exception:
+        except Exception:  # the outermost: whatever it is, it is logged whole and answered
             log.exception("%s %s failed", scope["method"], scope["path"])
             await exchange.refuse(500, "the server failed; its log says why")
 

@@ -87,7 +87,7 @@ class Dimension:
             UserError: the user listed them, and there are too many.
         """
         if self.enumerated and math.isfinite(self.count):
-            refuse_too_many(self.count, f"`{self.key}`")
+            _refuse_too_many(self.count, f"`{self.key}`")
 
     @property
     def count(self) -> float:
@@ -285,7 +285,7 @@ def _seeds(override: Any) -> tuple[int, ...]:
     return values
 
 
-def refuse_too_many(count: float, what: str) -> None:
+def _refuse_too_many(count: float, what: str) -> None:
     """Refuse more values than can be listed; a file could otherwise ask for any memory.
 
     Raises:
@@ -305,7 +305,7 @@ def _refuse_long_range(override: Any) -> None:
     value = override.value()
     if isinstance(value, RangeSweep) and value.step:
         count = (float(value.stop or 0) - float(value.start or 0)) / value.step
-        refuse_too_many(count, override.input_line)
+        _refuse_too_many(count, override.input_line)
 
 
 def _dimension(key: str, override: Any) -> Dimension:
