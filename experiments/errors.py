@@ -20,3 +20,7 @@ class Interrupted(Exception):  # noqa: N818  # nothing went wrong
 
 class Pruned(Exception):  # noqa: N818
     """Raised by a callback to give a trial up, with the reason as its message."""
+
+
+class Superseded(Interrupted):
+    """A trial that another process goes on with: this one writes nothing more about it."""

@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 
 from experiments.errors import UserError
 from experiments.metrics import METRICS
-from sweeps.attributes import STUDY, STUDY_ID
+from sweeps.study.attributes import STUDY, STUDY_ID
 from sweeps.space import Dimension, Fixed, Space, parse
 
 Options = Mapping[str, Mapping[str, Any]]
