@@ -60,7 +60,7 @@ def plan_of(url: str, directory: Path, sampler: str) -> Any:
 
 def milliseconds(url: str, directory: Path, sampler: str, rounds: int) -> dict[str, list[float]]:
     """Of each claim, or ask, together with its tell."""
-    from sweeps.claims import Claims
+    from sweeps.study.claims import Claims
     from sweeps.storages import lock
     from sweeps.worker import _join
 
@@ -102,7 +102,7 @@ def main() -> None:
     import optuna
 
     from sweeps.storages import open_storage
-    from sweeps.study import open_study
+    from sweeps.study.definition import open_study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, server() as url:

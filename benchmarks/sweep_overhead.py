@@ -104,8 +104,8 @@ def parts_of_trials(trials: int) -> dict[str, list[float]]:
     import experiments.training
     import experiments.trial
     from experiments import config
-    from sweeps.claims import Claims
-    from sweeps.leases import Lease
+    from sweeps.study.claims import Claims
+    from sweeps.study.leases import Lease
     from sweeps.pruning import Reporting
     from sweeps.task import TrainingJob, TrainingTask
     from sweeps.worker import _Worker

@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.attributes import CELL, RACE, SEED, counted, is_confirmation
+from sweeps.study.attributes import CELL, RACE, SEED, counted, is_confirmation
 from sweeps.configurations import Configuration
 from sweeps.pareto import as_losses
 from sweeps.plan import Plan

@@ -9,7 +9,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps import attributes
+from sweeps.study import attributes
 from sweeps.configurations import check_names
 
 _LEAST = 4  # completed trials

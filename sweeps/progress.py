@@ -11,7 +11,7 @@ from datetime import datetime
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.attributes import CELL, EPOCHS, SAME_AS, counted, is_confirmation
+from sweeps.study.attributes import CELL, EPOCHS, SAME_AS, counted, is_confirmation
 from sweeps.configurations import Configuration
 from sweeps.results import front, last_report
 

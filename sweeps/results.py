@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.files import replacing
-from sweeps import attributes
+from sweeps.study import attributes
 from sweeps.configurations import Configuration, check_names, configurations, seconds_of
 from sweeps.importance import importances
 from sweeps.pareto import Losses, as_losses, on_front, pareto_ranks
@@ -152,7 +151,8 @@ def last_improvement(study: optuna.Study, names: Sequence[str]) -> int:
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     trials = attributes.counted(study.get_trials(deepcopy=False))
     ended = [t for t in trials if t.state in states and not attributes.is_confirmation(t)]
-    ended.sort(key=lambda t: (t.datetime_complete or datetime.max, t.number))
+    # Not by Optuna's times: those are local ones, of machines whose clocks and zones differ.
+    ended.sort(key=lambda t: (t.user_attrs.get(attributes.ENDED) or 0, t.number))
     since = 0
     known = np.empty((0, len(study.directions)))
     for trial in ended:

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.attributes import EPOCHS
+from sweeps.study.attributes import EPOCHS
 from sweeps.configurations import Configuration
 from sweeps.formatting import clock, number, parameters, parameters_of, spread
 from sweeps.progress import Snapshot

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.attributes import REASON, SAME_AS
+from sweeps.study.attributes import REASON, SAME_AS
 from sweeps.configurations import Configuration
 from sweeps.formatting import (
     duration,

@@ -12,7 +12,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from sweeps import claims, study
-from sweeps.attributes import CELL, is_withdrawn
+from sweeps.study.attributes import CELL, is_withdrawn
 from sweeps.claims import Claims
 from sweeps.plan import Limits, Plan
 from sweeps.space import Dimension, Space

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 import sweeps
 from experiments.errors import Interrupted
-from sweeps.attributes import LEASE
+from sweeps.study.attributes import LEASE
 from sweeps.leases import Lease, Watch, _born, machine
 from sweeps.recovery import put_back, reclaim
 from sweeps.task import Report, WorkerSettings

@@ -12,7 +12,7 @@ from experiments.addresses import sqlite_address, sqlite_file
 from experiments.errors import UserError
 from sweeps import databases
 from sweeps.answers import answer, prompt_answer
-from sweeps.attributes import STUDY
+from sweeps.study.attributes import STUDY
 from sweeps.redaction import redacted
 from sweeps.storages import normalised, open_storage
 

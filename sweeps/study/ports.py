@@ -145,6 +145,15 @@ def born(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
+def is_stopped(pid: int | None) -> bool:
+    """Whether a process does not run until somebody lets it go on (SIGSTOP)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] == "T"
+
+
 def _text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="ascii").strip()

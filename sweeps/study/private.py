@@ -10,8 +10,9 @@ and its dashboard know a retry. tests/test_sweep_private.py holds these against 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import copy
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -137,3 +138,37 @@ def history_of(trial: FrozenTrial) -> Sequence[int]:
 def first_of(trial: FrozenTrial) -> int:
     """Number of the first trial of the chain that a trial belongs to."""
     return int(trial.system_attrs.get(FIRST, trial.number))
+
+
+def with_trials(
+    study: optuna.Study, chosen: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]
+) -> optuna.Study:
+    """The same study, of which only some trials are seen; what is written goes to the study."""
+    view = copy.copy(study)
+    view._storage = cast(BaseStorage, _View(study._storage, chosen))
+    return view
+
+
+class _View:
+    """A storage of which only some trials are seen."""
+
+    def __init__(
+        self,
+        storage: BaseStorage,
+        chosen: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]],
+    ) -> None:
+        self._storage, self._chosen = storage, chosen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        """Those that are chosen of all, and then of these states."""
+        chosen = self._chosen(self._storage.get_all_trials(study_id, deepcopy=False))
+        found = [t for t in chosen if states is None or t.state in states]
+        return copy.deepcopy(found) if deepcopy else found
