@@ -101,14 +101,10 @@ class RealSystem:
         return {**_machine(), "pid": pid, "born": born(pid)}
 
     def is_gone(self, process: Process) -> bool:
-        here = _machine()
-        if any(process.get(key) != here[key] for key in ("host", "machine", "namespace")):
-            return False  # another machine, or a container with process numbers of its own
-        return process["boot"] != here["boot"] or born(process["pid"]) != process["born"]
+        return is_known_gone(process, _machine(), born)
 
     def kill(self, process: Process) -> bool:
-        here = _machine()
-        if any(process.get(key) != value for key, value in here.items()):
+        if any(process.get(key) != value for key, value in _machine().items()):
             return self.is_gone(process)
         if process["pid"] == os.getpid():
             return False
@@ -118,6 +114,21 @@ class RealSystem:
 
 
 REAL = RealSystem()
+
+
+def is_known_gone(
+    process: Process, here: Mapping[str, str], born: Callable[[int], str | None]
+) -> bool:
+    """Whether a process has ended, as far as that can be known on a machine.
+
+    Args:
+        process: any.
+        here: host, machine, boot and namespace of the machine that asks.
+        born: when the process of a number started there; None where there is none.
+    """
+    if any(process.get(key) != here[key] for key in ("host", "machine", "namespace")):
+        return False  # another machine, or a container with process numbers of its own
+    return process["boot"] != here["boot"] or born(process["pid"]) != process["born"]
 
 
 def _machine() -> dict[str, str]:
