@@ -113,6 +113,7 @@ class Reporting:
     def __init__(self, pruner: ParetoHalving | None = None) -> None:
         self._pruner = pruner
         self._current: tuple[optuna.Trial, set[int]] | None = None
+        self._told: int | None = None
 
     def report(self, trial: optuna.Trial, epoch: int, values: Sequence[float]) -> bool:
         """Tell the results of a validation, and return whether the trial should stop.
@@ -142,8 +143,9 @@ class Reporting:
         return wanted
 
     def _report_one(self, trial: optuna.Trial, epoch: int, values: Sequence[float]) -> bool:
-        if epoch not in private.read(trial.study, trial).intermediate_values:
+        if epoch != self._told:  # which Optuna would take for a mistake
             trial.report(float(values[0]), epoch)
+            self._told = epoch
         return trial.user_attrs.get(PHASE) != CONFIRM and trial.should_prune()
 
     def _report_several(self, trial: optuna.Trial, epoch: int, values: Sequence[float]) -> bool:
@@ -161,6 +163,7 @@ class Reporting:
             frozen = private.read(trial.study, trial)
             several = map(int, frozen.user_attrs.get(REPORTS) or {})
             self._current = (trial, {*frozen.intermediate_values, *several})
+            self._told = None
         return self._current[1]
 
 

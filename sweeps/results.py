@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,8 +152,7 @@ def last_improvement(study: optuna.Study, names: Sequence[str]) -> int:
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     trials = attributes.counted(study.get_trials(deepcopy=False))
     ended = [t for t in trials if t.state in states and not attributes.is_confirmation(t)]
-    # Not by Optuna's times: those are local ones, of machines whose clocks and zones differ.
-    ended.sort(key=lambda t: (t.user_attrs.get(attributes.ENDED) or 0, t.number))
+    ended.sort(key=_end_of)
     since = 0
     known = np.empty((0, len(study.directions)))
     for trial in ended:
@@ -197,6 +197,18 @@ def write_results(path: str | Path, study: optuna.Study, names: Sequence[str]) -
     text = yaml.safe_dump(optimization_results(study, names), sort_keys=False, allow_unicode=True)
     with replacing(path, durable=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _end_of(trial: FrozenTrial) -> tuple[int, datetime, int]:
+    """A trial's place in the order in which trials ended.
+
+    Optuna's own times are local ones, of machines whose clocks and zones differ; they count only
+    where a trial has no place, as those of older versions and of other programs.
+    """
+    place = trial.user_attrs.get(attributes.ENDED)
+    if place is not None:
+        return int(place), datetime.min, trial.number
+    return 0, trial.datetime_complete or datetime.max, trial.number
 
 
 def last_report(trial: FrozenTrial) -> tuple[int, list[float | None]] | None:

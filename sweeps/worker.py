@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -88,6 +90,7 @@ def _ports(plan: Plan, task: Task, index: int, pruner: Any) -> Ports:
         report=reporting.report,
         announce=partial(_announce, artifacts_directory(plan)),
         own=own,
+        free_memory=_free_memory,
         lock=study_lock,
     )
 
@@ -127,6 +130,15 @@ def _join(plan: Plan, index: int) -> optuna.Study:
         sampler = build_sampler(plan.sampler, seed=seed, workers=plan.workers)
         study.sampler = with_priors(sampler, plan.space)
     return study
+
+
+def _free_memory() -> None:
+    """Drop what a failed trial held, which its traceback kept alive."""
+    sys.last_value = sys.last_traceback = None
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextmanager

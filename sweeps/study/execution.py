@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,8 +13,8 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.errors import Interrupted, Pruned, Superseded
-from sweeps.retry import retry
+from experiments.errors import Interrupted, Pruned, Superseded, is_disk_full
+from sweeps.retry import is_away, retry
 from sweeps.study import private, recovery
 from sweeps.study.attributes import (
     DIRECTORY,
@@ -81,6 +79,7 @@ class Ports:
         announce: notes the pictures of a trial in the study, and returns what copies them there.
         own: makes a record this worker's alone, while its context lasts: of the directory, the
             number of the trial and the worker's process.
+        free_memory: gives back what a failed trial held.
         lock: the study's.
         system: the machine.
     """
@@ -90,8 +89,13 @@ class Ports:
     report: Callable[[optuna.Trial, int, Sequence[float]], bool]
     announce: Callable[[optuna.Trial, Job], Callable[[], None]]
     own: Callable[[str, int, str], AbstractContextManager[Any]]
+    free_memory: Callable[[], None]
     lock: Callable[[], AbstractContextManager[Any]]
     system: System = REAL
+
+
+class _StorageAwayError(Interrupted):
+    """The storage was away for too long; the trial goes on when it is back."""
 
 
 class Worker:
@@ -143,20 +147,25 @@ class Worker:
             self._end(trial, job, TrialState.PRUNED, reason=str(pruned))
         except Superseded:
             self._leave(trial)
+        except _StorageAwayError:
+            self._put_back(trial)
         except (Interrupted, KeyboardInterrupt, SystemExit):
             if lease.is_lost:
                 self._leave(trial)
                 return
             lease.stopping.set()
-            lease.drop()
-            self._retry(partial(self._requeue, trial))
+            self._put_back(trial)
         except optuna.exceptions.UpdateFinishedTrialError:
             self._leave(trial)
         except Exception as error:
+            if is_away(error) or is_disk_full(error):
+                # Nothing is wrong with the trial. This worker ends, and the trial goes on later.
+                self._put_back(trial)
+                raise
             log.exception("trial %d failed", trial.number)
             name = "" if type(error).__name__ == "TrialError" else f"{type(error).__name__}: "
             self._end(trial, job, TrialState.FAIL, reason=f"{name}{error}")
-            _free_memory()
+            self._ports.free_memory()
         else:
             self._complete(trial, job, values)
 
@@ -172,6 +181,10 @@ class Worker:
         self._lease.drop()
         log.warning("trial %d was taken over by another worker", trial.number)
 
+    def _put_back(self, trial: optuna.Trial) -> None:
+        self._lease.drop()
+        self._retry(partial(self._requeue, trial))
+
     def _requeue(self, trial: optuna.Trial) -> None:
         with self._ports.lock():
             recovery.requeue(self._study, trial, self._lease)
@@ -182,6 +195,10 @@ class Worker:
             return bool(self._retry(lambda: self._ports.report(trial, epoch, values)))
         except optuna.exceptions.UpdateFinishedTrialError as error:
             raise Superseded("another worker goes on with it, as this one was silent") from error
+        except Exception as error:
+            if not is_away(error):
+                raise
+            raise _StorageAwayError(f"the storage is away: {error}") from error
 
     def _describe(self, trial: optuna.Trial, job: Job, overrides: Sequence[str]) -> None:
         for key, value in (
@@ -251,7 +268,8 @@ class Worker:
         if current.state != TrialState.RUNNING or not self._lease.is_mine(current):
             return  # it was told, but the answer was lost; or another worker took it over
         for key, value in {RETRIED: False, ENDED: self._claims.next_end(), **attributes}.items():
-            if value or current.user_attrs.get(key):
+            is_nothing = value is None or value is False
+            if not is_nothing or current.user_attrs.get(key):
                 trial.set_user_attr(key, value)
         try:
             private.end(self._study, trial, state, values)
@@ -270,12 +288,3 @@ def _why_no_result(values: Sequence[Any], objectives: int) -> str | None:
             pass
         return f"an objective must be a number, but the trial gave {value!r}"
     return None
-
-
-def _free_memory() -> None:
-    """Drop what a failed trial held, which its traceback kept alive."""
-    sys.last_value = sys.last_traceback = None
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -107,9 +107,8 @@ def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> A
 
 def fix(study: optuna.Study, trial: optuna.Trial, values: Mapping[str, Any]) -> optuna.Trial:
     """The trial with values that were chosen elsewhere, which `suggest` gives it."""
-    system = trial._cached_frozen_trial.system_attrs
     study._storage.set_trial_system_attr(trial._trial_id, FIXED, dict(values))
-    system[FIXED] = dict(values)
+    trial._fixed_params = dict(values)
     return trial
 
 

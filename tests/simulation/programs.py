@@ -16,7 +16,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.errors import Interrupted, Pruned, Superseded, UserError
+from experiments.errors import Interrupted, Pruned, Superseded, UserError, is_disk_full
 from experiments.fence import Owner
 from sweeps import bounds
 from sweeps.plan import Limits, Plan
@@ -64,7 +64,9 @@ class Setting:
         if self.grid:
             return self.space.cell_count(100)
         assert self.limits.n_trials is not None
-        return self.limits.n_trials
+        if not self.space.is_finite:
+            return self.limits.n_trials
+        return min(self.limits.n_trials, self.space.cell_count(100))
 
 
 @dataclass
@@ -115,10 +117,10 @@ class SimulatedJob:
                 day.world.pause(day.setting.seconds * (0.5 + day.world.random.random()))
                 if behaviour == "fail":
                     raise RuntimeError("asked to fail")
-                write(epochs=epoch)
                 if report(epoch, [-1.0 if behaviour == "bad" else self.value]):
                     if epoch < self.epochs:
                         raise Pruned("not among the best")
+                write(epochs=epoch)
                 if should_stop() and epoch < self.epochs:
                     raise Interrupted("asked to stop")
             values = (math.nan,) if behaviour == "nan" else (self.value,)
@@ -131,8 +133,8 @@ class SimulatedJob:
         except Interrupted:
             write(status="interrupted")
             raise
-        except Exception:
-            write(status="failed")
+        except Exception as error:
+            write(status="interrupted" if is_disk_full(error) else "failed")
             raise
         return values
 
@@ -221,6 +223,7 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
         report=reporting.report,
         announce=announce,
         own=own,
+        free_memory=lambda: None,
         lock=lambda: world.study_lock,
         system=system,
     )

@@ -89,6 +89,7 @@ class _Schedule:
         retries = setting.limits.max_retries + 1
         limit = work * setting.workers * retries + 3000
         world.run(20_000, lambda: self.users == 0 and world.now > self.lasts)
+        world.now = max(world.now, self.lasts + 1)
         if self.users:
             self.day.broken("a command waits although nobody works")
         elif world.now > self.lasts + limit:
