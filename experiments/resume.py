@@ -85,9 +85,7 @@ def earlier_run(
     return run
 
 
-def finished(
-    directory: Path, config: Mapping[str, Any], fingerprint: str
-) -> dict[str, Any] | None:
+def finished(directory: Path, config: Mapping[str, Any], fingerprint: str) -> dict[str, Any] | None:
     """The result.json in `directory` if this very trial was completed or pruned there.
 
     Whoever finished it may have died before the study heard of it; nobody trains it again.

@@ -27,8 +27,7 @@ def interruptible(supervisor: Supervisor) -> Iterator[None]:
             raise KeyboardInterrupt
         supervisor.interrupted = signal.Signals(number)
         log.info(
-            "stopping: running trials end their epoch and write a checkpoint; "
-            "again to stop at once"
+            "stopping: running trials end their epoch and write a checkpoint; again to stop at once"
         )
 
     before = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -19,6 +19,7 @@ from sweeps.databases import address, parsed
 from sweeps.retry import LockTimeoutError
 from sweeps.server_locks import server_lock
 
+
 def lock(
     storage: str | Mapping[str, Any], name: str, fallback: Path
 ) -> AbstractContextManager[None]:

@@ -23,8 +23,6 @@ class LockTimeoutError(UserError):
     """Others hold a lock for longer than anybody should."""
 
 
-
-
 def retry(call: Callable[[], T], system: System = REAL, window: float = RETRY_WINDOW) -> T:
     """What `call` returns, called again for `window` seconds while the storage is away.
 

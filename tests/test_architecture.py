@@ -25,7 +25,7 @@ MAY_IMPORT = {
 MAY_READ_WITH = {
     "analysis": {
         "sweeps.answers",
-                "sweeps.databases",
+        "sweeps.databases",
         "sweeps.importance",
         "sweeps.redaction",
         "sweeps.storages",

@@ -101,21 +101,33 @@ class Claims:
         """
         assert self._lease is not None
         while not self._lease.stopping.is_set():
-            with self._lock():
-                self._look()
-                if self.stop_reason() is not None:
-                    return None
-                claim = self._claim()
-                if claim is not None and self._plan.space.is_finite:
-                    claim = self._filled(claim)  # before another worker proposes the same
-                is_more_to_come = self._is_more_to_come()
+            try:
+                claim, is_more_to_come = self._attempt()
+            except optuna.exceptions.UpdateFinishedTrialError:
+                continue  # it was taken over before it had begun
             if claim is not None:
-                if not self._is_superseded(claim):
-                    return claim if self._plan.space.is_finite else self._filled(claim)
-            elif not is_more_to_come:
+                return claim
+            if not is_more_to_come:
                 return None
             self._pause(bounds.POLL)
         return None
+
+    def _attempt(self) -> tuple[Claim | None, bool]:
+        """A claim, and whether there may be one later where there is none."""
+        is_finite = self._plan.space.is_finite
+        with self._lock():
+            self._look()
+            if self.stop_reason() is not None:
+                return None, False
+            claim = self._claim()
+            if claim is not None and is_finite:
+                claim = self._filled(claim)  # before another worker proposes the same
+            is_more_to_come = self._is_more_to_come()
+        if claim is None:
+            return None, is_more_to_come
+        if self._is_superseded(claim):
+            return None, True
+        return claim if is_finite else self._filled(claim), True
 
     def is_work_left(self) -> bool:
         """Whether a worker would find something to do at once."""

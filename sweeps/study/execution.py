@@ -251,9 +251,7 @@ class Worker:
         self._lease.drop()
         attributes = {REASON: reason[:_REASON_CHARACTERS] if reason is not None else None}
         summary = job.summary() if job is not None else None
-        self._retry(
-            partial(self._tell, trial, state, values, {SUMMARY: summary, **attributes})
-        )
+        self._retry(partial(self._tell, trial, state, values, {SUMMARY: summary, **attributes}))
         log.debug("trial %d ended: %s %s", trial.number, state.name, values or reason or "")
 
     def _tell(
@@ -267,11 +265,15 @@ class Worker:
         current = private.read(self._study, trial)
         if current.state != TrialState.RUNNING or not self._lease.is_mine(current):
             return  # it was told, but the answer was lost; or another worker took it over
-        for key, value in {RETRIED: False, ENDED: self._claims.next_end(), **attributes}.items():
-            is_nothing = value is None or value is False
-            if not is_nothing or current.user_attrs.get(key):
-                trial.set_user_attr(key, value)
         try:
+            for key, value in {
+                RETRIED: False,
+                ENDED: self._claims.next_end(),
+                **attributes,
+            }.items():
+                is_nothing = value is None or value is False
+                if not is_nothing or current.user_attrs.get(key):
+                    trial.set_user_attr(key, value)
             private.end(self._study, trial, state, values)
         except optuna.exceptions.UpdateFinishedTrialError:
             log.warning("trial %d was taken over by another worker", trial.number)

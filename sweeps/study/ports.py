@@ -17,6 +17,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from experiments.membership import is_finished, membership, result_in
+
 Process = Mapping[str, Any]
 """A process as a lease names it: host, machine, boot, namespace, pid, born."""
 
@@ -68,6 +70,14 @@ class System(Protocol):
     def kill(self, process: Process) -> bool:
         """End another process, if that can be done from here; whether it is dead now."""
 
+    def has_record(self, directory: str, number: int) -> bool:
+        """Whether the finished record of a trial lies in a directory that can be seen from here.
+
+        Args:
+            directory: of the record.
+            number: of the trial, the first of its chain of retries.
+        """
+
 
 class RealSystem:
     """The machine that runs this."""
@@ -111,6 +121,11 @@ class RealSystem:
         if not self.is_gone(process):
             os.kill(process["pid"], signal.SIGKILL)
         return True
+
+    def has_record(self, directory: str, number: int) -> bool:
+        result = result_in(Path(directory))
+        of = membership(result) if result is not None else None
+        return result is not None and is_finished(result) and of is not None and of.trial == number
 
 
 REAL = RealSystem()

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.study import private
 from sweeps.study.attributes import (
+    DIRECTORY,
     ENDED,
     LEASE,
     REASON,
@@ -41,8 +42,8 @@ def take_over(
     """Give abandoned trials to whoever asks next.
 
     Each ends as failed, after which the storage refuses what its worker writes. Then a clone with
-    the same parameters waits in its place, up to `max_retries` times; it goes on from the trial's
-    last checkpoint if it finds that. Should the clone be missing, `retry_taken` makes it.
+    the same parameters waits in its place, up to `max_retries` times, and also if its record is
+    finished; it goes on from the trial's last checkpoint if it finds that. Should the clone be missing, `retry_taken` makes it.
 
     Args:
         study: of the trials.
@@ -59,7 +60,7 @@ def take_over(
     for trial in trials:
         if _has_moved(study, trial):
             continue  # somebody was faster, or its worker lives after all
-        is_retried = len(private.history_of(trial)) < max_retries
+        is_retried = len(private.history_of(trial)) < max_retries or _is_trained(trial, system)
         lease = lease_of(trial)
         who = f"{lease.get('worker', 'unknown')} on {lease.get('host', 'unknown')}"
         private.set_attribute(study, trial, REASON, f"its worker died ({who})")
@@ -119,6 +120,12 @@ def _requeue(study: optuna.Study, trial: FrozenTrial) -> None:
     # be dead, until its own is written, and the trial would be taken for abandoned.
     private.set_attribute(study, trial, LEASE, None)
     private.requeue(study, trial)
+
+
+def _is_trained(trial: FrozenTrial, system: System) -> bool:
+    """Whether all that is left to do is to tell the study what the record says."""
+    directory = trial.user_attrs.get(DIRECTORY)
+    return directory is not None and system.has_record(directory, private.first_of(trial))
 
 
 def _has_moved(study: optuna.Study, trial: FrozenTrial) -> bool:

@@ -27,7 +27,9 @@ def main() -> None:
             broken += 1
             print(result, flush=True)
     seconds = time.process_time() - began
-    print(f"{arguments.schedules} schedules in {seconds:.0f} s of one core, {broken} broke a promise")
+    print(
+        f"{arguments.schedules} schedules in {seconds:.0f} s of one core, {broken} broke a promise"
+    )
     sys.exit(bool(broken))
 
 

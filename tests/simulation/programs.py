@@ -192,7 +192,9 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
     lease = Lease(
         study,
         f"{plan.session}-{index}",
-        lambda: bool(study.user_attrs.get(f"{STOP} {plan.session}")) or system.is_gone(plan.command),
+        lambda: (
+            bool(study.user_attrs.get(f"{STOP} {plan.session}")) or system.is_gone(plan.command)
+        ),
         system,
     )
     reporting = Reporting()
@@ -316,7 +318,9 @@ class Command:
             raise UserError("workers do not get on")
 
     def _connected(self) -> optuna.Study:
-        return optuna.load_study(study_name="study", storage=Connection(self._day.server, self.process))
+        return optuna.load_study(
+            study_name="study", storage=Connection(self._day.server, self.process)
+        )
 
     def _open(self, system: SimulatedSystem) -> optuna.Study:
         """As `sweeps.sweep._open`."""
@@ -331,7 +335,8 @@ class Command:
                     load_if_exists=True,
                 )
                 running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-                recovery.take_over(study, Watch(study, system).look(running), limits.max_retries)
+                abandoned = Watch(study, system).look(running)
+                recovery.take_over(study, abandoned, limits.max_retries, system=system)
                 if self._retry_failed:
                     recovery.retry_failed(study)
             return study
@@ -342,7 +347,6 @@ class Command:
         day = self._day
         process = Process(day.world, self._machine, f"{self.session}-{index}")
         self.workers.append(process)
-        self.process.children.append(process)
         day.world.start(process, lambda: worker(day, plan, index, process))
         return process
 
@@ -354,4 +358,3 @@ class Command:
         for process in processes:
             process.ended._waiters = waiters
         world.pause(1.0, waiters)
-

@@ -20,11 +20,12 @@ from tests.simulation.programs import LISTED, RATES, SIZES, Command, Day, Settin
 from tests.simulation.storage import Disk, Server
 from tests.simulation.world import Machine, Process, World, quiet
 
-_TRIES = 25  # that a user gives a command, before losing patience
-_FAULTS = (
+_TRIES = 10  # that a user gives a command, before losing patience
+FAULTS = (
     "kill_worker", "kill_worker", "kill_workers", "kill_all", "reboot", "gone", "freeze_worker",
     "freeze_worker", "freeze_machine", "away", "locked", "deaf", "deaf", "full", "clock",
     "second_command", "second_command", "bad_start", "pictures", "interrupt", "fewer_keys",
+    "retry_failed",
 )  # fmt: skip
 
 
@@ -42,7 +43,7 @@ class Result:
         return "\n".join(lines)
 
 
-def simulate(seed: int, *, log: bool = False, kinds: tuple[str, ...] = _FAULTS) -> Result:
+def simulate(seed: int, *, log: bool = False, kinds: tuple[str, ...] = FAULTS) -> Result:
     """Live through the day of a seed.
 
     Args:
@@ -122,16 +123,18 @@ class _Schedule:
     def _machine(self) -> Machine:
         return self.machines[0]
 
-    def _user(self, machine: Machine, moment: float, space: Space) -> None:
+    def _user(
+        self, machine: Machine, moment: float, space: Space, *, retry_failed: bool = False
+    ) -> None:
         self.users += 1
-        self.world.at(moment, self.fate, lambda: self._give(machine, space))
+        self.world.at(moment, self.fate, lambda: self._give(machine, space, retry_failed))
 
-    def _give(self, machine: Machine, space: Space) -> None:
+    def _give(self, machine: Machine, space: Space, retry_failed: bool) -> None:
         """Give a command until it has ended well."""
         for _ in range(_TRIES):
             if machine not in self.machines:
                 machine = self._machine()  # the other is gone for good
-            command = Command(self.day, machine, space=space)
+            command = Command(self.day, machine, space=space, retry_failed=retry_failed)
             command.process.ended.wait()
             self._judge(command)
             if command.process.exitcode == 0:
@@ -144,6 +147,8 @@ class _Schedule:
     def _judge(self, command: Command) -> None:
         error = command.process.error
         day = self.day
+        if command.process.exitcode == 0:
+            self._judge_end()
         if error is None or command.process.exitcode == -9 or is_away(error):
             pass
         elif isinstance(error, KeyboardInterrupt):
@@ -160,6 +165,18 @@ class _Schedule:
             broke = worker.error
             if broke is not None and not is_away(broke) and not isinstance(broke, OSError):
                 day.broken(f"{worker.name} broke: {broke!r}")
+
+    def _judge_end(self) -> None:
+        """Whether a command that ended well had a reason to leave some of the budget."""
+        setting, trials = self.day.setting, self._trials()
+        ends = sorted(self.ends)
+        if (
+            setting.limits.stop_after_no_improvement is None
+            or len(budgeted(trials)) >= setting.budget
+        ):
+            return
+        if not any(_is_stopped(setting, trials, ends[:n]) for n in range(1, len(ends) + 1)):
+            self.day.broken("a search was stopped although it got better")
 
     # What goes wrong
 
@@ -249,6 +266,10 @@ class _Schedule:
             fewer = Space(tuple(d for d in space.dimensions if d is RATES))
             self._user(self._machine(), self.world.now, fewer)
 
+    def _retry_failed(self) -> None:
+        space = self.day.setting.space
+        self._user(self._machine(), self.world.now, space, retry_failed=True)
+
     def _bad_start(self) -> None:
         self.day.start_faults = 0.8
 
@@ -319,9 +340,9 @@ def _setting(world: World) -> Setting:
     }
     grid = kind == "grid"
     n_trials = None if grid else random.randint(1, 4)
-    patience = random.choice((None, None, None, 2)) if not grid else None
+    patience = random.choice((None, None, None, 2)) if kind in ("search", "two") else None
     limits = Limits(
-        n_trials=n_trials if patience is None else 6,
+        n_trials=n_trials if patience is None else 7,
         stop_after_no_improvement=patience,
         max_failure_rate=1.0,
         max_retries=random.choice((0, 2, 2, 2, 5)),
@@ -408,5 +429,3 @@ def _check_unit(day: Day, trial: FrozenTrial, retry_failed: bool) -> None:
         was_continued = len(record.writers) > 1
         if behaviour in ("fail", "nan") or (behaviour == "bad" and not was_continued):
             day.broken(f"trial {number} is complete, which should {behaviour}")
-
-

@@ -143,6 +143,7 @@ class Disk:
         self.world = world
         self.records: dict[str, Record] = {}
         self.full_until = 0.0
+        world.has_record = lambda name: self.record(name).status in ("completed", "pruned")
 
     def record(self, directory: str) -> Record:
         return self.records.setdefault(directory, Record())

@@ -15,6 +15,9 @@ from sweeps.retry import LockTimeoutError
 from sweeps.study.ports import Process as Identity
 from sweeps.study.ports import is_known_gone
 
+MOST_STEPS = 20_000
+"""Of a schedule, which usually has some hundreds; those that go in circles end."""
+
 Wake = tuple[float, int, "Task", int]
 
 
@@ -59,7 +62,6 @@ class Process:
         self.thaws = 0.0
         self.frozen_since: float | None = None
         self.tasks: list[Task] = []
-        self.children: list[Process] = []
         self.ended = Flag(world)
 
     @property
@@ -148,7 +150,8 @@ class World:
         self.hub = getcurrent()
         self.log: list[str] = []
         self.is_logging = False
-        self.is_over = False
+        self.steps = 0
+        self.has_record: Callable[[str], bool] = lambda directory: False
 
     @property
     def current(self) -> Task:
@@ -222,7 +225,8 @@ class World:
 
     def run(self, until: float, is_done: Callable[[], bool]) -> None:
         """Let everybody act in their turn."""
-        while self._heap and not is_done():
+        while self._heap and not is_done() and self.steps < MOST_STEPS:
+            self.steps += 1
             moment, _, task, turn = heapq.heappop(self._heap)
             if turn != task.turn or not task.process.is_alive:
                 continue
@@ -245,7 +249,6 @@ class World:
 
     def end(self) -> None:
         """Nobody acts any more."""
-        self.is_over = True
         for task in list(self.tasks.values()):
             self._bury(task.process, -9)
         self._reap()
@@ -265,11 +268,6 @@ class World:
             self.tasks.pop(task.greenlet, None)
             self._dead.append(task)
             task.is_over.set()
-        for child in list(process.children):
-            child.world.orphan(child)
-
-    def orphan(self, child: Process) -> None:
-        """What becomes of a worker whose command has died; see `programs`."""
 
 
 class SimulatedSystem:
@@ -317,6 +315,9 @@ class SimulatedSystem:
         if found is not None and found.born == process["born"]:
             self._world.kill(found)
         return True
+
+    def has_record(self, directory: str, number: int) -> bool:
+        return self._world.has_record(directory)
 
 
 class Joined:
