@@ -60,8 +60,8 @@ def plan_of(url: str, directory: Path, sampler: str) -> Any:
 
 def milliseconds(url: str, directory: Path, sampler: str, rounds: int) -> dict[str, list[float]]:
     """Of each claim, or ask, together with its tell."""
-    from sweeps.study.claims import Claims
     from sweeps.storages import lock
+    from sweeps.study.claims import Claims
     from sweeps.worker import _join
 
     plan = plan_of(url, directory, sampler)

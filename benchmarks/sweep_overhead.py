@@ -104,9 +104,9 @@ def parts_of_trials(trials: int) -> dict[str, list[float]]:
     import experiments.training
     import experiments.trial
     from experiments import config
+    from sweeps.pruning import Reporting
     from sweeps.study.claims import Claims
     from sweeps.study.leases import Lease
-    from sweeps.pruning import Reporting
     from sweeps.task import TrainingJob, TrainingTask
     from sweeps.worker import _Worker
 

@@ -20,7 +20,7 @@ LOCK_WAIT = 30.0
 RECORD_LOCK_WAIT = 10.0
 """For so long a worker waits for the lock of a record, which is held for milliseconds."""
 SUSPICION = 10.0
-"""Of silence, from which on the one who watches proves by writes of its own that others can write."""
+"""Of silence, after which whoever watches proves by writes of its own that others can write."""
 LONGEST_GAP = 5.0
 """Between two such writes; what lies between two that are further apart counts as no silence."""
 LEASE_TIMEOUT = 90.0

@@ -10,9 +10,9 @@ from optuna.distributions import json_to_distribution
 from optuna.trial import TrialState
 
 from experiments.errors import UserError
-from sweeps.study.attributes import SEARCH, budgeted
 from sweeps.formatting import trials_of
 from sweeps.plan import Plan
+from sweeps.study.attributes import SEARCH, budgeted
 from sweeps.study.definition import in_words
 
 _GRID = "grid"

@@ -10,9 +10,9 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
+from sweeps.pareto import as_losses, pareto_ranks
 from sweeps.study import private
 from sweeps.study.attributes import CONFIRM, PHASE, REPORTS, budgeted
-from sweeps.pareto import as_losses, pareto_ranks
 
 Reports = Mapping[str, Sequence[float | None]]
 

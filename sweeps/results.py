@@ -14,10 +14,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.files import replacing
-from sweeps.study import attributes
 from sweeps.configurations import Configuration, check_names, configurations, seconds_of
 from sweeps.importance import importances
 from sweeps.pareto import Losses, as_losses, on_front, pareto_ranks
+from sweeps.study import attributes
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,6 @@ import logging
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -23,11 +22,11 @@ from sweeps.bounds import ANSWER, DEATHS_IN_A_ROW
 from sweeps.composing import times_resolved
 from sweeps.foresight import foreseeing
 from sweeps.formatting import first_line
+from sweeps.interrupts import interruptible
 from sweeps.logs import say_more
 from sweeps.plan import Plan, artifacts_directory
-from sweeps.space import cell_name
-from sweeps.interrupts import interruptible
 from sweeps.retry import is_away, retry
+from sweeps.space import cell_name
 from sweeps.storages import dashboard_command, open_storage
 from sweeps.study import recovery
 from sweeps.study.attributes import REASON, counted

@@ -32,7 +32,7 @@ from sweeps.study.claims import Claims
 from sweeps.study.definition import load_study
 from sweeps.study.execution import Job, Ports, Worker
 from sweeps.study.leases import Lease
-from sweeps.study.ports import REAL
+from sweeps.study.ports import REAL, Event
 from sweeps.task import Task, WorkerSettings
 
 
@@ -142,7 +142,7 @@ def _free_memory() -> None:
 
 
 @contextmanager
-def _signals(stopping: threading.Event) -> Iterator[None]:
+def _signals(stopping: Event) -> Iterator[None]:
     """The first interrupt lets the trial write a checkpoint and stop; the second stops it now."""
     if threading.current_thread() is not threading.main_thread():
         yield

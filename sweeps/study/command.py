@@ -122,8 +122,8 @@ class Supervisor:
 class Handle(Protocol):
     """A worker's process, as its parent has it."""
 
-    exitcode: int | None
-
+    @property
+    def exitcode(self) -> int | None: ...
     def kill(self) -> None: ...
     def join(self) -> None: ...
 

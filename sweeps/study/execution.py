@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from experiments.errors import Interrupted, Pruned, Superseded, is_disk_full
 from sweeps.retry import is_away, retry

@@ -143,7 +143,7 @@ def is_known_gone(
     """
     if any(process.get(key) != here[key] for key in ("host", "machine", "namespace")):
         return False  # another machine, or a container with process numbers of its own
-    return process["boot"] != here["boot"] or born(process["pid"]) != process["born"]
+    return bool(process["boot"] != here["boot"] or born(process["pid"]) != process["born"])
 
 
 def _machine() -> dict[str, str]:

@@ -43,7 +43,8 @@ def take_over(
 
     Each ends as failed, after which the storage refuses what its worker writes. Then a clone with
     the same parameters waits in its place, up to `max_retries` times, and also if its record is
-    finished; it goes on from the trial's last checkpoint if it finds that. Should the clone be missing, `retry_taken` makes it.
+    finished; it goes on from the trial's last checkpoint if it finds that. Should the clone be
+    missing, `retry_taken` makes it.
 
     Args:
         study: of the trials.

@@ -21,6 +21,7 @@ from sweeps.study.command import Pool, Supervisor
 from sweeps.study.execution import Worker
 from sweeps.study.leases import Watch
 from tests.simulation import world
+from tests.simulation.schedule import Result, simulate
 from tests.simulation.world import SimulatedSystem
 
 
@@ -32,11 +33,15 @@ class Mutation:
         fault: in words.
         take_away: by these patches.
         kinds: of what goes wrong in the schedules that look for it.
+        space: that is searched in them, if it must be a certain one.
+        patience: their `stop_after_no_improvement`, if there must be one.
     """
 
     fault: str
     take_away: Callable[[pytest.MonkeyPatch], None]
     kinds: tuple[str, ...]
+    space: str | None = None
+    patience: int | None = None
 
 
 def _nobody_waits_for_the_bound(patch: pytest.MonkeyPatch) -> None:
@@ -125,7 +130,7 @@ def _process_numbers_mean_the_same_everywhere(patch: pytest.MonkeyPatch) -> None
     def is_gone(process: Any, here: Any, born: Callable[[int], str | None]) -> bool:
         if any(process.get(key) != here[key] for key in ("host", "machine")):
             return False
-        return process["boot"] != here["boot"] or born(process["pid"]) != process["born"]
+        return bool(process["boot"] != here["boot"] or born(process["pid"]) != process["born"])
 
     patch.setattr(world, "is_known_gone", is_gone)
 
@@ -163,6 +168,7 @@ MUTATIONS = {
         "a command claims what it does not know",
         _what_waits_is_claimed_by_anybody,
         ("fewer_keys", "kill_worker", "interrupt"),
+        "two",
     ),
     11: Mutation("a report is lost", _a_report_counts_before_it_is_made, ("deaf", "away")),
     12: Mutation("rungs count the dead", _rungs_count_the_dead, ("kill_worker",)),
@@ -172,7 +178,11 @@ MUTATIONS = {
         ("second_command",),
     ),
     14: Mutation(
-        "local times end a search", _ends_are_sorted_by_local_times, ("second_command", "clock")
+        "local times end a search",
+        _ends_are_sorted_by_local_times,
+        ("second_command", "clock"),
+        "search",
+        2,
     ),
     17: Mutation("an objective is no number", _not_a_number_is_told, ("clock",)),
 }
@@ -180,12 +190,15 @@ MUTATIONS = {
 
 
 def schedules_until_found(mutation: Mutation, most: int) -> int | None:
-    """How many schedules it takes to see that a repair is missing; None if `most` do not show it."""
-    from tests.simulation.schedule import simulate
-
+    """How many schedules show that a repair is missing; None if `most` do not."""
     with pytest.MonkeyPatch.context() as patch:
         mutation.take_away(patch)
         for seed in range(most):
-            if simulate(seed, kinds=mutation.kinds).faults:
+            if simulate_for(mutation, seed).faults:
                 return seed + 1
     return None
+
+
+def simulate_for(mutation: Mutation, seed: int) -> Result:
+    """A schedule in which the fault can show."""
+    return simulate(seed, kinds=mutation.kinds, space=mutation.space, patience=mutation.patience)

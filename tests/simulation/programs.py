@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from sweeps.study.claims import Claims
 from sweeps.study.command import Pool, Supervisor, progress_of, run_rounds
 from sweeps.study.execution import Job, Ports, Report, Worker
 from sweeps.study.leases import Lease, Watch, holder
-from tests.simulation.storage import Connection, Disk, Pen, Server
+from tests.simulation.storage import Disk, Pen, Server, connect
 from tests.simulation.world import Machine, Process, SimulatedSystem, World
 
 SIZES = Dimension("latent_dim", CategoricalDistribution([4, 8]), ("4", "8"))
@@ -117,9 +118,9 @@ class SimulatedJob:
                 day.world.pause(day.setting.seconds * (0.5 + day.world.random.random()))
                 if behaviour == "fail":
                     raise RuntimeError("asked to fail")
-                if report(epoch, [-1.0 if behaviour == "bad" else self.value]):
-                    if epoch < self.epochs:
-                        raise Pruned("not among the best")
+                value = -1.0 if behaviour == "bad" else self.value
+                if report(epoch, [value]) and epoch < self.epochs:
+                    raise Pruned("not among the best")
                 write(epochs=epoch)
                 if should_stop() and epoch < self.epochs:
                     raise Interrupted("asked to stop")
@@ -179,7 +180,7 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
     world.pause(2.0 * world.random.random())
     if world.random.random() < day.start_faults:
         raise OSError("cannot start")
-    storage = Connection(day.server, process)
+    storage = connect(day.server, process)
     study = retry(
         lambda: optuna.load_study(
             study_name="study",
@@ -215,7 +216,7 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
     def announce(trial: optuna.Trial, job: Job) -> Callable[[], None]:
         def copy() -> None:
             if world.random.random() < day.picture_faults:
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.EIO, "a picture")
 
         return copy
 
@@ -319,7 +320,7 @@ class Command:
 
     def _connected(self) -> optuna.Study:
         return optuna.load_study(
-            study_name="study", storage=Connection(self._day.server, self.process)
+            study_name="study", storage=connect(self._day.server, self.process)
         )
 
     def _open(self, system: SimulatedSystem) -> optuna.Study:
@@ -330,7 +331,7 @@ class Command:
             with day.world.study_lock:
                 study = optuna.create_study(
                     study_name="study",
-                    storage=Connection(day.server, self.process),
+                    storage=connect(day.server, self.process),
                     direction="maximize",
                     load_if_exists=True,
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -43,24 +44,33 @@ class Result:
         return "\n".join(lines)
 
 
-def simulate(seed: int, *, log: bool = False, kinds: tuple[str, ...] = FAULTS) -> Result:
+def simulate(
+    seed: int,
+    *,
+    log: bool = False,
+    kinds: tuple[str, ...] = FAULTS,
+    space: str | None = None,
+    patience: int | None = None,
+) -> Result:
     """Live through the day of a seed.
 
     Args:
         seed: what happens follows from it.
         log: keep what happened.
         kinds: of faults to draw from.
+        space: that is searched; None to draw it.
+        patience: `stop_after_no_improvement`; None to draw it.
     """
     with quiet():
-        return _Schedule(seed, log, kinds).run()
+        return _Schedule(seed, log, kinds, _setting(World(seed), space, patience)).run()
 
 
 class _Schedule:
-    def __init__(self, seed: int, log: bool, kinds: tuple[str, ...]) -> None:
+    def __init__(self, seed: int, log: bool, kinds: tuple[str, ...], setting: Setting) -> None:
         self.seed = seed
         world = self.world = World(seed)
         world.is_logging = log
-        self.day = Day(world, Server(world), Disk(world), _setting(world))
+        self.day = Day(world, Server(world), Disk(world), setting)
         self.kinds = kinds
         self.machines = [
             Machine("one", "m1", "n1", clock=3600.0 * world.random.choice((0, 0, -5, 8))),
@@ -86,7 +96,7 @@ class _Schedule:
             kind = random.choice(self.kinds)
             moment = random.uniform(0, 1.3 * work + 20)
             self.lasts = max(self.lasts, moment)
-            world.at(moment, self.fate, lambda kind=kind: self._strike(kind))
+            world.at(moment, self.fate, partial(self._strike, kind))
         retries = setting.limits.max_retries + 1
         limit = work * setting.workers * retries + 3000
         world.run(20_000, lambda: self.users == 0 and world.now > self.lasts)
@@ -163,7 +173,8 @@ class _Schedule:
             day.broken(f"a command broke: {error!r}")
         for worker in command.workers:
             broke = worker.error
-            if broke is not None and not is_away(broke) and not isinstance(broke, OSError):
+            is_excused = isinstance(broke, OSError) and "picture" not in str(broke)
+            if broke is not None and not is_away(broke) and not is_excused:
                 day.broken(f"{worker.name} broke: {broke!r}")
 
     def _judge_end(self) -> None:
@@ -185,8 +196,7 @@ class _Schedule:
         getattr(self, f"_{kind}")()
 
     def _workers(self) -> list[Process]:
-        found = [w for c in self.day.commands for w in c.workers if w.is_alive]
-        return found
+        return [w for c in self.day.commands for w in c.workers if w.is_alive]
 
     def _commands(self) -> list[Command]:
         return [c for c in self.day.commands if not c.is_over]
@@ -264,6 +274,8 @@ class _Schedule:
         space = self.day.setting.space
         if not self.day.setting.grid and not space.is_finite:
             fewer = Space(tuple(d for d in space.dimensions if d is RATES))
+            if self.world.random.random() < 0.5:
+                self._kill_all(self._machine())
             self._user(self._machine(), self.world.now, fewer)
 
     def _retry_failed(self) -> None:
@@ -329,9 +341,9 @@ class _Schedule:
         return None
 
 
-def _setting(world: World) -> Setting:
+def _setting(world: World, space: str | None, patience: int | None) -> Setting:
     random = world.random
-    kind = random.choice(("grid", "grid", "search", "search", "choice", "two"))
+    kind = space or random.choice(("grid", "grid", "search", "search", "choice", "two"))
     spaces = {
         "grid": Space((SIZES, LISTED)),
         "search": Space((RATES,)),
@@ -340,7 +352,8 @@ def _setting(world: World) -> Setting:
     }
     grid = kind == "grid"
     n_trials = None if grid else random.randint(1, 4)
-    patience = random.choice((None, None, None, 2)) if kind in ("search", "two") else None
+    if patience is None and kind in ("search", "two"):
+        patience = random.choice((None, None, None, 2))
     limits = Limits(
         n_trials=n_trials if patience is None else 7,
         stop_after_no_improvement=patience,

@@ -123,6 +123,13 @@ for _name in _WRITES | _READS:
 Connection.__abstractmethods__ = frozenset()
 
 
+def connect(server: Server, process: Process) -> BaseStorage:
+    """A connection, of which each method is made above."""
+    kind: Any = Connection
+    connection: BaseStorage = kind(server, process)
+    return connection
+
+
 @dataclass
 class Record:
     """What a trial leaves on the disk."""
