@@ -1,6 +1,6 @@
 """Every time that the protocol of a sweep waits, and how these times depend on each other.
 
-All are seconds. A clock that counts them never goes back (see `sweeps.study.ports`).
+All but the last two are seconds, of a clock that never goes back (see `sweeps.study.ports`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ ANSWER = 30.0
 """For so long a command at its end waits for the storage, before it leaves the rest to the next."""
 DEATHS_IN_A_ROW = 3
 """Workers that die one after another while no trial gets on; then something else is wrong."""
+TELLS = 10
+"""Retries more of a trial whose record is finished, so that only the study has to hear of it."""
 
 assert 3 * HEARTBEAT < SUSPICION < LEASE_TIMEOUT, "a missed heartbeat is no suspicion"
 assert LOOK < LONGEST_GAP, "looks in a row leave no gap"

@@ -104,7 +104,7 @@ class Claims:
             try:
                 claim, is_more_to_come = self._attempt()
             except optuna.exceptions.UpdateFinishedTrialError:
-                continue  # it was taken over before it had begun
+                claim, is_more_to_come = None, True  # it was taken over before it had begun
             if claim is not None:
                 return claim
             if not is_more_to_come:

@@ -16,7 +16,7 @@ from experiments.errors import UserError
 from sweeps import bounds
 from sweeps.plan import Plan
 from sweeps.retry import is_away, retry
-from sweeps.study.attributes import ENDED, REPORTS, STOP
+from sweeps.study.attributes import ENDED, REPORTS, STOP, is_superseded
 from sweeps.study.claims import Claims
 from sweeps.study.leases import Watch, lease_of
 from sweeps.study.ports import REAL, System
@@ -90,7 +90,8 @@ class Supervisor:
     def ended_trials(self) -> int:
         """How many trials were ended by their workers, not for want of one."""
         trials = retry(lambda: self._study.get_trials(deepcopy=False), self._system)
-        return sum(t.state.is_finished() and bool(t.user_attrs.get(ENDED)) for t in trials)
+        ended = [t for t in trials if t.state.is_finished() and t.user_attrs.get(ENDED)]
+        return sum(not is_superseded(t) for t in ended)
 
     def _look_on(self) -> None:
         while not self._ended.wait(bounds.LOOK):

@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps import bounds
 from sweeps.study import private
 from sweeps.study.attributes import (
     DIRECTORY,
@@ -42,8 +43,8 @@ def take_over(
     """Give abandoned trials to whoever asks next.
 
     Each ends as failed, after which the storage refuses what its worker writes. Then a clone with
-    the same parameters waits in its place, up to `max_retries` times, and also if its record is
-    finished; it goes on from the trial's last checkpoint if it finds that. Should the clone be
+    the same parameters waits in its place, up to `max_retries` times, or some more if its record
+    is finished; it goes on from the trial's last checkpoint if it finds that. Should the clone be
     missing, `retry_taken` makes it.
 
     Args:
@@ -61,7 +62,9 @@ def take_over(
     for trial in trials:
         if _has_moved(study, trial):
             continue  # somebody was faster, or its worker lives after all
-        is_retried = len(private.history_of(trial)) < max_retries or _is_trained(trial, system)
+        retries = len(private.history_of(trial))
+        more = max_retries + (bounds.TELLS if _is_trained(trial, system) else 0)
+        is_retried = retries < more
         lease = lease_of(trial)
         who = f"{lease.get('worker', 'unknown')} on {lease.get('host', 'unknown')}"
         private.set_attribute(study, trial, REASON, f"its worker died ({who})")
