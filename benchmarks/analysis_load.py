@@ -23,7 +23,7 @@ from studies import fill, space
 from analysis.load import load
 from experiments.record import flat
 from sweeps.storages import open_storage
-from sweeps.study import open_study
+from sweeps.study.definition import open_study
 from tests.records import result, write_sweep
 
 

@@ -121,8 +121,8 @@ def _attributes(ids: list[int], drawn: list[dict[str, Any]]) -> Rows:
 
 def _attributes_of(number: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those that a worker leaves, of about their size."""
-    from sweeps import attributes
     from sweeps.space import cell_name
+    from sweeps.study import attributes
 
     return {
         attributes.CELL: cell_name(values, None),

@@ -60,15 +60,15 @@ def plan_of(url: str, directory: Path, sampler: str) -> Any:
 
 def milliseconds(url: str, directory: Path, sampler: str, rounds: int) -> dict[str, list[float]]:
     """Of each claim, or ask, together with its tell."""
-    from sweeps.claims import Claims
     from sweeps.storages import lock
+    from sweeps.study.claims import Claims
+    from sweeps.study.leases import Lease
     from sweeps.worker import _join
 
     plan = plan_of(url, directory, sampler)
     study, bare = _join(plan, 0), _join(plan, 0)
-    claims = Claims(
-        study, plan, lambda: lock(plan.storage, plan.study, directory / "lock"), lambda: False
-    )
+    lease = Lease(study, "bench-0", lambda: False)
+    claims = Claims(study, plan, lambda: lock(plan.storage, plan.study, directory / "lock"), lease)
 
     def ours() -> None:
         claim = claims.next()
@@ -89,6 +89,7 @@ def milliseconds(url: str, directory: Path, sampler: str, rounds: int) -> dict[s
             measure()
             if turn > 0:  # the first reads the whole study
                 measured[name].append(1000 * (time.perf_counter() - began))
+    lease.end()
     return measured
 
 
@@ -102,7 +103,7 @@ def main() -> None:
     import optuna
 
     from sweeps.storages import open_storage
-    from sweeps.study import open_study
+    from sweeps.study.definition import open_study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, server() as url:

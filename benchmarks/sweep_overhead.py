@@ -104,11 +104,11 @@ def parts_of_trials(trials: int) -> dict[str, list[float]]:
     import experiments.training
     import experiments.trial
     from experiments import config
-    from sweeps.claims import Claims
-    from sweeps.leases import Lease
     from sweeps.pruning import Reporting
+    from sweeps.study.claims import Claims
+    from sweeps.study.execution import Worker
+    from sweeps.study.leases import Lease
     from sweeps.task import TrainingJob, TrainingTask
-    from sweeps.worker import _Worker
 
     functions = [
         ("claim: lock, read the study, limits", Claims, "next"),
@@ -119,7 +119,7 @@ def parts_of_trials(trials: int) -> dict[str, list[float]]:
         ("prepare: check the config", config, "plain"),
         ("prepare: images", TrainingTask, "_load"),
         ("prepare: directory, identity", TrainingTask, "prepare"),
-        ("worker: describe the trial", _Worker, "_describe"),
+        ("worker: describe the trial", Worker, "_describe"),
         ("run: hydra's run_job", hydra.core.utils, "run_job"),
         ("run: contexts and logging", TrainingJob, "run"),
         ("run: record, callbacks", experiments.trial, "run_trial"),
@@ -127,8 +127,8 @@ def parts_of_trials(trials: int) -> dict[str, list[float]]:
         ("training: fit", experiments.training, "fit"),
         ("training: score", experiments.scoring, "score"),
         ("training: report to the study", Reporting, "report"),
-        ("end: summary and tell", _Worker, "_end"),
-        ("worker: the rest", _Worker, "train"),
+        ("end: summary and tell", Worker, "_end"),
+        ("worker: the rest", Worker, "train"),
     ]
     parts = Parts()
     with tempfile.TemporaryDirectory() as directory, parts.watching(functions):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class UserError(Exception):
     """A mistake the user can mend: the message states the rule, the value received, the remedy.
@@ -20,3 +22,18 @@ class Interrupted(Exception):  # noqa: N818  # nothing went wrong
 
 class Pruned(Exception):  # noqa: N818
     """Raised by a callback to give a trial up, with the reason as its message."""
+
+
+class Superseded(Interrupted):
+    """A trial that another process goes on with: this one writes nothing more about it."""
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, says that there is no space left."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False

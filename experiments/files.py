@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from experiments.fence import writing
+
 _SUFFIX = ".part"
 
 
@@ -24,6 +26,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
     Raises:
         OSError: the directory is missing, read-only or full.
+        Superseded: `path` is of a record that is another process's now; it stays as it is.
     """
     temporary = _beside(path)
     try:
@@ -31,7 +34,8 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-        temporary.replace(path)
+        with writing(path):
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from experiments.config import objectives
-from experiments.errors import UserError
+from experiments.errors import Superseded, UserError
 from experiments.metrics import METRICS
 from experiments.record import CONFIG, RESULT, Record, discard
 
@@ -67,6 +67,7 @@ def run_summary(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[st
 @contextmanager
 def _wandb(config: Mapping[str, Any], record: Record) -> Iterator[Any]:
     from experiments import tracking
+    from experiments.tracking_client import end_client
 
     try:
         logger = tracking.start(
@@ -81,10 +82,21 @@ def _wandb(config: Mapping[str, Any], record: Record) -> Iterator[Any]:
     record.update(wandb=tracking.describe(logger))
     try:
         yield logger
-    finally:
-        tracking.finish(
-            logger,
-            status=record.result["status"],
-            reason=record.result["reason"],
-            summary=run_summary(config, record.result),
-        )
+    except Superseded:
+        end_client(seconds=0)  # the run is another process's, which goes on with it
+        raise
+    except BaseException:
+        _finish(logger, config, record)
+        raise
+    _finish(logger, config, record)
+
+
+def _finish(logger: Any, config: Mapping[str, Any], record: Record) -> None:
+    from experiments import tracking
+
+    tracking.finish(
+        logger,
+        status=record.result["status"],
+        reason=record.result["reason"],
+        summary=run_summary(config, record.result),
+    )

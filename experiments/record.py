@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.fence import LOCK_FILE, OWNER_FILE, writing
 from experiments.files import replacing
 
 SCHEMA_VERSION = 1
@@ -33,7 +34,7 @@ STUDY = "study"
 RERUN_OF = "rerun_of"  # in the result of a trial that was trained again: the first one's record
 CLAIM = ".trial.json"
 """In the directory of a sweep's trial, before its record begins: whose it is."""
-_EARLY = {".hydra", "run.log", CLAIM}  # written before a trial begins
+_EARLY = {".hydra", "run.log", CLAIM, OWNER_FILE, LOCK_FILE}  # written before a trial begins
 STATUSES = ("running", "completed", "pruned", "interrupted", "failed")
 _PACKAGES = (
     "torch", "pytorch-lightning", "hydra-core", "optuna", "wandb", "monai", "kornia",
@@ -126,7 +127,8 @@ class Record:
 
     def add_history(self, row: Mapping[str, float]) -> None:
         """Append a row of metrics to history.jsonl."""
-        with self.path(HISTORY).open("a", encoding="utf-8") as file:
+        path = self.path(HISTORY)
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(row)) + "\n")
 
     def history(self) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from experiments.device import random_state, restore_random_state
 from experiments.errors import Interrupted, UserError
+from experiments.fence import writing
 from experiments.files import replacing
 from experiments.foreign import read_checkpoint
 from experiments.identity import relevant
@@ -84,6 +85,19 @@ def earlier_run(
     return run
 
 
+def finished(directory: Path, config: Mapping[str, Any], fingerprint: str) -> dict[str, Any] | None:
+    """The result.json in `directory` if this very trial was completed or pruned there.
+
+    Whoever finished it may have died before the study heard of it; nobody trains it again.
+    """
+    if not (directory / RESULT).exists():
+        return None
+    try:
+        return _same_trial(directory, config, fingerprint, ("completed", "pruned"))
+    except _StartOver:
+        return None
+
+
 def restore_files(record: Record, session: Session) -> None:
     """Bring history and best checkpoint back to the time of the last checkpoint.
 
@@ -102,10 +116,11 @@ def remove_results(directory: Path) -> None:
     """Remove what an earlier trial left in the directory of a record."""
     for name in _RESULTS:
         path = directory / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        with writing(path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 class LastCheckpoint(Callback):

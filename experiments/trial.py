@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config import objectives, validate
 from experiments.cores import FreeCores
-from experiments.errors import Interrupted, Pruned, TrialError, UserError
+from experiments.errors import Interrupted, Pruned, TrialError, UserError, is_disk_full
 from experiments.files import remove_unfinished
 from experiments.home import ensure_home
 from experiments.loading import loading
@@ -234,7 +234,9 @@ def _ending(trial: _Trial) -> Iterator[None]:
         log.info("interrupted; record: %s", record.directory)
         raise SystemExit(130 if by_user else 143) from error
     except Exception as error:
-        record.end("failed", f"{type(error).__name__}: {error}")
+        # Where the disk is full, the trial goes on once it is not.
+        status = "interrupted" if is_disk_full(error) else "failed"
+        record.end(status, f"{type(error).__name__}: {error}")
         raise
     else:
         record.end("completed")

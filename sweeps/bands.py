@@ -10,7 +10,7 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from sweeps.attributes import SAME_AS, counted, is_confirmation
+from sweeps.study.attributes import budgeted
 
 _MOST_BANDS = 100
 
@@ -65,10 +65,8 @@ class BandPruner(BasePruner):
         band = reached[-1]
         others = [
             self._losses(study, other)
-            for other in counted(study.get_trials(deepcopy=False))
+            for other in budgeted(study.get_trials(deepcopy=False))
             if other.number != trial.number
-            and SAME_AS not in other.user_attrs
-            and not is_confirmation(other)
         ]
         there = sorted(history[band - 1] for history in (losses, *others) if len(history) >= band)
         judged = losses[band - 1] if self._strict else min(losses)

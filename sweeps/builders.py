@@ -28,7 +28,7 @@ _FIRST_RUNG = 9  # of max_epochs, a ninth: two halvings by three
 
 
 def is_grid(sampler: Mapping[str, Any]) -> bool:
-    """Whether the config names the grid, which `sweeps.claims` goes through itself."""
+    """Whether the config names the grid, which `sweeps.study.claims` goes through itself."""
     return sampler.get("_target_") == GRID
 
 

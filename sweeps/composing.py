@@ -156,7 +156,7 @@ class Composer:
 
         Returns:
             The composed configs, as `plain` has them, and the fixed options of each choice of a
-            searched group, see `sweeps.study.Options`.
+            searched group, see `sweeps.study.definition.Options`.
 
         Raises:
             UserError: a value is none that its key may have.

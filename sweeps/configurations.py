@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.attributes import CONFIRMS, SAME_AS, SEED, SUMMARY, is_confirmation
+from sweeps.study.attributes import CONFIRMS, SAME_AS, SEED, SUMMARY, is_confirmation
 
 
 @dataclass(frozen=True)

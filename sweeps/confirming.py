@@ -14,13 +14,13 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.attributes import CELL, RACE, SEED, counted, is_confirmation
 from sweeps.configurations import Configuration
 from sweeps.pareto import as_losses
 from sweeps.plan import Plan
 from sweeps.race import ALPHA, LEAST_SEEDS, Verdict, race
 from sweeps.results import search_ranking
 from sweeps.space import cell_name, cell_seed
+from sweeps.study.attributes import CELL, RACE, SEED, counted, is_confirmation
 
 
 @dataclass(frozen=True)

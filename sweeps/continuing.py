@@ -10,10 +10,10 @@ from optuna.distributions import json_to_distribution
 from optuna.trial import TrialState
 
 from experiments.errors import UserError
-from sweeps.attributes import SEARCH, is_counted
 from sweeps.formatting import trials_of
 from sweeps.plan import Plan
-from sweeps.study import in_words
+from sweeps.study.attributes import SEARCH, budgeted
+from sweeps.study.definition import in_words
 
 _GRID = "grid"
 
@@ -47,8 +47,7 @@ def notice(study: optuna.Study, plan: Plan, *, is_work_left: bool) -> str | None
 
 
 def _grid_is_done(study: optuna.Study) -> str:
-    trials = study.get_trials(deepcopy=False)
-    states = [trial.state for trial in trials if is_counted(trial)]
+    states = [trial.state for trial in budgeted(study.get_trials(deepcopy=False))]
     text = f"nothing is left to train: all combinations of study {study.study_name!r} have begun"
     if TrialState.RUNNING in states:
         return f"{text}, and another command trains the last"
@@ -58,7 +57,7 @@ def _grid_is_done(study: optuna.Study) -> str:
 
 
 def _counted(study: optuna.Study) -> int:
-    return sum(map(is_counted, study.get_trials(deepcopy=False)))
+    return len(budgeted(study.get_trials(deepcopy=False)))
 
 
 def _search(plan: Plan) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import commands
 from experiments.errors import UserError
+from sweeps.bounds import STORAGE_CALL
 from sweeps.redaction import redacted
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 4
 """How long one address may take to answer; a name such as localhost can have two."""
-
-BUSY_SECONDS = 60
-"""How long a worker waits for the others' writes to a SQLite file."""
 
 RESTART_SECONDS = 30.0
 """How long a worker waits for its database server to come back."""
@@ -32,7 +30,7 @@ _DRIVERS = {
 """Driver modules by preference."""
 
 _CONNECT_OPTIONS: dict[str, dict[str, Any]] = {
-    "sqlite": {"timeout": BUSY_SECONDS},
+    "sqlite": {"timeout": STORAGE_CALL},
     "postgresql": {
         "connect_timeout": CONNECT_SECONDS,
         "application_name": "vaesweep",

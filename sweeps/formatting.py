@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from sweeps.attributes import OVERRIDES, SEED, is_confirmation
+from sweeps.study.attributes import OVERRIDES, SEED, is_confirmation
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 

@@ -9,8 +9,8 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps import attributes
 from sweeps.configurations import check_names
+from sweeps.study import attributes
 
 _LEAST = 4  # completed trials
 

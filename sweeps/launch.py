@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,9 +26,10 @@ from losses import trust  # noqa: F401  # read when a worker starts, before its 
 from sweeps import launchers
 from sweeps.composing import escaped
 from sweeps.formatting import first_line
-from sweeps.leases import is_gone, machine
 from sweeps.logs import say_more
 from sweeps.plan import Plan
+from sweeps.study.command import Pool
+from sweeps.study.ports import REAL, is_stopped
 from sweeps.task import Task
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[1]
-_DEATHS = 3  # of workers in a row without a finished trial, after which something else is wrong
 _LOG_TAIL = 20  # lines
 _LOOK_SECONDS = 0.2
 
@@ -72,7 +72,7 @@ def make_importable() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, paths)])
 
 
-class Processes:
+def pool(context: ForkServerContext | SpawnContext, plan: Plan, task: Task) -> Pool:
     """The workers of a command on this machine.
 
     Args:
@@ -81,61 +81,25 @@ class Processes:
         task: makes the jobs.
     """
 
-    def __init__(self, context: ForkServerContext | SpawnContext, plan: Plan, task: Task) -> None:
-        self._context, self._plan, self._task = context, plan, task
-        self._running: dict[int, BaseProcess] = {}
-        self._started = 0
-
-    def run(self, count: int, *, died: Callable[[str], bool]) -> None:
-        """Start workers and wait for their end.
-
-        Args:
-            count: of workers.
-            died: called with the name of a worker that was killed or broke; says whether to
-                start another in its place.
-
-        Raises:
-            UserError: workers break at once, one after another.
-        """
-        for index in range(count):
-            self._start(index)
-        deaths = 0
-        while self._running:
-            wait([process.sentinel for process in self._running.values()], timeout=1.0)
-            for index, process in list(self._running.items()):
-                if process.exitcode is None:
-                    continue
-                del self._running[index]
-                if process.exitcode == 0:
-                    continue
-                deaths += 1
-                again = died(worker_name(self._plan, index))
-                if deaths > _DEATHS * count:
-                    self.kill()
-                    raise UserError(
-                        f"workers must live longer than {deaths} have; the last one ended with "
-                        f"{process.exitcode}; its log, {_log_path(self._plan, index)}, ends:\n"
-                        f"{_tail(_log_path(self._plan, index))}"
-                    )
-                if again:
-                    self._start(index)
-
-    def kill(self) -> None:
-        """End all workers at once."""
-        for process in self._running.values():
-            process.kill()
-        for process in self._running.values():
-            process.join()
-        self._running = {}
-
-    def _start(self, index: int) -> None:
-        path = _log_path(self._plan, index)
+    def start(index: int) -> BaseProcess:
+        path = _log_path(plan, index)
         path.parent.mkdir(parents=True, exist_ok=True)
-        process = self._context.Process(
-            target=_main, args=(self._plan, self._task, index, str(path)), name=f"worker {index}"
+        process = context.Process(
+            target=_main, args=(plan, task, index, str(path)), name=f"worker {index}"
         )
         process.start()
-        self._running[index] = process
+        return process
+
+    def until_one_ends(processes: Collection[BaseProcess]) -> None:
+        wait([process.sentinel for process in processes], timeout=1.0)
+
+    return Pool(start, until_one_ends, lambda process: is_stopped(process.pid))
+
+
+def describe_death(plan: Plan, index: int, exitcode: int | None) -> str:
+    """How a worker ended, and the end of its log."""
+    path = _log_path(plan, index)
+    return f"the last one ended with {exitcode}; its log, {path}, ends:\n{_tail(path)}"
 
 
 class WorkerJob:
@@ -154,7 +118,7 @@ class WorkerJob:
 
         register_config()
         plan, index = self._plan, int(HydraConfig.get().job.num)
-        if plan.command["pid"] == os.getpid() and plan.command["host"] == machine():
+        if plan.command == {**REAL.this_process(), "worker": "command", "beat": 0}:
             work(plan, self._task, index, handle_signals=False)
             return
         if plan.threads is None and (plan.on_one_machine or "SLURM_JOB_ID" in os.environ):
@@ -162,7 +126,7 @@ class WorkerJob:
             plan = replace(plan, threads=cores())
         with _output_to(_log_path(plan, index)):
             work(plan, self._task, index)
-        if is_gone(plan.command):
+        if REAL.is_gone(plan.command):
             os._exit(0)  # joblib's process would wait for more
 
 

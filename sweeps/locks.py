@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.addresses import sqlite_file
-from experiments.errors import UserError
 from sweeps.answers import answer
+from sweeps.bounds import LOCK_WAIT
 from sweeps.databases import address, parsed
+from sweeps.retry import LockTimeoutError
 from sweeps.server_locks import server_lock
-
-WAIT_SECONDS = 30
-"""How long a worker waits for the others to release a lock."""
 
 
 def lock(
@@ -34,7 +32,8 @@ def lock(
     must not take a lock that it holds.
 
     Raises:
-        UserError: the others did not release it within 30 s, or the storage does not answer.
+        LockTimeoutError: the others did not release it within `LOCK_WAIT`.
+        UserError: the storage does not answer.
     """
     url = address(storage)
     if url is None or url.startswith("grpc://"):
@@ -45,7 +44,7 @@ def lock(
     path = sqlite_file(database)
     if path is not None:
         return _file_lock(_beside(path, name))
-    return server_lock(url, name, WAIT_SECONDS)
+    return server_lock(url, name, LOCK_WAIT)
 
 
 def excludes_all(storage: str | Mapping[str, Any]) -> bool:
@@ -69,7 +68,7 @@ def _file_lock(path: Path) -> Iterator[None]:
     # removes it would let two workers lock two files of the same name.
     descriptor = answer(lambda: os.open(path, os.O_RDWR | os.O_CREAT, 0o666), path)
     try:
-        end = time.monotonic() + WAIT_SECONDS
+        end = time.monotonic() + LOCK_WAIT
         pause = 0.001
         while True:
             try:
@@ -77,8 +76,8 @@ def _file_lock(path: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise UserError(
-                        f"A worker must get the lock {path} within {WAIT_SECONDS} s, but another "
+                    raise LockTimeoutError(
+                        f"A worker must get the lock {path} within {LOCK_WAIT:g} s, but another "
                         "one holds it; is a worker suspended?"
                     ) from None
             time.sleep(pause * random.uniform(0.5, 1.5))

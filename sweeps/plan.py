@@ -56,7 +56,7 @@ class Plan:
         workers: of this command; 0 for one in the command's own process.
         threads: of each trial on a CPU; None leaves PyTorch's own choice.
         on_one_machine: the workers share its cores and GPUs; else each has those it is given.
-        command: the process that gave the command, as `sweeps.leases.holder` names it.
+        command: the process that gave the command, as `sweeps.study.leases.holder` names it.
         working_directory: for relative paths in the config.
         study_id: unique in the world; None for trials that leave no record.
         verbose: Hydra's `hydra.verbose`: whether workers say everything, or which loggers do.

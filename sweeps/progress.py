@@ -11,9 +11,9 @@ from datetime import datetime
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.attributes import CELL, EPOCHS, SAME_AS, counted, is_confirmation
 from sweeps.configurations import Configuration
 from sweeps.results import front, last_report
+from sweeps.study.attributes import CELL, EPOCHS, SAME_AS, counted, is_confirmation
 
 _RECENT = 50  # trials whose time predicts that of the next
 _LATELY = 10  # reads over which the number of workers is judged

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import optuna
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
-from sweeps.attributes import CONFIRM, PHASE, REPORTS, SAME_AS, counted, is_confirmation
 from sweeps.pareto import as_losses, pareto_ranks
+from sweeps.study import private
+from sweeps.study.attributes import CONFIRM, PHASE, REPORTS, budgeted
 
 Reports = Mapping[str, Sequence[float | None]]
 
@@ -80,12 +82,29 @@ class ParetoHalving:
         return range(start, start * self._reduction_factor)
 
 
+class CountedPruner(BasePruner):
+    """Lets one of Optuna's pruners see the trials of the search, each chain of retries once.
+
+    Optuna's own count a trial whose worker died, and its retry, as two, and confirmations as
+    competitors.
+
+    Args:
+        pruner: Optuna's, or one like them.
+    """
+
+    def __init__(self, pruner: BasePruner) -> None:
+        self.pruner = pruner
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return self.pruner.prune(private.with_trials(study, budgeted), trial)
+
+
 class Reporting:
     """Tells a study the validation results of its trials and whether a trial should stop.
 
     One objective goes to the study's own pruner. Optuna has no pruning for several objectives, so
     their results are kept in the trial's attributes, for `pruner`. A confirmation is never
-    pruned, nor a trial for an epoch that it has reported before (when it was interrupted).
+    pruned, nor a trial for an epoch that it had reported before it was interrupted.
 
     Args:
         pruner: for several objectives; None prunes none.
@@ -94,9 +113,12 @@ class Reporting:
     def __init__(self, pruner: ParetoHalving | None = None) -> None:
         self._pruner = pruner
         self._current: tuple[optuna.Trial, set[int]] | None = None
+        self._told: int | None = None
 
     def report(self, trial: optuna.Trial, epoch: int, values: Sequence[float]) -> bool:
         """Tell the results of a validation, and return whether the trial should stop.
+
+        It may be repeated where it broke off: nothing counts as reported before it was judged.
 
         Args:
             trial: that is running.
@@ -112,34 +134,36 @@ class Reporting:
                 f"a report must have {objectives} values, one for each objective, "
                 f"but got {list(values)}"
             )
+        judged = self._judged_epochs(trial)
+        if epoch in judged:
+            return False
         tell = self._report_one if objectives == 1 else self._report_several
         wanted = tell(trial, epoch, values)
-        return wanted and trial.user_attrs.get(PHASE) != CONFIRM
+        judged.add(epoch)
+        return wanted
 
     def _report_one(self, trial: optuna.Trial, epoch: int, values: Sequence[float]) -> bool:
-        known = self._reported_epochs(trial)
-        if epoch in known:
-            return False
-        known.add(epoch)
-        trial.report(float(values[0]), epoch)
-        return trial.should_prune()
+        if epoch != self._told:  # which Optuna would take for a mistake
+            trial.report(float(values[0]), epoch)
+            self._told = epoch
+        return trial.user_attrs.get(PHASE) != CONFIRM and trial.should_prune()
 
     def _report_several(self, trial: optuna.Trial, epoch: int, values: Sequence[float]) -> bool:
         reports = trial.user_attrs.get(REPORTS, {})
-        if str(epoch) in reports:
-            return False
         # NaN is no JSON: PostgreSQL's and JavaScript's readers refuse it.
         row = [None if math.isnan(value) else float(value) for value in values]
         trial.set_user_attr(REPORTS, {**reports, str(epoch): row})
-        if self._pruner is None:
+        if self._pruner is None or trial.user_attrs.get(PHASE) == CONFIRM:
             return False
         return self._pruner.should_prune(trial.study, trial, epoch, values)
 
-    def _reported_epochs(self, trial: optuna.Trial) -> set[int]:
-        """Read once a trial: a read of the whole study at each validation would be dear."""
+    def _judged_epochs(self, trial: optuna.Trial) -> set[int]:
+        """Those of earlier workers are read once a trial."""
         if self._current is None or self._current[0] is not trial:
-            frozen = trial.study._storage.get_trial(trial._trial_id)
-            self._current = (trial, set(frozen.intermediate_values))
+            frozen = private.read(trial.study, trial)
+            several = map(int, frozen.user_attrs.get(REPORTS) or {})
+            self._current = (trial, {*frozen.intermediate_values, *several})
+            self._told = None
         return self._current[1]
 
 
@@ -153,8 +177,8 @@ def _reports_of_others(
 ) -> list[Sequence[float | None]]:
     """What each other trial of the search had when it reached the rung."""
     found = []
-    for trial in counted(study.get_trials(deepcopy=False)):
-        if trial.number == number or is_confirmation(trial) or SAME_AS in trial.user_attrs:
+    for trial in budgeted(study.get_trials(deepcopy=False)):
+        if trial.number == number:
             continue
         report = _first_report(trial.user_attrs.get(REPORTS, {}), rung)
         if report is not None:

@@ -14,10 +14,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.files import replacing
-from sweeps import attributes
 from sweeps.configurations import Configuration, check_names, configurations, seconds_of
 from sweeps.importance import importances
 from sweeps.pareto import Losses, as_losses, on_front, pareto_ranks
+from sweeps.study import attributes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,7 +152,7 @@ def last_improvement(study: optuna.Study, names: Sequence[str]) -> int:
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     trials = attributes.counted(study.get_trials(deepcopy=False))
     ended = [t for t in trials if t.state in states and not attributes.is_confirmation(t)]
-    ended.sort(key=lambda t: (t.datetime_complete or datetime.max, t.number))
+    ended.sort(key=_end_of)
     since = 0
     known = np.empty((0, len(study.directions)))
     for trial in ended:
@@ -197,6 +197,18 @@ def write_results(path: str | Path, study: optuna.Study, names: Sequence[str]) -
     text = yaml.safe_dump(optimization_results(study, names), sort_keys=False, allow_unicode=True)
     with replacing(path, durable=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _end_of(trial: FrozenTrial) -> tuple[int, datetime, int]:
+    """A trial's place in the order in which trials ended.
+
+    Optuna's own times are local ones, of machines whose clocks and zones differ; they count only
+    where a trial has no place, as those of older versions and of other programs.
+    """
+    place = trial.user_attrs.get(attributes.ENDED)
+    if place is not None:
+        return int(place), datetime.min, trial.number
+    return 0, trial.datetime_complete or datetime.max, trial.number
 
 
 def last_report(trial: FrozenTrial) -> tuple[int, list[float | None]] | None:

@@ -6,7 +6,6 @@ import logging
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -18,19 +17,23 @@ from optuna.trial import TrialState
 
 from experiments import commands
 from experiments.errors import UserError
-from sweeps import continuing, launch, recovery, results
-from sweeps.attributes import REASON, is_withdrawn, session_of
-from sweeps.claims import Claims
+from sweeps import continuing, launch, results
+from sweeps.bounds import ANSWER, DEATHS_IN_A_ROW
 from sweeps.composing import times_resolved
 from sweeps.foresight import foreseeing
 from sweeps.formatting import first_line
+from sweeps.interrupts import interruptible
 from sweeps.logs import say_more
 from sweeps.plan import Plan, artifacts_directory
+from sweeps.retry import is_away, retry
 from sweeps.space import cell_name
 from sweeps.storages import dashboard_command, open_storage
-from sweeps.study import load_study
+from sweeps.study import recovery
+from sweeps.study.attributes import REASON, counted
+from sweeps.study.claims import Claims
+from sweeps.study.command import Supervisor, progress_of, run_rounds
+from sweeps.study.definition import load_study
 from sweeps.summary import print_paths, print_summary
-from sweeps.supervision import Supervisor
 from sweeps.sweep import Sweep, study_lock
 from sweeps.task import Task
 from sweeps.view import View
@@ -46,8 +49,6 @@ log = logging.getLogger(__name__)
 _RESULTS = "optimization_results.yaml"
 _MOST_CELLS = 1_000_000
 _NAMED_CELLS = 10_000
-_FRUITLESS_ROUNDS = 3
-_LOOK_SECONDS = 0.5
 
 
 def run(
@@ -69,33 +70,32 @@ def run(
     """
     _log_to_terminal()
     say_more(plan.verbose)
-    claims = Claims(sweep.study, plan, partial(study_lock, plan), lambda: False)
+    claims = Claims(sweep.study, plan, partial(study_lock, plan))
     supervisor = Supervisor(_own_connection(plan), plan, partial(study_lock, plan))
     is_work_left = claims.is_work_left()
     if is_work_left or not _is_stopped(claims):
         _say(continuing.notice(sweep.study, plan, is_work_left=is_work_left))
     foreseen = foreseeing(plan, task, processes) if is_work_left else nullcontext()
-    killed = False
+    killed, gets_on = False, True
     try:
-        with supervisor, supervisor.interruptible(), _view(plan), foreseen:
-            fruitless = 0
-            while claims.is_work_left():
-                before = _progress(sweep.study)
-                _launch(plan, task, supervisor, processes, config, context)
-                if supervisor.interrupted is not None:
-                    break
-                fruitless = 0 if _progress(sweep.study) > before else fruitless + 1
-                if fruitless == _FRUITLESS_ROUNDS:
-                    raise UserError(
-                        f"workers must get on with trials, but in {fruitless} rounds they did "
-                        f"not; see their logs in {plan.directory / 'workers'}"
-                    )
+        with supervisor, interruptible(supervisor), _view(plan), foreseen:
+            gets_on = run_rounds(
+                claims,
+                lambda: _launch(plan, task, supervisor, processes, config, context),
+                lambda: progress_of(sweep.study),
+                lambda: supervisor.interrupted is not None,
+                _say,
+            )
     except KeyboardInterrupt:
         killed = True
     interrupted = killed or supervisor.interrupted is not None
     if interrupted:
-        with study_lock(plan):
-            recovery.put_back(sweep.study, plan.session)
+        _requeue_killed(sweep.study, plan)
+    if not gets_on:
+        raise UserError(
+            f"workers must get on with trials, but in {DEATHS_IN_A_ROW} rounds they did "
+            f"not; see their logs in {plan.directory / 'workers'}"
+        )
     has_begun = bool(sweep.study.get_trials(deepcopy=False))
     _report(sweep, plan, claims, at_end if has_begun and not interrupted else None)
     if interrupted or claims.is_work_left():
@@ -106,6 +106,21 @@ def run(
     return sweep
 
 
+def _requeue_killed(study: optuna.Study, plan: Plan) -> None:
+    """What the workers could not do, as far as the storage is there: the next command does it."""
+
+    def requeue() -> None:
+        with study_lock(plan):
+            recovery.requeue_killed(study, plan.session)
+
+    try:
+        retry(requeue, window=ANSWER)
+    except Exception as error:
+        if not is_away(error):
+            raise
+        log.warning("trials were not requeued, since the storage is away: %s", error)
+
+
 def _say(text: str | None) -> None:
     if text is not None:
         log.info("%s", text)
@@ -113,7 +128,7 @@ def _say(text: str | None) -> None:
 
 def _is_stopped(claims: Claims) -> bool:
     """Whether a limit other than the budget ended the search, which is said at the end."""
-    return claims.stop_reason() is not None or claims.patience_reason() is not None
+    return claims.stop_reason() is not None or claims.no_improvement_reason() is not None
 
 
 class _Terminal(logging.StreamHandler[TextIO]):
@@ -169,36 +184,23 @@ def _launch(
         work(plan, task, 0, handle_signals=False)
         return
     if processes is None:
-        if not launch.through_hydra(plan, task, config, context):
-            _wait_for_trials(plan)
+        launch.through_hydra(plan, task, config, context)
         return
 
-    def died(worker: str) -> bool:
-        supervisor.reclaim_from(worker)
+    def died(index: int) -> bool:
+        supervisor.worker_died(launch.worker_name(plan, index))
         return supervisor.interrupted is None
 
-    workers = launch.Processes(processes, plan, task)
+    workers = launch.pool(processes, plan, task)
     try:
-        workers.run(plan.workers, died=died)
+        workers.run(
+            plan.workers,
+            died=died,
+            ended_trials=supervisor.ended_trials,
+            describe=partial(launch.describe_death, plan),
+        )
     finally:
         workers.kill()
-
-
-def _wait_for_trials(plan: Plan) -> None:
-    """Until no worker of the command trains: a launcher that lost one forgets the others."""
-    study = _own_connection(plan)
-    quiet = 0
-    while quiet < 2:  # a worker may be between two trials
-        time.sleep(_LOOK_SECONDS)
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        quiet = 0 if any(session_of(t) == plan.session for t in running) else quiet + 1
-
-
-def _progress(study: optuna.Study) -> int:
-    """Grows with each trial that ends and each epoch that is reported."""
-    trials = study.get_trials(deepcopy=False)
-    reports = filter(None, map(results.last_report, trials))
-    return sum(t.state.is_finished() for t in trials) + sum(epoch for epoch, _ in reports)
 
 
 def _report(sweep: Sweep, plan: Plan, claims: Claims, at_end: AtEnd | None) -> None:
@@ -207,7 +209,7 @@ def _report(sweep: Sweep, plan: Plan, claims: Claims, at_end: AtEnd | None) -> N
     results.write_results(paths["results"], sweep.study, plan.objectives)
     print_summary(sweep.study, plan.objectives)
     print_paths({**paths, **(_call(at_end, sweep) if at_end is not None else {})})
-    reason = claims.stop_reason() or claims.patience_reason()
+    reason = claims.stop_reason() or claims.no_improvement_reason()
     if reason is not None:
         log.info("stopped: %s", reason)
     log.info("to look closer: %s", _dashboard_command(plan))
@@ -236,7 +238,7 @@ def _refuse_failure(study: optuna.Study, claims: Claims) -> None:
     Raises:
         UserError: no trial was completed, or more than `sweep.max_failure_rate` of them failed.
     """
-    trials = [t for t in study.get_trials(deepcopy=False) if not is_withdrawn(t)]
+    trials = counted(study.get_trials(deepcopy=False))
     failed = [t for t in trials if t.state == TrialState.FAIL]
     ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     reason = claims.stop_reason()

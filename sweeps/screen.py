@@ -12,11 +12,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.attributes import EPOCHS
 from sweeps.configurations import Configuration
 from sweeps.formatting import clock, number, parameters, parameters_of, spread
 from sweeps.progress import Snapshot
 from sweeps.results import last_report
+from sweeps.study.attributes import EPOCHS
 
 _FRONT = 5  # configurations of a Pareto front that are shown
 _FRAME = 8  # lines that are no rows: headers, gaps and the cursor's

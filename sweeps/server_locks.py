@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from experiments.errors import UserError
 from sweeps.answers import answer
 from sweeps.databases import dispose, engine_options, outlast_restarts, parsed
 from sweeps.redaction import redacted
+from sweeps.retry import LockTimeoutError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.exc import DBAPIError
 
 _POSTGRESQL = """
-SELECT set_config('lock_timeout', '{seconds}s', true),
+SELECT set_config('lock_timeout', '{seconds:.0f}s', true),
        set_config('idle_in_transaction_session_timeout', '0', true),
        set_config('tcp_keepalives_idle', '10', false),
        set_config('tcp_keepalives_interval', '5', false),
@@ -35,14 +35,14 @@ _TIMED_OUT = "55P03"
 
 
 @contextmanager
-def server_lock(url: str, name: str, seconds: int) -> Iterator[None]:
+def server_lock(url: str, name: str, seconds: float) -> Iterator[None]:
     """Hold the lock `name` of a PostgreSQL or MySQL database in a connection of its own.
 
     The connection is kept for the next time, by this process alone. Should it break, the server
     releases the lock at once, before the caller is done.
 
     Raises:
-        UserError: the lock was not to be had in time, or the server does not answer.
+        LockTimeoutError: the lock was not to be had in time, or the server does not answer.
     """
     from sqlalchemy.exc import DBAPIError
 
@@ -51,8 +51,8 @@ def server_lock(url: str, name: str, seconds: int) -> Iterator[None]:
     connection = answer(engine.connect, url)
     try:
         if not answer(lambda: _acquired(connection, name, seconds), url):
-            raise UserError(
-                f"A worker must get the lock {name!r} of {redacted(url)} within {seconds} s, but "
+            raise LockTimeoutError(
+                f"A worker must get the lock {name!r} of {redacted(url)} within {seconds:g} s, but "
                 "another one holds it; is a worker suspended?"
             )
         yield
@@ -75,7 +75,7 @@ def _engine(url: str, process: int) -> Engine:
     return engine
 
 
-def _acquired(connection: Connection, name: str, seconds: int) -> bool:
+def _acquired(connection: Connection, name: str, seconds: float) -> bool:
     from sqlalchemy import text
     from sqlalchemy.exc import DBAPIError
 

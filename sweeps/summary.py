@@ -11,10 +11,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.metrics import METRICS
-from sweeps.attributes import RACE, REASON, counted
 from sweeps.confirming import outcome
 from sweeps.formatting import first_line, number, parameters, spread, trials_of
 from sweeps.results import Ranked, importances, ranking
+from sweeps.study.attributes import RACE, REASON, counted
 
 if TYPE_CHECKING:
     from rich.console import Console

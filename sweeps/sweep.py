@@ -17,13 +17,11 @@ from experiments import config as configs
 from experiments.identity import relevant
 from experiments.membership import owner
 from experiments.record import discard, flat
-from sweeps import launch, launchers, recovery, results, wandb_file
-from sweeps.attributes import DEADLINE, IDENTITY
+from sweeps import launch, launchers, results, wandb_file
 from sweeps.builders import build_pruner, build_sampler, is_grid
 from sweeps.composing import Composer, hydra_overrides, settled
 from sweeps.directories import check_owner, take
 from sweeps.launchers import launcher_name
-from sweeps.leases import Watch, holder
 from sweeps.locks import excludes_all
 from sweeps.plan import DEFAULT_TRIALS, Limits, Plan, is_grid_search
 from sweeps.priors import with_priors
@@ -37,7 +35,10 @@ from sweeps.resources import (
 from sweeps.settings import Settings, read
 from sweeps.space import Space
 from sweeps.storages import file_of, lock, normalised, open_storage, redacted
-from sweeps.study import Options, open_study, study_id
+from sweeps.study import recovery
+from sweeps.study.attributes import DEADLINE, IDENTITY
+from sweeps.study.definition import Options, open_study, study_id
+from sweeps.study.leases import Watch, holder
 from sweeps.task import Task, TrainingTask
 from sweeps.trying import try_data, try_parts
 
@@ -242,7 +243,7 @@ def _open(
         _check_owner(plan, known)
         if known is not None:
             running = known.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            recovery.reclaim(known, Watch().abandoned(running), plan.limits.max_retries)
+            recovery.take_over(known, Watch(known).look(running), plan.limits.max_retries)
         study, space = open_study(
             storage,
             plan.study,

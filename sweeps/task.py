@@ -14,15 +14,15 @@ from experiments.identity import identity
 from experiments.membership import Membership
 from sweeps.directories import checked, place
 from sweeps.resources import device_of, visible_gpus
+from sweeps.study.execution import Job, Report
+
+__all__ = ["Job", "Report", "Task", "TrainingJob", "TrainingTask", "WorkerSettings"]
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
     from omegaconf import DictConfig
 
     from experiments.data import ImageSet
-
-Report = Callable[[int, Sequence[float]], bool]
-"""Takes the epoch, counted from 1, and the objectives; says whether to prune the trial."""
 
 _SUMMARY = (
     "status", "reason", "name", "seed", "parameters", "metrics", "timings", "started", "code",
@@ -48,33 +48,6 @@ class WorkerSettings:
     threads: int | None
     directory: Path | None = None
     study: tuple[str, str] | None = None
-
-
-class Job(Protocol):
-    """A trial that is ready to run."""
-
-    identity: str
-    """Of everything that can change its result."""
-    directory: str
-    """Of its record."""
-    epochs: int
-    """At most."""
-    seed: int
-
-    def run(self, report: Report, should_stop: Callable[[], bool]) -> tuple[float, ...]:
-        """Train and return the objectives.
-
-        Raises:
-            Pruned: `report` said so.
-            Interrupted: `should_stop` said so; another run of the job goes on from there.
-            Exception: the trial failed.
-        """
-
-    def pictures(self) -> list[str]:
-        """Paths of the pictures that the study should show."""
-
-    def summary(self) -> dict[str, Any]:
-        """What the study keeps of the trial, so that an analysis needs no shared disk."""
 
 
 class Task(Protocol):
@@ -213,7 +186,12 @@ class TrainingJob:
         from experiments.trial import run_trial
 
         with loading():
+            from experiments.resume import finished
             from sweeps.training import Reporter
+
+        done = finished(Path(self.directory), self._values, self._images.fingerprint)
+        if done is not None:
+            return _outcome(done)
 
         result = run_trial(
             self._values,
@@ -240,3 +218,10 @@ class TrainingJob:
         except UserError:  # it failed before its record began
             return {}
         return {key: result[key] for key in _SUMMARY if key in result}
+
+
+def _outcome(result: Mapping[str, Any]) -> tuple[float, ...]:
+    """Of a record whose trial was finished, but not told."""
+    if result["status"] == "pruned":
+        raise Pruned(str(result["reason"]))
+    return tuple(float("nan") if v is None else float(v) for v in result["objective"]["values"])

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.attributes import REASON, SAME_AS
 from sweeps.configurations import Configuration
 from sweeps.formatting import (
     duration,
@@ -24,6 +23,7 @@ from sweeps.formatting import (
 )
 from sweeps.progress import Progress, Snapshot
 from sweeps.results import last_report
+from sweeps.study.attributes import REASON, SAME_AS
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import Interrupted, Pruned
-from sweeps.task import Report, WorkerSettings
+from sweeps.study.execution import Report
+from sweeps.task import WorkerSettings
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from optuna.trial import TrialState, create_trial
 from analysis.load import load
 from analysis.sources.trials import trials_of
 from experiments.errors import UserError
-from sweeps import attributes
 from sweeps.storages import open_storage
+from sweeps.study import attributes
 from tests.records import CONFIG, result, write_sweep
 
 LOSSES = CategoricalDistribution(["mse", "ssim"])

@@ -25,12 +25,13 @@ MAY_IMPORT = {
 MAY_READ_WITH = {
     "analysis": {
         "sweeps.answers",
-        "sweeps.attributes",
         "sweeps.databases",
         "sweeps.importance",
         "sweeps.redaction",
         "sweeps.storages",
         "sweeps.study",
+        "sweeps.study.attributes",
+        "sweeps.study.definition",
     },
 }
 """Single modules beyond that, which read a study or write an override, and know no worker."""
@@ -96,7 +97,7 @@ def test_imports_point_one_way(path: str) -> None:
         ("losses/mix.py", "def f():\n    import experiments.trial"),
         ("analysis/report.py", "from sweeps import workers"),
         ("analysis/report.py", "from sweeps.worker import work"),
-        ("serving/app.py", "from sweeps.attributes import SUMMARY"),
+        ("serving/app.py", "from sweeps.study.attributes import SUMMARY"),
         ("experiments/trial.py", "import hydra.utils"),
         ("experiments/callbacks.py", "import wandb"),
         ("models/conv.py", "import optuna"),

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -15,6 +14,7 @@ from optuna.trial import TrialState
 
 import sweeps
 from experiments.errors import UserError
+from sweeps.study.ports import REAL
 from sweeps.sweep import Sweep
 from tests.simulated import SimulatedTask
 
@@ -251,7 +251,7 @@ def test_a_timeout_ends_a_sweep_and_the_next_command_goes_on(
     with monkeypatch.context() as patch:
         hour = 3600
         passed = lambda: time.time() + hour * len(trained())  # noqa: E731
-        patch.setattr("sweeps.claims.time", SimpleNamespace(time=passed, sleep=time.sleep))
+        patch.setattr(REAL, "utc", passed)
         sweep = run(*arguments, f"hydra.sweeper.timeout={2.5 * hour}")
     assert states(sweep) == ["COMPLETE"] * 3
     assert states(run(*arguments)) == ["COMPLETE"] * 9

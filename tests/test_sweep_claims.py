@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,16 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
 
-from sweeps import claims, study
-from sweeps.attributes import CELL, is_withdrawn
-from sweeps.claims import Claims
+from sweeps import bounds
 from sweeps.plan import Limits, Plan
 from sweeps.space import Dimension, Space
+from sweeps.study import private
+from sweeps.study.attributes import CELL, LEASE, is_superseded
+from sweeps.study.claims import Claim, Claims
+from sweeps.study.definition import open_study
+from sweeps.study.leases import Lease
 
 SIZES = Dimension("latent_dim", CategoricalDistribution([4, 8, 16]), ("4", "8", "16"))
 RATES = Dimension("lr", FloatDistribution(1e-4, 1e-2, log=True), enumerated=False)
@@ -24,9 +28,10 @@ Two = Callable[..., tuple[Claims, Claims]]
 
 
 @pytest.fixture
-def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Two:
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
     """Workers of two machines at one study, without a lock that both know."""
-    monkeypatch.setattr(claims, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(bounds, "POLL", 0.0)
+    leases: list[Lease] = []
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = f"sqlite:///{tmp_path}/study.db"
 
@@ -56,30 +61,42 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Two:
             )
             for seed in (0, 1)
         ]
-        one, other = (Claims(s, plan, nullcontext, lambda: False) for s in studies)
+        leases.extend(Lease(s, f"here-{i}", lambda: False) for i, s in enumerate(studies))
+        one, other = (
+            Claims(s, plan, nullcontext, lease) for s, lease in zip(studies, leases, strict=True)
+        )
         return one, other
 
-    return make
+    yield make
+    for lease in leases:
+        lease.end()
+
+
+def end(claims: Claims, claim: Claim | None) -> list[Claim]:
+    """Complete what was claimed, if anything was."""
+    if claim is None:
+        return []
+    private.end(claims._study, claim.trial, TrialState.COMPLETE, [1.0])
+    return [claim]
 
 
 def claimed_at_once(one: Claims, other: Claims) -> list[Any]:
     """All that both get, when the other claims after each look that the first takes."""
-    found = []
+    found: list[Any] = []
     look = one._update
 
     def interrupted() -> None:
         look()
         one._update = look  # type: ignore[method-assign]  # once a claim
         theirs = other.next()
-        if theirs is not None:
-            found.append(theirs)
+        found.extend(end(other, theirs))
 
     while True:
         one._update = interrupted  # type: ignore[method-assign]
         mine = one.next()
         if mine is None:
             return found
-        found.append(mine)
+        found += end(one, mine)
 
 
 @pytest.mark.slow
@@ -95,26 +112,53 @@ def test_a_budget_is_spent_once_though_two_claim_at_the_same_time(
     numbers = [claim.trial.number for claim in found]
     assert len(numbers) == len(set(numbers)) == expected
     assert len({claim.trial.user_attrs[CELL] for claim in found}) == expected
-    kept = [t.number for t in one._study.trials if not is_withdrawn(t)]
+    kept = [t.number for t in one._study.trials if not is_superseded(t)]
     assert sorted(numbers) == kept, "what was one too many counts nowhere"
 
 
-def test_a_trial_that_was_just_put_back_is_gone_on_with(two: Two) -> None:
-    """Between the look at what waits and the beginning of a new trial."""
-    one, other = two(RATES, grid=False, n_trials=5)
-    first = other.next()
-    assert first is not None
-    within = one._is_within_budget
+def test_a_trial_that_was_begun_without_an_answer_is_gone_on_with(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage began it, and then the connection broke."""
+    one, _ = two(RATES, grid=False, n_trials=5)
+    begin = private.begin
 
-    def put_back() -> bool:
-        storage = one._study._storage
-        storage.set_trial_state_values(first.trial._trial_id, optuna.trial.TrialState.WAITING)
-        return within()
+    def unheard(*arguments: Any) -> optuna.Trial:
+        begin(*arguments)
+        raise ConnectionError
 
-    one._is_within_budget = put_back  # type: ignore[method-assign]
-    again = one.next()
-    assert again is not None
-    assert (again.trial.number, again.values) == (first.trial.number, first.values)
+    with monkeypatch.context() as patch:
+        patch.setattr(private, "begin", unheard)
+        with pytest.raises(ConnectionError):
+            one.next()
+    claim = one.next()
+    assert claim is not None
+    assert claim.trial.number == 0
+    assert len(one._study.trials) == 1
+
+
+def test_a_trial_has_its_owner_from_its_first_moment(two: Two) -> None:
+    one, _ = two(SIZES, grid=True, n_trials=None)
+    claim = one.next()
+    assert claim is not None
+    (trial,) = one._study.trials
+    assert trial.user_attrs[LEASE]["worker"] == "here-0"
+
+
+@pytest.mark.parametrize("is_described", [False, True])
+def test_a_command_that_searches_fewer_keys_trains_what_it_can(
+    two: Two, is_described: bool
+) -> None:
+    """Another's trial waits: with its overrides stored, or not."""
+    one, _ = two(RATES, grid=False, n_trials=5)
+    attributes = {CELL: '[{"loss": "l1", "lr": 0.001}, null]'}
+    if is_described:
+        attributes["overrides"] = ["loss=l1", "lr=0.001"]  # type: ignore[assignment]
+    one._study.enqueue_trial({"loss": "l1", "lr": 1e-3}, user_attrs=attributes)
+    claim = one.next()
+    assert claim is not None
+    assert claim.overrides == (("loss=l1", "lr=0.001") if is_described else None)
+    assert claim.trial.number == (0 if is_described else 1)
 
 
 def test_a_study_that_somebody_else_makes_meanwhile_is_joined(
@@ -124,7 +168,7 @@ def test_a_study_that_somebody_else_makes_meanwhile_is_joined(
     space, settings = Space((RATES,)), {"lr": 1e-3}
 
     def open_it(*, is_locked: bool) -> optuna.Study:
-        return study.open_study(
+        return open_study(
             storage, "a", objectives=["psnr"], space=space, base=settings, grid=False,
             is_locked=is_locked,
         )[0]  # fmt: skip

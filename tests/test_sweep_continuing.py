@@ -11,7 +11,7 @@ import pytest
 
 import sweeps
 from experiments.errors import UserError
-from sweeps.attributes import SAME_AS
+from sweeps.study.attributes import SAME_AS
 from sweeps.sweep import Sweep
 from tests.simulated import SimulatedTask
 

@@ -28,7 +28,7 @@ from experiments.cores import cores
 from experiments.errors import UserError
 from sweeps import launchers
 from sweeps.storages import open_storage
-from sweeps.study import load_study
+from sweeps.study.definition import load_study
 from tests.conftest import ROOT, TINY
 from tests.waiting import PATIENCE, wait_until
 

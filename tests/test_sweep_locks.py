@@ -117,7 +117,7 @@ def test_the_lock_of_a_killed_worker_is_free_again(
 def test_waiting_for_a_lock_ends_with_an_error(
     kind: str, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(locks, "LOCK_WAIT", 1)
     url, fallback = storage(kind), tmp_path / "fallback.lock"
     with another_holds(url, "n", fallback):
         with pytest.raises(UserError, match="within 1 s, but another one holds it") as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 import sweeps
 from experiments.errors import Interrupted
-from sweeps.attributes import LEASE
-from sweeps.leases import Lease, Watch, _born, machine
-from sweeps.recovery import put_back, reclaim
+from sweeps import bounds
+from sweeps.study.attributes import LEASE
+from sweeps.study.leases import Lease, Watch
+from sweeps.study.ports import REAL, born, is_known_gone, is_stopped
+from sweeps.study.recovery import requeue_killed, take_over
 from sweeps.task import Report, WorkerSettings
 from tests.simulated import SimulatedJob, SimulatedTask
 
@@ -34,8 +37,8 @@ def study() -> optuna.Study:
 def worker(study: optuna.Study) -> subprocess.Popen[bytes]:
     """The process that holds the trial."""
     process = subprocess.Popen(["sleep", "600"])
-    lease = {"worker": "earlier-0", "host": machine(), "pid": process.pid, "beat": 1}
-    lease["born"] = _born(process.pid)
+    lease = {**REAL.this_process(), "worker": "earlier-0", "pid": process.pid, "beat": 1}
+    lease["born"] = born(process.pid)
     optuna.Trial(study, 0).set_user_attr(LEASE, lease)
     return process
 
@@ -47,11 +50,11 @@ def running(study: optuna.Study) -> list[FrozenTrial]:
 def test_a_trial_that_was_put_back_is_not_abandoned_while_it_is_claimed(
     study: optuna.Study, worker: subprocess.Popen[bytes]
 ) -> None:
-    assert put_back(study, "earlier") == [0]
+    assert requeue_killed(study, "earlier") == [0]
     assert worker.wait() != 0
     study.ask()  # and the claimer has not come to write its lease yet
     assert [trial.number for trial in running(study)] == [0]
-    assert Watch().abandoned(running(study)) == []
+    assert Watch(study).look(running(study)) == []
 
 
 def test_the_clone_of_an_abandoned_trial_is_not_abandoned_while_it_is_claimed(
@@ -59,16 +62,16 @@ def test_the_clone_of_an_abandoned_trial_is_not_abandoned_while_it_is_claimed(
 ) -> None:
     worker.kill()
     worker.wait()
-    assert reclaim(study, Watch().abandoned(running(study)), max_retries=1) == [0]
+    assert take_over(study, Watch(study).look(running(study)), max_retries=1) == [0]
     study.ask()
     assert [trial.number for trial in running(study)] == [1]
-    assert Watch().abandoned(running(study)) == []
+    assert Watch(study).look(running(study)) == []
 
 
 def test_nothing_is_written_about_a_trial_that_was_dropped(
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeps.leases.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(bounds, "HEARTBEAT", 0.01)
     log: list[str] = []
 
     class Slow(optuna.Trial):
@@ -112,7 +115,7 @@ class SleepyJob(SimulatedJob):
             study = optuna.load_study(
                 study_name="vae", storage=f"sqlite:///{Path(self.directory).parent}/study.db"
             )
-            assert reclaim(study, running(study), max_retries=1) == [0]
+            assert take_over(study, running(study), max_retries=1) == [0]
         try:
             values = super().run(report, should_stop)
         except Exception as error:
@@ -143,3 +146,107 @@ def test_a_worker_whose_trial_was_taken_over_leaves_it_alone_and_goes_on(
         (TrialState.COMPLETE, 3e-4),
     ]
     assert "trial 0 was taken over by another worker" in caplog.text
+
+
+HERE = {"host": "a", "machine": "m", "boot": "1", "namespace": "n"}
+IT = {**HERE, "pid": 7, "born": "5"}
+
+
+@pytest.mark.parametrize(
+    ("process", "is_gone"),
+    [
+        ({}, False),
+        ({"born": "4"}, True),
+        ({"pid": 8}, True),
+        ({"boot": "0"}, True),
+        ({"namespace": "o"}, False),
+        ({"namespace": "o", "boot": "0"}, False),
+        ({"host": "b", "boot": "0"}, False),
+        ({"machine": "l", "boot": "0"}, False),
+    ],
+    ids=["lives", "number used again", "ended", "rebooted", "another container",
+         "of a container", "another host", "another machine of that name"],
+)  # fmt: skip
+def test_a_process_is_gone_only_where_that_can_be_known(
+    process: dict[str, Any], is_gone: bool
+) -> None:
+    processes = {7: "5"}
+    assert is_known_gone({**IT, **process}, HERE, processes.get) is is_gone
+
+
+def test_this_process_lives_and_its_number_means_it() -> None:
+    here = REAL.this_process()
+    assert not REAL.is_gone(here)
+    assert REAL.is_gone({**here, "born": "0"})
+    assert REAL.is_gone({**here, "boot": "an earlier one"})
+    assert not REAL.is_gone({**here, "namespace": "pid:[1]", "born": "0"})
+    assert not is_stopped(os.getpid())
+
+
+class Clock:
+    """A machine on which time passes as a test says."""
+
+    now = 0.0
+
+    def elapsed(self) -> float:
+        return self.now
+
+    def is_gone(self, process: object) -> bool:
+        return False
+
+
+def test_silence_counts_only_while_one_can_write(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock: Any = Clock()
+    watch = Watch(study, clock)
+    write = study.set_user_attr
+    refused = ConnectionError("locked")
+
+    def looks(seconds: float) -> list[FrozenTrial]:
+        found: list[FrozenTrial] = []
+        end = clock.now + seconds
+        while clock.now < end and not found:
+            clock.now += 1.0
+            try:
+                found = watch.look(running(study))
+            except ConnectionError:
+                continue
+        return found
+
+    def refuse(key: str, value: Any) -> None:
+        raise refused
+
+    assert looks(bounds.SUSPICION + bounds.LEASE_TIMEOUT / 2) == []
+    monkeypatch.setattr(study, "set_user_attr", refuse)
+    assert looks(10 * bounds.LEASE_TIMEOUT) == [], "nobody could write"
+    monkeypatch.setattr(study, "set_user_attr", write)
+    assert looks(bounds.LEASE_TIMEOUT / 4) == []
+    clock.now += 10 * bounds.LEASE_TIMEOUT  # the watcher itself was frozen
+    assert looks(bounds.LEASE_TIMEOUT / 8) == []
+    assert [t.number for t in looks(bounds.LEASE_TIMEOUT)] == [0]
+
+
+def test_a_trial_whose_heart_beats_before_it_is_ended_is_left_alone(study: optuna.Study) -> None:
+    """The write that announces it took its time."""
+    (found,) = running(study)
+    set_attribute = study._storage.set_trial_user_attr
+
+    def slow(trial_id: int, key: str, value: Any) -> None:
+        set_attribute(trial_id, key, value)
+        if key == "retried" and value:
+            set_attribute(trial_id, LEASE, {"worker": "here-0", "beat": 2})
+
+    study._storage.set_trial_user_attr = slow  # type: ignore[method-assign]
+    assert take_over(study, [found], max_retries=2) == []
+    (trial,) = study.trials
+    assert trial.state == TrialState.RUNNING
+    assert not trial.user_attrs["retried"]
+    assert trial.user_attrs["reason"] is None
+
+
+def test_bounds_are_in_their_order() -> None:
+    """As the module asserts; where Python runs without assertions, here."""
+    longest_silence = bounds.RETRY_WINDOW + 2 * bounds.STORAGE_CALL + bounds.HEARTBEAT
+    assert longest_silence < bounds.LEASE_TIMEOUT
+    assert 3 * bounds.HEARTBEAT < bounds.SUSPICION

@@ -12,9 +12,9 @@ from experiments.addresses import sqlite_address, sqlite_file
 from experiments.errors import UserError
 from sweeps import databases
 from sweeps.answers import answer, prompt_answer
-from sweeps.attributes import STUDY
 from sweeps.redaction import redacted
 from sweeps.storages import normalised, open_storage
+from sweeps.study.attributes import STUDY
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -24,8 +24,8 @@ from experiments.errors import UserError
 from experiments.membership import Membership, holds
 from experiments.metrics import METRICS
 from experiments.record import RESULT
-from sweeps import attributes
-from sweeps.study import SCHEMA_VERSION
+from sweeps.study import attributes
+from sweeps.study.definition import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.study.private import history_of
+
 STUDY = "vaesweep"
-"""Of the study: what it searches (see `sweeps.study`)."""
+"""Of the study: what it searches (see `sweeps.study.definition`)."""
 STUDY_ID = "study_id"
 """Of the study: unique in the world, and the same in its copies (see `experiments.membership`)."""
 STOP = "stop"
@@ -23,7 +25,7 @@ DIRECTORY = "directory"
 IDENTITY = "identity"
 """Hash of the resolved configuration, the data and the seed."""
 LEASE = "lease"
-"""Who trains the trial, and a counter that grows while it lives (see `sweeps.leases`)."""
+"""Who trains the trial, and a counter that grows while it lives (see `sweeps.study.leases`)."""
 REASON = "reason"
 """Why the trial failed or was pruned."""
 SUMMARY = "summary"
@@ -33,7 +35,14 @@ OVERRIDES = "overrides"
 CELL = "cell"
 """Of a grid: the choices and the seed as text."""
 RETRIED = "retried"
-"""Another trial does this one's work, such as a clone where the worker died: it counts nowhere."""
+"""Another trial does this one's work, so that it counts nowhere: `TAKEN` where its worker was lost
+and a clone goes on, True where another had the same already."""
+TAKEN = "taken over"
+ENDED = "ended"
+"""In which order trials ended: one more than the highest that whoever ended it could see, so that
+no clocks need agree."""
+PROBE = "probe"
+"""Of the study: written by one who watches, to know whether others can write."""
 SAME_AS = "same_as"
 """Number of the trial whose values were copied, since it had the same identity."""
 REPORTS = "reports"
@@ -55,9 +64,9 @@ def session_of(trial: FrozenTrial) -> str:
     return worker.partition("-")[0]
 
 
-def is_withdrawn(trial: FrozenTrial) -> bool:
+def is_superseded(trial: FrozenTrial) -> bool:
     """Whether another trial does this one's work, so that it counts nowhere."""
-    return trial.state == TrialState.FAIL and RETRIED in trial.user_attrs
+    return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(RETRIED))
 
 
 def is_confirmation(trial: FrozenTrial) -> bool:
@@ -65,15 +74,12 @@ def is_confirmation(trial: FrozenTrial) -> bool:
     return trial.user_attrs.get(PHASE) == CONFIRM
 
 
-def is_counted(trial: FrozenTrial) -> bool:
-    """Whether the trial takes part of the search's budget, finished or not."""
-    return not (is_withdrawn(trial) or is_confirmation(trial) or SAME_AS in trial.user_attrs)
-
-
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials without those whose work another one does."""
-    repeated = {number for trial in trials for number in trial.system_attrs.get(_HISTORY, ())}
-    return [t for t in trials if t.number not in repeated and not is_withdrawn(t)]
+    """The trials without those whose work another one does: of each chain of retries the last."""
+    repeated = {number for trial in trials for number in history_of(trial)}
+    return [t for t in trials if t.number not in repeated and not is_superseded(t)]
 
 
-_HISTORY = "retry_history"  # of a clone that Optuna's callback makes
+def budgeted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials of which each takes one of the search's budget, finished or not."""
+    return [t for t in counted(trials) if not is_confirmation(t) and SAME_AS not in t.user_attrs]

@@ -7,71 +7,85 @@ from collections.abc import Container, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.attributes import (
+from sweeps.study.attributes import (
     CELL,
+    ENDED,
     IDENTITY,
+    RETRIED,
     SAME_AS,
+    TAKEN,
     is_confirmation,
-    is_withdrawn,
+    is_superseded,
     session_of,
 )
+from sweeps.study.private import history_of
 
 
-class Tally:
+class Counts:
     """Counts that are brought up to date in a time that does not grow with the study.
 
     Attributes:
-        counted: trials that take part of the budget, finished or not.
+        counted: units of the budget that are taken. A trial and its retries are one.
         waiting: trials that nobody trains yet.
         training: trials that somebody trains now.
+        open: numbers of the trials that have not ended, in order.
         running: numbers of those that somebody trains, without confirmations.
         cells: names of the cells that are taken.
         finished: trials that ended, by whomever.
+        unretried: numbers of the trials that were taken over and whose clone is missing.
+        last_end: the highest place in the order in which trials ended.
     """
 
     def __init__(self, session: str) -> None:
         self._session = session
         self._next = 0
-        self._open: set[int] = set()
-        self._done_counted = 0
+        self.open: list[int] = []
+        self._replaced: set[int] = set()
+        self._done: set[int] = set()
         self._done_cells: dict[str, set[int]] = {}
         self._open_cells: dict[str, set[int]] = {}
         self._by_identity: dict[str, int] = {}
         self._finished_here = self._failed_here = 0
-        self.counted = self.waiting = self.training = self.finished = 0
+        self.counted = self.waiting = self.training = self.finished = self.last_end = 0
         self.running: list[int] = []
+        self.unretried: set[int] = set()
         self.cells: Container[str] = ()
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
         """Take in the trials of the study, ordered by number."""
         new = range(self._next, len(trials))
         self._next = len(trials)
-        still_open: set[int] = set()
+        for number in new:
+            self._replaced.update(history_of(trials[number]))
+        still_open: list[int] = []
         self.waiting, self.training, self.running = 0, 0, []
         open_counted = 0
         self._open_cells = {}
-        for number in sorted(self._open | set(new)):
+        for number in [*self.open, *new]:
             trial = trials[number]
             if trial.state.is_finished():
                 self._finish(trial)
                 continue
-            still_open.add(number)
+            still_open.append(number)
             self.waiting += trial.state == TrialState.WAITING
             self.training += trial.state == TrialState.RUNNING
             if not is_confirmation(trial):
-                open_counted += 1
+                open_counted += number not in self._replaced
                 if trial.state == TrialState.RUNNING:
                     self.running.append(number)
             self._open_cells.setdefault(_cell(trial), set()).add(number)
-        self._open = still_open
-        self.counted = self._done_counted + open_counted
+        self.open = still_open
+        self._done -= self._replaced
+        self.unretried -= self._replaced
+        self.counted = len(self._done) + open_counted
         self.cells = ChainMap(self._open_cells, self._done_cells)
 
     def holders(self, cell: str) -> set[int]:
         """Numbers of the trials that have the cell, without those that count nowhere."""
-        return self._done_cells.get(cell, set()) | self._open_cells.get(cell, set())
+        found = self._done_cells.get(cell, set()) | self._open_cells.get(cell, set())
+        return found - self._replaced
 
-    def twin(self, identity: str) -> int | None:
+    def duplicate(self, identity: str) -> int | None:
         """Number of the completed or pruned trial of that identity."""
         return self._by_identity.get(identity)
 
@@ -82,10 +96,13 @@ class Tally:
         return self._failed_here / self._finished_here
 
     def _finish(self, trial: FrozenTrial) -> None:
-        if is_withdrawn(trial):
+        attributes = trial.user_attrs
+        self.last_end = max(self.last_end, int(attributes.get(ENDED) or 0))
+        if is_superseded(trial):
+            if attributes[RETRIED] == TAKEN:
+                self.unretried.add(trial.number)
             return
         self.finished += 1
-        attributes = trial.user_attrs
         self._done_cells.setdefault(_cell(trial), set()).add(trial.number)
         if session_of(trial) == self._session:
             self._finished_here += 1
@@ -94,7 +111,8 @@ class Tally:
             return
         if trial.state != TrialState.FAIL and IDENTITY in attributes:
             self._by_identity.setdefault(attributes[IDENTITY], trial.number)
-        self._done_counted += not is_confirmation(trial)
+        if not is_confirmation(trial):
+            self._done.add(trial.number)
 
 
 def _cell(trial: FrozenTrial) -> str:

@@ -1,0 +1,184 @@
+"""Who may write a trial's record, where several processes may believe that it is theirs.
+
+A process that was frozen, such as by the lid of a laptop, wakes and goes on as if nothing had been,
+while another has long been given its trial. So the directory of a record names its owner, in a file
+that whoever takes the trial writes: the number of the trial, which grows each time another
+takes it over, and the process. Each file of the record is put in its place under a lock of the
+directory, after a look whether the owner is still the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from experiments.errors import Superseded, UserError
+
+OWNER_FILE = ".owner.json"
+LOCK_FILE = ".owner.lock"
+_LOCK_SECONDS = 10.0
+
+_owned: dict[Path, Fence] = {}
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Of a record.
+
+    Attributes:
+        token: grows each time another process takes the trial over.
+        process: that took it.
+    """
+
+    token: int
+    process: str
+
+
+class Store(Protocol):
+    """Where the owner of a record is kept."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """A context in which nobody else reads or writes it."""
+
+    def read(self) -> Owner | None:
+        """Who owns the record; None where nobody has taken it."""
+
+    def write(self, owner: Owner) -> None:
+        """Keep another owner."""
+
+
+class Fence:
+    """Keeps those away from a record who lost it.
+
+    Args:
+        store: of the record.
+        owner: this process.
+    """
+
+    def __init__(self, store: Store, owner: Owner) -> None:
+        self._store, self._owner = store, owner
+
+    def take(self) -> None:
+        """Own the record from now on.
+
+        Raises:
+            Superseded: another process has taken the trial over since this one claimed it.
+        """
+        with self._store.locked():
+            known = self._store.read()
+            if known is not None and known.token > self._owner.token:
+                raise Superseded(f"its record is of {known.process} now")
+            if known != self._owner:
+                self._store.write(self._owner)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A context in which the record is this process's; brief, since others wait for it.
+
+        Raises:
+            Superseded: it is another's.
+        """
+        with self._store.locked():
+            known = self._store.read()
+            if known != self._owner:
+                who = "nobody" if known is None else known.process
+                raise Superseded(f"its record is of {who} now")
+            yield
+
+
+@contextmanager
+def owning(directory: Path, token: int, process: str) -> Iterator[None]:
+    """Take a record, and let this process write it only while nobody else has taken it.
+
+    Where there is no such directory, there is nothing to guard.
+
+    Raises:
+        Superseded: another process has taken the trial over since this one claimed it.
+    """
+    directory = directory.absolute()
+    if not directory.is_dir():
+        yield
+        return
+    fence = Fence(_Files(directory), Owner(token, process))
+    fence.take()
+    _owned[directory] = fence
+    try:
+        yield
+    finally:
+        del _owned[directory]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A context in which a file may be changed: at once, unless it is of a record that is owned.
+
+    Raises:
+        Superseded: the record is another process's now.
+    """
+    with ExitStack() as stack:
+        for directory, fence in list(_owned.items()):
+            if directory in path.absolute().parents:
+                stack.enter_context(fence.writing())
+        yield
+
+
+class _Files:
+    """A store in the record's directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._owner, self._lock = directory / OWNER_FILE, directory / LOCK_FILE
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        try:
+            import fcntl
+        except ImportError:  # where there are no such locks, the look at the owner must do
+            yield
+            return
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            end = time.monotonic() + _LOCK_SECONDS
+            while not _locks(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                if time.monotonic() > end:
+                    raise UserError(
+                        f"a record must be free within {_LOCK_SECONDS:g} s, but another process "
+                        f"holds {self._lock}; is it suspended?"
+                    )
+                time.sleep(0.005)
+            yield
+        finally:
+            # Unlocked by name: a process forked meanwhile has a copy of the descriptor.
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+    def read(self) -> Owner | None:
+        try:
+            content = json.loads(self._owner.read_text(encoding="utf-8"))
+            return Owner(int(content["token"]), str(content["process"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, owner: Owner) -> None:
+        temporary = self._owner.with_name(f"{OWNER_FILE}.{os.getpid()}.part")
+        temporary.write_text(json.dumps(vars(owner)) + "\n", encoding="utf-8")
+        temporary.replace(self._owner)
+
+
+def _locks(descriptor: int, how: int) -> bool:
+    """Whether a file is locked now; a file system without locks lets all pass."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,42 @@
+"""Every time that the protocol of a sweep waits, and how these times depend on each other.
+
+All but the last two are seconds, of a clock that never goes back (see `sweeps.study.ports`).
+"""
+
+from __future__ import annotations
+
+HEARTBEAT = 3.0
+"""Between two signs of life of a worker that holds a trial."""
+LOOK = 1.0
+"""Between two looks of a command at the trials of its workers."""
+POLL = 0.5
+"""Between two looks of a worker that waits for something to do, on average."""
+STORAGE_CALL = 10.0
+"""One call of the storage waits so long for a database file that others write."""
+RETRY_WINDOW = 60.0
+"""For so long a call is repeated while the storage is away; then its worker gives up."""
+LOCK_WAIT = 30.0
+"""For so long a worker waits for the others to release the study's lock, before it tries again."""
+RECORD_LOCK_WAIT = 10.0
+"""For so long a worker waits for the lock of a record, which is held for milliseconds."""
+SUSPICION = 10.0
+"""Of silence, after which whoever watches proves by writes of its own that others can write."""
+LONGEST_GAP = 5.0
+"""Between two such writes; what lies between two that are further apart counts as no silence."""
+LEASE_TIMEOUT = 90.0
+"""Of proven silence, after which a trial goes to another worker."""
+ANSWER = 30.0
+"""For so long a command at its end waits for the storage, before it leaves the rest to the next."""
+DEATHS_IN_A_ROW = 3
+"""Workers that die one after another while no trial gets on; then something else is wrong."""
+TELLS = 10
+"""Retries more of a trial whose record is finished, so that only the study has to hear of it."""
+
+assert 3 * HEARTBEAT < SUSPICION < LEASE_TIMEOUT, "a missed heartbeat is no suspicion"
+assert LOOK < LONGEST_GAP, "looks in a row leave no gap"
+assert RETRY_WINDOW + 2 * STORAGE_CALL + HEARTBEAT < LEASE_TIMEOUT, (
+    "a worker gives up by itself before anybody takes its trial"
+)
+assert LOCK_WAIT < RETRY_WINDOW, "one that waits for a lock tries again"
+assert STORAGE_CALL < RETRY_WINDOW, "one that waits for a file tries again"
+assert RECORD_LOCK_WAIT < LEASE_TIMEOUT, "the heart beats on meanwhile, or is not missed"

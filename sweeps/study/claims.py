@@ -1,0 +1,433 @@
+"""What a worker does next: go on with a waiting trial, begin a new one, wait, or stop."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps import bounds, confirming
+from sweeps.plan import Plan
+from sweeps.results import last_improvement
+from sweeps.space import Dimension, Values, cell_name, cell_seed
+from sweeps.study import private, recovery
+from sweeps.study.attributes import (
+    CELL,
+    CONFIRM,
+    CONFIRMS,
+    LEASE,
+    OVERRIDES,
+    PHASE,
+    REASON,
+    RETRIED,
+    budgeted,
+)
+from sweeps.study.counts import Counts
+from sweeps.study.leases import Lease, Watch
+from sweeps.study.ports import REAL, System
+
+_LEAST_FINISHED = 5  # before a rate of failure means anything
+_REDRAWS = 20
+_MOST_CELLS = 100_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this worker, and no other, is to train.
+
+    Attributes:
+        trial: Optuna's.
+        values: of its parameters.
+        seed: of the trial, if seeds are searched.
+        number: of the first trial that this one continues, whose directory it goes on with.
+        overrides: of Hydra, as they were when the trial first began; None to make them.
+        is_new: it was begun without a cell.
+    """
+
+    trial: optuna.Trial
+    values: Values
+    seed: int | None
+    number: int
+    overrides: tuple[str, ...] | None = None
+    is_new: bool = False
+
+    @property
+    def is_confirmation(self) -> bool:
+        """Whether it only repeats another with a fresh seed."""
+        return self.trial.user_attrs.get(PHASE) == CONFIRM
+
+
+class Claims:
+    """Hands out the trials of a study to one worker.
+
+    Args:
+        study: with this worker's sampler.
+        plan: of the sweep.
+        lock: makes a context in which no other worker of the study claims.
+        lease: of the worker; None for the command, which claims nothing.
+        system: the machine.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        plan: Plan,
+        lock: Callable[[], AbstractContextManager[Any]],
+        lease: Lease | None = None,
+        system: System = REAL,
+    ) -> None:
+        self._study, self._plan, self._system = study, plan, system
+        self._lock, self._lease = lock, lease
+        self.counts = Counts(plan.session)
+        self._watch = Watch(study, system)
+        self._trials: list[FrozenTrial] = []
+        self._cells: Iterator[tuple[Values, int | None]] | None = None
+        self._race: tuple[int, confirming.Standing | None] | None = None
+
+    def next(self) -> Claim | None:
+        """The next trial, or None when there is no more to do for this worker.
+
+        It waits while a trial of its command is running, or one whose worker may be gone: it may
+        have to take that over.
+        """
+        assert self._lease is not None
+        while not self._lease.stopping.is_set():
+            try:
+                claim, is_more_to_come = self._attempt()
+            except optuna.exceptions.UpdateFinishedTrialError:
+                claim, is_more_to_come = None, True  # it was taken over before it had begun
+            if claim is not None:
+                return claim
+            if not is_more_to_come:
+                return None
+            self._pause(bounds.POLL)
+        return None
+
+    def _attempt(self) -> tuple[Claim | None, bool]:
+        """A claim, and whether there may be one later where there is none."""
+        is_finite = self._plan.space.is_finite
+        with self._lock():
+            self._look()
+            if self.stop_reason() is not None:
+                return None, False
+            claim = self._claim()
+            if claim is not None and is_finite:
+                claim = self._filled(claim)  # before another worker proposes the same
+            is_more_to_come = self._is_more_to_come()
+        if claim is None:
+            return None, is_more_to_come
+        if self._is_superseded(claim):
+            return None, True
+        return claim if is_finite else self._filled(claim), True
+
+    def is_work_left(self) -> bool:
+        """Whether a worker would find something to do at once."""
+        self._update()
+        if self.stop_reason() is not None:
+            return False
+        is_waiting = any(map(self._can_train, self._waiting()))
+        return is_waiting or self._is_search_left() or bool(self._missing_confirmations())
+
+    def settle(self, should_stop: Callable[[], bool], say: Callable[[str], None]) -> None:
+        """Wait, while nothing else is to do, for trials whose worker may be gone.
+
+        Each of them ends, gives a sign of life, or is taken over after `LEASE_TIMEOUT`.
+
+        Args:
+            should_stop: asked while it waits.
+            say: is told, once, for which trials it waits.
+        """
+        told = False
+        while not (should_stop() or self.is_work_left() or self.stop_reason()):
+            with self._lock():
+                self._look()
+            unheard = self._unheard()
+            if not unheard or self.is_work_left():
+                return
+            if not told:
+                told = True
+                say(
+                    f"waiting for a sign of life of whoever trains trial {_and(unheard)}, "
+                    f"for up to {bounds.LEASE_TIMEOUT + bounds.SUSPICION:.0f} s"
+                )
+            self._pause(bounds.LOOK)
+
+    def stop_reason(self) -> str | None:
+        """Why no trial should begin although the budget is not spent, in words."""
+        limits = self._plan.limits
+        if limits.deadline is not None and self._system.utc() >= limits.deadline:
+            return "the timeout has passed"
+        rate = self.counts.failure_rate(_LEAST_FINISHED)
+        if rate > limits.max_failure_rate:
+            return (
+                f"{rate:.0%} of the trials failed, more than "
+                f"sweep.max_failure_rate={limits.max_failure_rate:g}"
+            )
+        return None
+
+    def no_improvement_reason(self) -> str | None:
+        """Why no trial of the search should begin, in words; its best may race all the same."""
+        most = self._plan.limits.stop_after_no_improvement
+        if most is not None:
+            since = last_improvement(self._study, self._plan.objectives)
+            if since >= most:
+                return f"the last {since} trials brought no improvement"
+        return None
+
+    def note_race(self) -> None:
+        """Keep how the race stands in the study."""
+        self._update()
+        confirming.note(self._study, self._standing())
+
+    def next_end(self) -> int:
+        """The place of a trial that ends now, in the order in which trials end."""
+        self._update()
+        return self.counts.last_end + 1
+
+    def _update(self) -> None:
+        self._trials = self._study.get_trials(deepcopy=False)
+        self.counts.update(self._trials)
+
+    def _look(self) -> None:
+        """Called under the lock: bring the counts up to date, and take over what is abandoned."""
+        self._update()
+        abandoned = self._watch.look(self._trials)
+        taken = recovery.take_over(
+            self._study,
+            abandoned,
+            self._plan.limits.max_retries,
+            self._plan.session,
+            self._system,
+        )
+        for number in taken:
+            log.warning("trial %d: its worker died", number)
+        if self.counts.unretried:
+            recovery.retry_taken(self._study, self.counts.unretried)
+        if taken or self.counts.unretried:
+            self._update()
+
+    def _is_more_to_come(self) -> bool:
+        """Whether there may be something to do later, although there is nothing now."""
+        # Who races is known when the last trial of the search ends, and who needs another seed
+        # when the round does.
+        is_racing = bool(self._plan.limits.confirm and self.counts.training)
+        return is_racing or self._watch.unheard(self._trials, self._plan.session)
+
+    def _unheard(self) -> list[int]:
+        watch, session = self._watch, self._plan.session
+        return [t.number for t in self._trials if watch.unheard([t], session)]
+
+    def _pause(self, seconds: float) -> None:
+        self._system.sleep(seconds * (0.5 + self._system.random()))
+
+    def _claim(self) -> Claim | None:
+        """Called under the lock."""
+        claim = self._adopted() or self._resumed()
+        if claim is not None:
+            return claim
+        if self.no_improvement_reason() is None:
+            if self._plan.grid:
+                for values, seed in self._remaining_cells():
+                    return self._begun({CELL: cell_name(values, seed)}, values)
+            elif self._is_within_budget():
+                return self._begun({}, None)
+        if not self._plan.limits.confirm or self.counts.running:
+            return None
+        confirming.note(self._study, self._standing())
+        missing = self._missing_confirmations()
+        for parameters, attributes in missing:
+            self._study.enqueue_trial(parameters, user_attrs=attributes)
+        self._update()
+        return self._resumed() if missing else None
+
+    def _is_search_left(self) -> bool:
+        if self.no_improvement_reason() is not None:
+            return False
+        if self._plan.grid:
+            cells = self._plan.space.cells()
+            return any(cell_name(*cell) not in self.counts.cells for cell in cells)
+        return self._is_within_budget()
+
+    def _begun(self, attributes: Mapping[str, Any], values: Values | None) -> Claim:
+        assert self._lease is not None
+        own = {**attributes, LEASE: self._lease.next()}
+        return self._going_on(private.begin(self._study, own, values))
+
+    def _adopted(self) -> Claim | None:
+        """A trial that this worker has begun, without having heard that it has."""
+        assert self._lease is not None
+        for number in self.counts.open:
+            trial = self._trials[number]
+            if trial.state == TrialState.RUNNING and self._lease.is_mine(trial):
+                return self._going_on(private.adopt(self._study, trial))
+        return None
+
+    def _resumed(self) -> Claim | None:
+        """A trial that waits; it has its new owner before it runs."""
+        assert self._lease is not None
+        for waiting in filter(self._can_train, self._waiting()):
+            try:
+                private.set_attribute(self._study, waiting, LEASE, self._lease.next())
+            except optuna.exceptions.UpdateFinishedTrialError:
+                continue
+            trial = private.take(self._study, waiting)
+            if trial is not None:
+                return self._going_on(trial)
+        return None
+
+    def _waiting(self) -> Iterator[FrozenTrial]:
+        for number in self.counts.open:
+            if self._trials[number].state == TrialState.WAITING:
+                yield self._trials[number]
+
+    def _can_train(self, trial: FrozenTrial) -> bool:
+        """Whether this command can make the overrides of a trial, or the trial has them already.
+
+        One that searches fewer keys than an earlier one does not know what the others mean.
+        """
+        known = {dimension.key for dimension in self._plan.space.dimensions}
+        return OVERRIDES in trial.user_attrs or _values(trial).keys() <= known
+
+    def _going_on(self, trial: optuna.Trial) -> Claim:
+        frozen = private.read(self._study, trial)
+        values, cell = _values(frozen), frozen.user_attrs.get(CELL)
+        first = private.first_of(frozen)
+        if cell is None:
+            return Claim(trial, {}, None, first, is_new=True)
+        known = {dimension.key for dimension in self._plan.space.dimensions}
+        stored = None if values.keys() <= known else tuple(frozen.user_attrs[OVERRIDES])
+        return Claim(trial, values, cell_seed(cell), first, stored)
+
+    def _is_superseded(self, claim: Claim) -> bool:
+        """Whether a trial is one too many, since somebody claimed at the same time; ends it then.
+
+        Where the lock does not reach everybody, or a server that restarts lets go of it, two may
+        begin the last trial of the budget, or the same cell. Numbers are given out one by one, so
+        the lower one stays; of two trials that were given their cells after their numbers,
+        neither need have seen the other.
+        """
+        self._update()
+        trials, mine = self._trials, self._trials[claim.trial.number]
+        own = {mine.number, *private.history_of(mine)}
+        rivals = self.counts.holders(mine.user_attrs[CELL]) - own if CELL in mine.user_attrs else ()
+        is_taken = any(claim.is_new or number < mine.number for number in rivals)
+        limit = self._plan.limits.n_trials
+        is_beyond = claim.is_new and limit is not None
+        if is_beyond:
+            earlier = [t for t in budgeted(trials) if private.first_of(t) < mine.number]
+            is_beyond = len(earlier) >= (limit or 0)
+        if not is_taken and not is_beyond:
+            return False
+        claim.trial.set_user_attr(REASON, "another worker claimed the same at the same time")
+        claim.trial.set_user_attr(RETRIED, True)
+        private.end(self._study, claim.trial, TrialState.FAIL)
+        return True
+
+    def _remaining_cells(self) -> Iterator[tuple[Values, int | None]]:
+        # The cells before the current one are taken, and stay so.
+        if self._cells is None:
+            self._cells = self._plan.space.cells()
+        for values, seed in self._cells:
+            if cell_name(values, seed) not in self.counts.cells:
+                yield values, seed
+
+    def _is_within_budget(self) -> bool:
+        assert self._plan.limits.n_trials is not None
+        if self.counts.counted >= self._plan.limits.n_trials:
+            return False
+        return not self._plan.space.is_finite or bool(self._untaken_cells())
+
+    def _filled(self, claim: Claim) -> Claim:
+        """The claim with its parameters stored in the trial; may be repeated where it broke off."""
+        trial, space = claim.trial, self._plan.space
+        if CELL in trial.user_attrs:
+            self._suggest(trial, claim.values)
+            return claim
+        if space.is_finite:
+            values, seed = self._untaken_proposal(trial)
+            trial = private.fix(self._study, trial, values)
+        else:
+            values = space.fill(
+                lambda dimension: private.suggest(trial, dimension.key, dimension.distribution)
+            )
+            seed = self._seed_for(trial.number)
+        trial.set_user_attr(CELL, cell_name(values, seed))
+        self._suggest(trial, values)
+        return replace(claim, trial=trial, values=values, seed=seed)
+
+    def _suggest(self, trial: optuna.Trial, values: Values) -> None:
+        for dimension in self._plan.space.dimensions:
+            if dimension.key in values:
+                private.suggest(trial, dimension.key, dimension.distribution)
+
+    def _seed_for(self, number: int) -> int | None:
+        seeds = self._plan.space.seeds
+        return seeds[number % len(seeds)] if seeds else None
+
+    def _untaken_cells(self) -> list[tuple[Values, int | None]]:
+        cells = itertools.islice(self._plan.space.cells(), _MOST_CELLS)
+        return [cell for cell in cells if cell_name(*cell) not in self.counts.cells]
+
+    def _untaken_proposal(self, trial: optuna.Trial) -> tuple[Values, int | None]:
+        """What the sampler proposes, drawn again while it is taken: no cell is run twice."""
+        space, study = self._plan.space, self._study
+        frozen = private.read(study, trial)
+
+        relative = dict(trial.relative_params)
+
+        def draw(dimension: Dimension) -> Any:
+            if dimension.key in relative:
+                return relative.pop(dimension.key)  # the sampler says it once
+            return study.sampler.sample_independent(
+                study, frozen, dimension.key, dimension.distribution
+            )
+
+        for _ in range(_REDRAWS):
+            values = space.fill(draw)
+            for seed in space.seeds or (None,):
+                if cell_name(values, seed) not in self.counts.cells:
+                    break
+            else:
+                continue
+            break
+        else:
+            values, seed = random.Random(trial.number).choice(self._untaken_cells())
+        return values, seed
+
+    def _standing(self) -> confirming.Standing | None:
+        """Of the race; computed anew when a trial has ended."""
+        if not self._plan.limits.confirm:
+            return None
+        if self._race is None or self._race[0] != self.counts.finished:
+            found = confirming.standing(self._study, self._plan)
+            self._race = (self.counts.finished, found)
+        return self._race[1]
+
+    def _missing_confirmations(self) -> list[tuple[Values, dict[str, Any]]]:
+        """What the race needs and nobody has begun: parameters and attributes of the trials."""
+        found = self._standing()
+        missing = []
+        for candidate, seed in found.wanted() if found is not None else ():
+            cell = cell_name(candidate.params, seed)
+            if cell not in self.counts.cells:
+                attributes = {CELL: cell, PHASE: CONFIRM, CONFIRMS: candidate.trial}
+                missing.append((dict(candidate.params), attributes))
+        return missing
+
+
+def _values(trial: FrozenTrial) -> Values:
+    return {**trial.system_attrs.get(private.FIXED, {}), **trial.params}
+
+
+def _and(numbers: list[int]) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last

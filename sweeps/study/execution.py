@@ -1,0 +1,292 @@
+"""A worker's way with a trial, from its claim to its end in the study, whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import optuna
+from optuna.trial import TrialState
+
+from experiments.errors import Interrupted, Pruned, Superseded, is_disk_full
+from sweeps.retry import is_away, retry
+from sweeps.study import private, recovery
+from sweeps.study.attributes import (
+    DIRECTORY,
+    ENDED,
+    EPOCHS,
+    IDENTITY,
+    OVERRIDES,
+    REASON,
+    RETRIED,
+    SAME_AS,
+    SEED,
+    SUMMARY,
+)
+from sweeps.study.claims import Claim, Claims
+from sweeps.study.leases import Lease
+from sweeps.study.ports import REAL, System
+
+log = logging.getLogger(__name__)
+
+_REASON_CHARACTERS = 1000
+
+Report = Callable[[int, Sequence[float]], bool]
+"""Takes the epoch, counted from 1, and the objectives; says whether to prune the trial."""
+
+
+class Job(Protocol):
+    """A trial that is ready to run."""
+
+    identity: str
+    """Of everything that can change its result."""
+    directory: str
+    """Of its record."""
+    epochs: int
+    """At most."""
+    seed: int
+
+    def run(self, report: Report, should_stop: Callable[[], bool]) -> tuple[float, ...]:
+        """Train and return the objectives, or return those of the record if that is finished.
+
+        Raises:
+            Pruned: `report` said so.
+            Interrupted: `should_stop` said so; another run of the job goes on from there.
+            Superseded: the record is another worker's now.
+            Exception: the trial failed.
+        """
+
+    def pictures(self) -> list[str]:
+        """Paths of the pictures that the study should show."""
+
+    def summary(self) -> dict[str, Any]:
+        """What the study keeps of the trial, so that an analysis needs no shared disk."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a worker is handed, beside its study.
+
+    Attributes:
+        prepare: makes the job of a trial from Hydra's overrides and the number of its chain.
+        give_back: removes the directory of a trial that leaves no record after all.
+        report: tells the study a validation, and says whether to stop the trial.
+        announce: notes the pictures of a trial in the study, and returns what copies them there.
+        own: makes a record this worker's alone, while its context lasts: of the directory, the
+            number of the trial and the worker's process.
+        free_memory: gives back what a failed trial held.
+        lock: the study's.
+        system: the machine.
+    """
+
+    prepare: Callable[[Sequence[str], int], Job]
+    give_back: Callable[[str], None]
+    report: Callable[[optuna.Trial, int, Sequence[float]], bool]
+    announce: Callable[[optuna.Trial, Job], Callable[[], None]]
+    own: Callable[[str, int, str], AbstractContextManager[Any]]
+    free_memory: Callable[[], None]
+    lock: Callable[[], AbstractContextManager[Any]]
+    system: System = REAL
+
+
+class _StorageAwayError(Interrupted):
+    """The storage was away for too long; the trial goes on when it is back."""
+
+
+class Worker:
+    """Trains trials of a study until there is nothing left to do, or it should stop.
+
+    Args:
+        study: with the worker's sampler and pruner.
+        claims: of the worker.
+        lease: of the worker.
+        overrides: of Hydra, for a claim that has none.
+        ports: what it works with.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        claims: Claims,
+        lease: Lease,
+        overrides: Callable[[Claim], Sequence[str]],
+        ports: Ports,
+    ) -> None:
+        self._study, self._claims, self._lease = study, claims, lease
+        self._overrides, self._ports = overrides, ports
+
+    def work(self) -> None:
+        """From claim to claim."""
+        while (claim := self._retry(self._claims.next)) is not None:
+            overrides = list(claim.overrides or self._overrides(claim))
+            log.debug("trial %d: %s", claim.trial.number, " ".join(overrides))
+            self.train(claim, overrides)
+
+    def train(self, claim: Claim, overrides: Sequence[str]) -> None:
+        """From a claim to its end in the study, whatever happens."""
+        trial, lease = claim.trial, self._lease
+        job: Job | None = None
+        try:
+            self._retry(partial(lease.take, trial))
+            self._go_on_if_ours(trial)
+            job = self._ports.prepare(overrides, claim.number)
+            self._retry(partial(self._describe, trial, job, overrides))
+            duplicate = self._claims.counts.duplicate(job.identity)
+            if duplicate is not None:
+                self._retry(partial(self._copy, trial, duplicate))
+                self._ports.give_back(job.directory)
+                return
+            with self._ports.own(job.directory, trial.number, lease.name):
+                values = job.run(partial(self._report, trial), lease.should_end_trial)
+        except Pruned as pruned:
+            self._end(trial, job, TrialState.PRUNED, reason=str(pruned))
+        except Superseded:
+            self._leave(trial)
+        except _StorageAwayError:
+            self._put_back(trial)
+        except (Interrupted, KeyboardInterrupt, SystemExit):
+            if lease.is_lost:
+                self._leave(trial)
+                return
+            lease.stopping.set()
+            self._put_back(trial)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            self._leave(trial)
+        except Exception as error:
+            if is_away(error) or is_disk_full(error):
+                # Nothing is wrong with the trial. This worker ends, and the trial goes on later.
+                self._put_back(trial)
+                raise
+            log.exception("trial %d failed", trial.number)
+            name = "" if type(error).__name__ == "TrialError" else f"{type(error).__name__}: "
+            self._end(trial, job, TrialState.FAIL, reason=f"{name}{error}")
+            self._ports.free_memory()
+        else:
+            self._complete(trial, job, values)
+
+    def _retry(self, call: Callable[[], Any]) -> Any:
+        return retry(call, self._ports.system)
+
+    def _go_on_if_ours(self, trial: optuna.Trial) -> None:
+        if self._lease.is_lost:
+            raise Superseded(f"trial {trial.number} is another worker's")
+
+    def _leave(self, trial: optuna.Trial) -> None:
+        """Write nothing more about a trial that another worker has."""
+        self._lease.drop()
+        log.warning("trial %d was taken over by another worker", trial.number)
+
+    def _put_back(self, trial: optuna.Trial) -> None:
+        self._lease.drop()
+        self._retry(partial(self._requeue, trial))
+
+    def _requeue(self, trial: optuna.Trial) -> None:
+        with self._ports.lock():
+            recovery.requeue(self._study, trial, self._lease)
+
+    def _report(self, trial: optuna.Trial, epoch: int, values: Sequence[float]) -> bool:
+        self._go_on_if_ours(trial)
+        try:
+            return bool(self._retry(lambda: self._ports.report(trial, epoch, values)))
+        except optuna.exceptions.UpdateFinishedTrialError as error:
+            raise Superseded("another worker goes on with it, as this one was silent") from error
+        except Exception as error:
+            if not is_away(error):
+                raise
+            raise _StorageAwayError(f"the storage is away: {error}") from error
+
+    def _describe(self, trial: optuna.Trial, job: Job, overrides: Sequence[str]) -> None:
+        for key, value in (
+            (OVERRIDES, list(overrides)),
+            (EPOCHS, job.epochs),
+            (SEED, job.seed),
+            (DIRECTORY, job.directory),
+            (IDENTITY, job.identity),
+        ):
+            if trial.user_attrs.get(key) != value:
+                trial.set_user_attr(key, value)
+
+    def _copy(self, trial: optuna.Trial, number: int) -> None:
+        """End a trial as its duplicate ended, without training it again."""
+        duplicate = self._study.get_trials(deepcopy=False)[number]
+        self._lease.drop()
+        copied = {key: duplicate.user_attrs.get(key) for key in (SUMMARY, DIRECTORY, REASON)}
+        complete = duplicate.state == TrialState.COMPLETE
+        values = duplicate.values if complete else None
+        self._tell(trial, duplicate.state, values, {SAME_AS: number, **copied})
+
+    def _complete(self, trial: optuna.Trial, job: Job, values: Sequence[float]) -> None:
+        wrong = _why_no_result(values, len(self._study.directions))
+        if wrong is not None:
+            self._end(trial, job, TrialState.FAIL, reason=wrong)
+            return
+        copy = self._announced(trial, job)
+        self._end(trial, job, TrialState.COMPLETE, values)
+        try:
+            copy()
+        except Exception as error:  # noqa: BLE001  # of the disk, or of a store of the user
+            log.warning("trial %d: its pictures are not in the study: %s", trial.number, error)
+
+    def _announced(self, trial: optuna.Trial, job: Job) -> Callable[[], None]:
+        """What copies the pictures to where optuna-dashboard finds them, once the trial ended."""
+        try:
+            return self._ports.announce(trial, job)
+        except Exception as error:  # noqa: BLE001  # the result is worth more
+            log.warning("trial %d: its pictures are not in the study: %s", trial.number, error)
+            return lambda: None
+
+    def _end(
+        self,
+        trial: optuna.Trial,
+        job: Job | None,
+        state: TrialState,
+        values: Sequence[float] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        self._lease.drop()
+        attributes = {REASON: reason[:_REASON_CHARACTERS] if reason is not None else None}
+        summary = job.summary() if job is not None else None
+        self._retry(partial(self._tell, trial, state, values, {SUMMARY: summary, **attributes}))
+        log.debug("trial %d ended: %s %s", trial.number, state.name, values or reason or "")
+
+    def _tell(
+        self,
+        trial: optuna.Trial,
+        state: TrialState,
+        values: Sequence[float] | None,
+        attributes: dict[str, Any],
+    ) -> None:
+        """End a trial in the study; may be repeated where it broke off."""
+        current = private.read(self._study, trial)
+        if current.state != TrialState.RUNNING or not self._lease.is_mine(current):
+            return  # it was told, but the answer was lost; or another worker took it over
+        try:
+            for key, value in {
+                RETRIED: False,
+                ENDED: self._claims.next_end(),
+                **attributes,
+            }.items():
+                is_nothing = value is None or value is False
+                if not is_nothing or current.user_attrs.get(key):
+                    trial.set_user_attr(key, value)
+            private.end(self._study, trial, state, values)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            log.warning("trial %d was taken over by another worker", trial.number)
+
+
+def _why_no_result(values: Sequence[Any], objectives: int) -> str | None:
+    if len(values) != objectives:
+        return f"there must be {objectives} objectives, but the trial gave {list(values)}"
+    for value in values:
+        try:
+            if not math.isnan(float(value)):
+                continue
+        except (TypeError, ValueError):
+            pass
+        return f"an objective must be a number, but the trial gave {value!r}"
+    return None

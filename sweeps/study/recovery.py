@@ -1,0 +1,158 @@
+"""Trials whose worker is gone, or that failed, get another chance.
+
+All but `retry_failed` may be repeated at any point where they broke off; each is called under the
+study's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps import bounds
+from sweeps.study import private
+from sweeps.study.attributes import (
+    DIRECTORY,
+    ENDED,
+    LEASE,
+    REASON,
+    RETRIED,
+    SAME_AS,
+    SUMMARY,
+    TAKEN,
+    is_superseded,
+    session_of,
+)
+from sweeps.study.leases import Lease, lease_of
+from sweeps.study.ports import REAL, System
+
+_OF_ONE_TRIAL = {LEASE, REASON, RETRIED, SUMMARY, ENDED, SAME_AS}  # and not of its retry
+
+
+def take_over(
+    study: optuna.Study,
+    trials: Iterable[FrozenTrial],
+    max_retries: int,
+    session: str = "",
+    system: System = REAL,
+) -> list[int]:
+    """Give abandoned trials to whoever asks next.
+
+    Each ends as failed, after which the storage refuses what its worker writes. Then a clone with
+    the same parameters waits in its place, up to `max_retries` times, or some more if its record
+    is finished; it goes on from the trial's last checkpoint if it finds that. Should the clone be
+    missing, `retry_taken` makes it.
+
+    Args:
+        study: of the trials.
+        trials: as they were when they were found to be abandoned.
+        max_retries: of a trial whose worker was lost.
+        session: of this command, whose own workers are ended where they are only frozen: nobody
+            needs them any more, and the command would wait for them.
+        system: the machine.
+
+    Returns:
+        Numbers of the trials that were abandoned.
+    """
+    taken = []
+    for trial in trials:
+        if _has_moved(study, trial):
+            continue  # somebody was faster, or its worker lives after all
+        retries = len(private.history_of(trial))
+        more = max_retries + (bounds.TELLS if _is_trained(trial, system) else 0)
+        is_retried = retries < more
+        lease = lease_of(trial)
+        who = f"{lease.get('worker', 'unknown')} on {lease.get('host', 'unknown')}"
+        private.set_attribute(study, trial, REASON, f"its worker died ({who})")
+        private.set_attribute(study, trial, RETRIED, TAKEN if is_retried else False)
+        if _has_moved(study, trial):  # the writes may have taken their time
+            _unmark(study, trial)
+            continue
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            private.end(study, trial, TrialState.FAIL)
+        if private.read(study, trial).state != TrialState.FAIL:
+            continue  # its worker ended it
+        if is_retried:
+            _clone(study, trial)
+        if session and session_of(trial) == session:
+            system.kill(lease)
+        taken.append(trial.number)
+    return taken
+
+
+def retry_taken(study: optuna.Study, numbers: Iterable[int]) -> None:
+    """Make the clones of trials that were taken over by somebody who died over it."""
+    trials = study.get_trials(deepcopy=False)
+    for number in numbers:
+        _clone(study, trials[number])
+
+
+def retry_failed(study: optuna.Study) -> int:
+    """Let every failed trial that has no clone yet wait to be trained again; how many."""
+    trials = study.get_trials(deepcopy=False)
+    failed = [t for t in trials if t.state == TrialState.FAIL and not is_superseded(t)]
+    return sum(_clone(study, trial) for trial in failed)
+
+
+def requeue_killed(study: optuna.Study, session: str, system: System = REAL) -> list[int]:
+    """Kill the workers of a command that still train on this machine, and let their trials wait.
+
+    Workers on other machines requeue their trials themselves when they stop.
+    """
+    numbers = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        lease = lease_of(trial)
+        if str(lease.get("worker")).startswith(f"{session}-") and system.kill(lease):
+            _requeue(study, trial)
+            numbers.append(trial.number)
+    return numbers
+
+
+def requeue(study: optuna.Study, trial: optuna.Trial, lease: Lease) -> None:
+    """Let another worker go on with a trial of this one, unless it has done so already."""
+    current = private.read(study, trial)
+    if current.state == TrialState.RUNNING and lease.is_mine(current):
+        _requeue(study, current)
+
+
+def _requeue(study: optuna.Study, trial: FrozenTrial) -> None:
+    # Its lease goes first: whoever claims the trial would hold that of the last worker, which may
+    # be dead, until its own is written, and the trial would be taken for abandoned.
+    private.set_attribute(study, trial, LEASE, None)
+    private.requeue(study, trial)
+
+
+def _is_trained(trial: FrozenTrial, system: System) -> bool:
+    """Whether all that is left to do is to tell the study what the record says."""
+    directory = trial.user_attrs.get(DIRECTORY)
+    return directory is not None and system.has_record(directory, private.first_of(trial))
+
+
+def _has_moved(study: optuna.Study, trial: FrozenTrial) -> bool:
+    current = private.read(study, trial)
+    return current.state != TrialState.RUNNING or lease_of(current) != lease_of(trial)
+
+
+def _unmark(study: optuna.Study, trial: FrozenTrial) -> None:
+    try:
+        private.set_attribute(study, trial, REASON, None)
+        private.set_attribute(study, trial, RETRIED, False)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return  # it has ended by itself, which says the reason
+
+
+def _clone(study: optuna.Study, trial: FrozenTrial) -> bool:
+    """Make a trial's clone, unless it has one."""
+    trials = study.get_trials(deepcopy=False)
+    if any(trial.number in private.history_of(other) for other in trials):
+        return False
+    private.clone(study, trial, _inherited(trial))
+    return True
+
+
+def _inherited(trial: FrozenTrial) -> dict[str, Any]:
+    return {key: value for key, value in trial.user_attrs.items() if key not in _OF_ONE_TRIAL}

@@ -1,0 +1,204 @@
+"""The protocol without one of its repairs: what the simulation must find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from experiments.fence import Fence
+from sweeps import results
+from sweeps.pruning import CountedPruner, Reporting
+from sweeps.study import counts, execution, private, recovery
+from sweeps.study.claims import Claims
+from sweeps.study.command import Pool, Supervisor
+from sweeps.study.execution import Worker
+from sweeps.study.leases import Watch
+from tests.simulation import world
+from tests.simulation.schedule import Result, simulate
+from tests.simulation.world import SimulatedSystem
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A repair that is taken away.
+
+    Attributes:
+        fault: in words.
+        take_away: by these patches.
+        kinds: of what goes wrong in the schedules that look for it.
+        space: that is searched in them, if it must be a certain one.
+        patience: their `stop_after_no_improvement`, if there must be one.
+    """
+
+    fault: str
+    take_away: Callable[[pytest.MonkeyPatch], None]
+    kinds: tuple[str, ...]
+    space: str | None = None
+    patience: int | None = None
+
+
+def _nobody_waits_for_the_bound(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Claims, "settle", lambda self, should_stop, say: None)
+
+
+def _silence_counts_while_nobody_can_write(patch: pytest.MonkeyPatch) -> None:
+    def prove(self: Watch, suspects: list[Any]) -> None:
+        for seen in suspects:
+            seen.silent = seen.unmoved
+
+    def has_ended(study: optuna.Study, trial: FrozenTrial) -> bool:
+        return private.read(study, trial).state != TrialState.RUNNING
+
+    patch.setattr(Watch, "_prove", prove)
+    patch.setattr(recovery, "_has_moved", has_ended)
+
+
+def _no_fence(patch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def writing(self: Fence) -> Iterator[None]:
+        yield
+
+    patch.setattr(Fence, "writing", writing)
+
+
+def _idle_workers_leave_and_frozen_ones_stay(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Claims, "_is_more_to_come", lambda self: False)
+    patch.setattr(Pool, "_end_stopped", lambda self: None)
+    patch.setattr(SimulatedSystem, "kill", lambda self, process: False)
+
+
+def _deaths_add_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Supervisor, "ended_trials", lambda self: 0)
+
+
+def _pictures_come_before_the_result(patch: pytest.MonkeyPatch) -> None:
+    def complete(self: Worker, trial: optuna.Trial, job: Any, values: Any) -> None:
+        self._ports.announce(trial, job)()
+        self._end(trial, job, TrialState.COMPLETE, values)
+
+    patch.setattr(Worker, "_complete", complete)
+
+
+def _a_retry_takes_budget_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(counts, "history_of", lambda trial: ())
+
+
+def _a_retry_keeps_the_reason(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(recovery, "_OF_ONE_TRIAL", recovery._OF_ONE_TRIAL - {"reason"})
+    tell = Worker._tell
+
+    def without_clearing(self: Worker, trial: Any, state: Any, values: Any, given: Any) -> None:
+        tell(self, trial, state, values, {k: v for k, v in given.items() if v is not None})
+
+    patch.setattr(Worker, "_tell", without_clearing)
+
+
+def _what_waits_is_claimed_by_anybody(patch: pytest.MonkeyPatch) -> None:
+    going_on = Claims._going_on
+    patch.setattr(Claims, "_can_train", lambda self, trial: True)
+    patch.setattr(
+        Claims, "_going_on", lambda self, trial: replace(going_on(self, trial), overrides=None)
+    )
+
+
+def _a_report_counts_before_it_is_made(patch: pytest.MonkeyPatch) -> None:
+    def report(self: Reporting, trial: optuna.Trial, epoch: int, values: Any) -> bool:
+        known = self._judged_epochs(trial)
+        if epoch in known:
+            return False
+        known.add(epoch)
+        return self._report_one(trial, epoch, values)
+
+    patch.setattr(Reporting, "report", report)
+
+
+def _rungs_count_the_dead(patch: pytest.MonkeyPatch) -> None:
+    def prune(self: CountedPruner, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return self.pruner.prune(study, trial)
+
+    patch.setattr(CountedPruner, "prune", prune)
+
+
+def _process_numbers_mean_the_same_everywhere(patch: pytest.MonkeyPatch) -> None:
+    def is_gone(process: Any, here: Any, born: Callable[[int], str | None]) -> bool:
+        if any(process.get(key) != here[key] for key in ("host", "machine")):
+            return False
+        return bool(process["boot"] != here["boot"] or born(process["pid"]) != process["born"])
+
+    patch.setattr(world, "is_known_gone", is_gone)
+
+
+def _ends_are_sorted_by_local_times(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        results, "_end_of", lambda trial: (trial.datetime_complete or datetime.max, trial.number)
+    )
+
+
+def _not_a_number_is_told(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(execution, "_why_no_result", lambda values, objectives: None)
+
+
+MUTATIONS = {
+    1: Mutation(
+        "a reboot strands trials", _nobody_waits_for_the_bound, ("kill_all", "gone", "reboot")
+    ),
+    2: Mutation(
+        "live trials are declared dead", _silence_counts_while_nobody_can_write, ("locked",)
+    ),
+    3: Mutation("a woken worker writes on", _no_fence, ("freeze_machine", "second_command")),
+    4: Mutation(
+        "a frozen worker hangs the sweep",
+        _idle_workers_leave_and_frozen_ones_stay,
+        ("freeze_worker",),
+    ),
+    5: Mutation("deaths add up", _deaths_add_up, ("kill_workers",)),
+    6: Mutation("a picture costs the trial", _pictures_come_before_the_result, ("pictures",)),
+    8: Mutation(
+        "a retry spends budget twice", _a_retry_takes_budget_again, ("retry_failed", "kill_worker")
+    ),
+    80: Mutation("a success keeps the old reason", _a_retry_keeps_the_reason, ("kill_worker",)),
+    10: Mutation(
+        "a command claims what it does not know",
+        _what_waits_is_claimed_by_anybody,
+        ("fewer_keys", "kill_worker", "interrupt"),
+        "two",
+    ),
+    11: Mutation("a report is lost", _a_report_counts_before_it_is_made, ("deaf", "away")),
+    12: Mutation("rungs count the dead", _rungs_count_the_dead, ("kill_worker",)),
+    13: Mutation(
+        "a process of another container is gone",
+        _process_numbers_mean_the_same_everywhere,
+        ("second_command",),
+    ),
+    14: Mutation(
+        "local times end a search",
+        _ends_are_sorted_by_local_times,
+        ("second_command", "clock"),
+        "search",
+        2,
+    ),
+    17: Mutation("an objective is no number", _not_a_number_is_told, ("clock",)),
+}
+"""By the number of the fault."""
+
+
+def schedules_until_found(mutation: Mutation, most: int) -> int | None:
+    """How many schedules show that a repair is missing; None if `most` do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        mutation.take_away(patch)
+        for seed in range(most):
+            if simulate_for(mutation, seed).faults:
+                return seed + 1
+    return None
+
+
+def simulate_for(mutation: Mutation, seed: int) -> Result:
+    """A schedule in which the fault can show."""
+    return simulate(seed, kinds=mutation.kinds, space=mutation.space, patience=mutation.patience)
