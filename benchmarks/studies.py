@@ -16,7 +16,7 @@ def space() -> Any:
     """A search over loss, learning rate and latent size."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    from sweeps.space import Dimension, Space
+    from sweeps.space.dimensions import Dimension, Space
 
     losses, sizes = ("mse", "l1", "ssim", "kornia_ssim"), (8, 16, 32, 64)
     return Space(
@@ -122,10 +122,10 @@ def _attributes(ids: list[int], drawn: list[dict[str, Any]]) -> Rows:
 def _attributes_of(number: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those that a worker leaves, of about their size."""
     from sweeps import attributes
-    from sweeps.space import cell_name
+    from sweeps.space.points import point_name
 
     return {
-        attributes.CELL: cell_name(values, None),
+        attributes.CELL: point_name(values, None),
         attributes.DIRECTORY: f"/data/outputs/vae/sweep/{number}",
         attributes.EPOCHS: _EPOCHS[-1],
         attributes.IDENTITY: f"{number:064x}",

@@ -106,7 +106,7 @@ def parts_of_trials(trials: int) -> dict[str, list[float]]:
     from experiments import config
     from sweeps.claims import Claims
     from sweeps.leases import Lease
-    from sweeps.pruning import Reporting
+    from sweeps.search.pruning import Reporting
     from sweeps.task import TrainingJob, TrainingTask
     from sweeps.worker import _Worker
 

@@ -23,8 +23,8 @@ from experiments.errors import UserError
 from experiments.grammar import literal
 from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
 from sweeps import launchers
-from sweeps.composing import escaped
 from sweeps.formatting import first_line
+from sweeps.jobs import escaped
 from sweeps.leases import is_gone, machine
 from sweeps.logs import say_more
 from sweeps.plan import Plan

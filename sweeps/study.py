@@ -25,7 +25,8 @@ from optuna.trial import TrialState
 from experiments.errors import UserError
 from experiments.metrics import METRICS
 from sweeps.attributes import STUDY, STUDY_ID
-from sweeps.space import Dimension, Fixed, Space, parse
+from sweeps.space.dimensions import Dimension, Fixed, Space
+from sweeps.space.grammar import parse
 
 Options = Mapping[str, Mapping[str, Any]]
 """Of a choice of a group, flat: {"loss=ssim": {"loss.window_size": 7, ...}}."""

@@ -15,7 +15,7 @@ from sweeps import claims, study
 from sweeps.attributes import CELL, is_withdrawn
 from sweeps.claims import Claims
 from sweeps.plan import Limits, Plan
-from sweeps.space import Dimension, Space
+from sweeps.space.dimensions import Dimension, Space
 
 SIZES = Dimension("latent_dim", CategoricalDistribution([4, 8, 16]), ("4", "8", "16"))
 RATES = Dimension("lr", FloatDistribution(1e-4, 1e-2, log=True), enumerated=False)

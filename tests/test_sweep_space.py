@@ -11,8 +11,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from experiments.errors import UserError
 from experiments.grammar import readable_conditions
-from sweeps.composing import Composer, probes
-from sweeps.space import Dimension, Space, cell_name, cell_seed, parse
+from sweeps.space.composing import Composer, probes
+from sweeps.space.dimensions import Dimension, Space
+from sweeps.space.grammar import parse
+from sweeps.space.grid import Grid
+from sweeps.space.points import point_name, point_seed
 from tests.hydra_multirun import ROOT, multirun_config
 
 
@@ -30,7 +33,7 @@ def space(composer: Composer) -> Callable[..., Space]:
 
 
 def overrides_of(space: Space) -> list[list[str]]:
-    return [space.overrides(*cell) for cell in space.cells()]
+    return [space.overrides(*cell) for cell in Grid(space)]
 
 
 @pytest.mark.slow
@@ -181,7 +184,7 @@ def test_a_command_line_wins_over_a_preset(space: Callable[..., Space]) -> None:
 def test_a_grid_has_every_cell_once_and_the_seed_varies_fastest() -> None:
     space = parse(["loss=ssim,mse", "latent_dim=4,8", "seed=1,2"])
     cells = overrides_of(space)
-    assert len({tuple(cell) for cell in cells}) == len(cells) == space.cell_count(100) == 8
+    assert len({tuple(cell) for cell in cells}) == len(cells) == Grid(space).size == 8
     assert cells[:3] == [
         ["loss=ssim", "latent_dim=4", "seed=1"],
         ["loss=ssim", "latent_dim=4", "seed=2"],
@@ -460,10 +463,10 @@ def test_every_value_is_tried_even_below_a_condition(space: Callable[..., Space]
 
 
 def test_a_cells_name_tells_cells_apart_and_keeps_the_seed() -> None:
-    assert cell_name({"a": 1, "b": 2}, 3) == cell_name({"b": 2, "a": 1}, 3)
-    names = {cell_name({"a": value}, seed) for value in (1, 1.5, "1", True) for seed in (None, 1)}
+    assert point_name({"a": 1, "b": 2}, 3) == point_name({"b": 2, "a": 1}, 3)
+    names = {point_name({"a": value}, seed) for value in (1, 1.5, "1", True) for seed in (None, 1)}
     assert len(names) == 8
-    assert cell_seed(cell_name({"a": 1}, 7)) == 7
+    assert point_seed(point_name({"a": 1}, 7)) == 7
 
 
 def test_a_dimension_with_more_choices_than_meant_goes_through_its_own() -> None:

@@ -1,0 +1,194 @@
+"""Grids: every point of a finite space, numbered, and the points that are left."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution
+
+from sweeps.space.dimensions import Dimension, Space
+from sweeps.space.points import Point, Values, point_name
+
+_ABSENT = ""
+
+
+class Grid:
+    """The points of a finite space, the last dimension fastest, and the seeds fastest of all.
+
+    A point is computed from its number, and a number from a point's name, so that neither the
+    time nor the memory that this takes grows with the size of the grid.
+
+    Args:
+        space: in which each dimension has finitely many values.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._dimensions = space.dimensions
+        self._seeds = space.seeds or (None,)
+        self._seed_places = {seed: place for place, seed in enumerate(self._seeds)}
+        self._choices = [_places_by_text(dimension) for dimension in space.dimensions]
+        # Of each depth, the earlier keys that the rest depends on; the rest is alike otherwise.
+        self._decisive = [
+            tuple(dict.fromkeys(key for d in rest for c in d.conditions for key in c.keys))
+            for rest in (space.dimensions[depth:] for depth in range(len(space.dimensions) + 1))
+        ]
+        self._sizes: dict[tuple[int, tuple[str, ...]], int] = {}
+        self._numbers: dict[str, int | None] = {}
+        self.size = self._size(0, {}) * len(self._seeds)
+
+    def __getitem__(self, number: int) -> Point:
+        if not 0 <= number < self.size:
+            raise IndexError(number)
+        number, seed = divmod(number, len(self._seeds))
+        values: Values = {}
+        rendered: dict[str, str] = {}
+        for depth, dimension in enumerate(self._dimensions):
+            if not dimension.exists(rendered):
+                continue
+            place, number = self._place(depth, dimension, rendered, number)
+            values[dimension.key] = dimension.value_at(place)
+            rendered[dimension.key] = dimension.render(values[dimension.key])
+        return values, self._seeds[seed]
+
+    def __iter__(self) -> Iterator[Point]:
+        return map(self.__getitem__, range(self.size))
+
+    def number_of(self, name: str) -> int | None:
+        """The number of the point of that name; None if it is none of the grid's."""
+        if name not in self._numbers:
+            is_point = name.startswith("[")  # else that of a trial without one, or a confirmation
+            self._numbers[name] = self._number(*json.loads(name)) if is_point else None
+        return self._numbers[name]
+
+    def _number(self, values: dict[str, Any], seed: int | None) -> int | None:
+        if seed not in self._seed_places:
+            return None
+        number, rendered = 0, dict[str, str]()
+        for depth, dimension in enumerate(self._dimensions):
+            if not dimension.exists(rendered):
+                continue
+            place = self._place_of(depth, values.pop(dimension.key, None))
+            if place is None:
+                return None
+            number += self._before(depth, dimension, rendered, place)
+            rendered[dimension.key] = dimension.render(dimension.value_at(place))
+        if values:
+            return None
+        return number * len(self._seeds) + self._seed_places[seed]
+
+    def _place_of(self, depth: int, value: Any) -> int | None:
+        """The place of a value, as a name has it, among those of a dimension."""
+        places = self._choices[depth]
+        if places is None:
+            return self._dimensions[depth].place_of(value)
+        return places.get(_text(value))
+
+    def _place(
+        self, depth: int, dimension: Dimension, rendered: Mapping[str, str], number: int
+    ) -> tuple[int, int]:
+        """Whose points a number is among, and its number among these."""
+        if dimension.key not in self._decisive[depth + 1]:
+            return divmod(number, self._size(depth + 1, rendered))
+        for place in range(dimension.size):
+            size = self._size_with(depth, dimension, rendered, place)
+            if number < size:
+                return place, number
+            number -= size
+        raise AssertionError("a number within a grid has a point")
+
+    def _before(
+        self, depth: int, dimension: Dimension, rendered: Mapping[str, str], place: int
+    ) -> int:
+        """How many points there are with earlier values of a dimension."""
+        if dimension.key not in self._decisive[depth + 1]:
+            return place * self._size(depth + 1, rendered)
+        return sum(self._size_with(depth, dimension, rendered, p) for p in range(place))
+
+    def _size_with(
+        self, depth: int, dimension: Dimension, rendered: Mapping[str, str], place: int
+    ) -> int:
+        text = dimension.render(dimension.value_at(place))
+        return self._size(depth + 1, {**rendered, dimension.key: text})
+
+    def _size(self, depth: int, rendered: Mapping[str, str]) -> int:
+        """How many points the dimensions from a depth on have, without seeds."""
+        if depth == len(self._dimensions):
+            return 1
+        state = depth, tuple(rendered.get(key, _ABSENT) for key in self._decisive[depth])
+        if state not in self._sizes:
+            dimension = self._dimensions[depth]
+            if not dimension.exists(rendered):
+                self._sizes[state] = self._size(depth + 1, rendered)
+            else:
+                self._sizes[state] = self._before(depth, dimension, rendered, dimension.size)
+        return self._sizes[state]
+
+
+class Remaining:
+    """The points of a grid that no trial has taken.
+
+    Args:
+        grid: all of them.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._ended: set[int] = set()
+        self._open: set[int] = set()
+        self._known = 0
+        self._low = 0
+
+    def update(self, ended: Mapping[str, object], open_: Iterable[str]) -> None:
+        """Take in what has become of the study.
+
+        Args:
+            ended: by the names of points that stay taken; new ones only ever follow the others,
+                so that those are looked at once.
+            open_: names of points that are taken now.
+        """
+        new = itertools.islice(ended, self._known, None)
+        self._ended.update(self._numbers(new))
+        self._known = len(ended)
+        self._open = set(self._numbers(open_)) - self._ended
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._grid.size - len(self._ended) - len(self._open)
+
+    def first(self) -> Point | None:
+        """The first in the order of the grid; None if there is none."""
+        while self._low in self._ended:
+            self._low += 1
+        number = self._low
+        while number in self._ended or number in self._open:
+            number += 1
+        return self._grid[number] if number < self._grid.size else None
+
+    def draw(self, generator: random.Random) -> Point:
+        """One of them, each with the same chance."""
+        taken = sorted(self._ended | self._open)
+        rank = generator.randrange(self.count)
+        # As many taken points lie before it as have fewer free ones than `rank` before them.
+        before = bisect_right(range(len(taken)), rank, key=lambda i: taken[i] - i)
+        return self._grid[rank + before]
+
+    def _numbers(self, names: Iterable[str]) -> Iterator[int]:
+        return (n for n in map(self._grid.number_of, names) if n is not None)
+
+
+def _places_by_text(dimension: Dimension) -> dict[str, int] | None:
+    """Of the choices of a dimension; None where its values are numbers with a step."""
+    if not isinstance(dimension.distribution, CategoricalDistribution):
+        return None
+    return {_text(value): place for place, value in enumerate(dimension.values())}
+
+
+def _text(value: Any) -> str:
+    """As the name of a point has a value: 1 and 1.0 are one, 1 and true are not."""
+    return point_name({"": value}, None)
