@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.space.points import canonical_name
+
 STUDY = "vaesweep"
 """Of the study: what it searches (see `sweeps.study`)."""
 STUDY_ID = "study_id"
@@ -31,7 +33,7 @@ SUMMARY = "summary"
 OVERRIDES = "overrides"
 """Of Hydra, list of str."""
 CELL = "cell"
-"""Of a grid: the choices and the seed as text."""
+"""Name of the trial's point: the values and the seed as text (see `sweeps.space.points`)."""
 RETRIED = "retried"
 """Another trial does this one's work, such as a clone where the worker died: it counts nowhere."""
 SAME_AS = "same_as"
@@ -63,6 +65,23 @@ def is_withdrawn(trial: FrozenTrial) -> bool:
 def is_confirmation(trial: FrozenTrial) -> bool:
     """Whether the trial only repeats another with a fresh seed."""
     return trial.user_attrs.get(PHASE) == CONFIRM
+
+
+def point_of(trial: FrozenTrial) -> str:
+    """The name of the trial's point.
+
+    A confirmation has one of its own: that it was trained does not take the point from a search
+    that comes to it later.
+    """
+    if CELL not in trial.user_attrs:
+        return f"trial {trial.number}"
+    name = canonical_name(trial.user_attrs[CELL], trial.distributions)
+    return confirmation_of(name) if is_confirmation(trial) else name
+
+
+def confirmation_of(name: str) -> str:
+    """The name that the confirmation of a point of that name has."""
+    return f"{CONFIRM} {name}"
 
 
 def is_counted(trial: FrozenTrial) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,16 +21,19 @@ from sweeps.attributes import (
     PHASE,
     REASON,
     RETRIED,
+    confirmation_of,
     is_counted,
+    point_of,
 )
 from sweeps.plan import Plan
 from sweeps.results import last_improvement
-from sweeps.space import Dimension, Values, cell_name, cell_seed
+from sweeps.space.dimensions import Dimension
+from sweeps.space.grid import Grid, Remaining
+from sweeps.space.points import Point, Values, canonical, point_name, point_seed
 from sweeps.tally import Tally
 
 _LEAST_FINISHED = 5  # before a rate of failure means anything
 _REDRAWS = 20
-_MOST_CELLS = 100_000
 _POLL_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class Claims:
         self._study, self._plan = study, plan
         self._lock, self._should_stop = lock, should_stop
         self.tally = Tally(plan.session)
-        self._cells: Iterator[tuple[Values, int | None]] | None = None
+        self._remaining = Remaining(Grid(plan.space)) if plan.space.is_finite else None
         self._race: tuple[int, confirming.Standing | None] | None = None
 
     def next(self) -> Claim | None:
@@ -135,6 +137,8 @@ class Claims:
 
     def _update(self) -> None:
         self.tally.update(self._study.get_trials(deepcopy=False))
+        if self._remaining is not None:
+            self._remaining.update(self.tally.ended_cells, self.tally.open_cells)
 
     def _claim(self) -> Claim | None:
         """Called under the lock."""
@@ -142,8 +146,9 @@ class Claims:
             return self._resumed()
         if self.patience_reason() is None:
             if self._plan.grid:
-                for values, seed in self._remaining_cells():
-                    return self._begin(values, seed)
+                point = self._remaining.first() if self._remaining is not None else None
+                if point is not None:
+                    return self._begin(*point)
             elif self._is_within_budget():
                 trial = self._study.ask()
                 if CELL in trial.user_attrs:  # of somebody's who has just put it back
@@ -161,8 +166,7 @@ class Claims:
         if self.patience_reason() is not None:
             return False
         if self._plan.grid:
-            cells = self._plan.space.cells()
-            return any(cell_name(*cell) not in self.tally.cells for cell in cells)
+            return self._remaining is not None and self._remaining.count > 0
         return self._is_within_budget()
 
     def _resumed(self) -> Claim | None:
@@ -183,7 +187,7 @@ class Claims:
         values = {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
         cell = frozen.user_attrs.get(CELL)
         first = int(frozen.system_attrs.get("failed_trial", trial.number))
-        return Claim(trial, values, cell_seed(cell) if cell else None, first)
+        return Claim(trial, values, point_seed(cell) if cell else None, first)
 
     def _withdrawn(self, claim: Claim) -> bool:
         """End a trial that is one too many, since somebody claimed at the same time.
@@ -197,7 +201,7 @@ class Claims:
         self.tally.update(trials)
         mine = trials[claim.trial.number]
         own = {mine.number, *mine.system_attrs.get("retry_history", ())}
-        rivals = self.tally.holders(mine.user_attrs[CELL]) - own if CELL in mine.user_attrs else ()
+        rivals = self.tally.holders(point_of(mine)) - own if CELL in mine.user_attrs else ()
         is_taken = any(claim.is_new or number < mine.number for number in rivals)
         limit = self._plan.limits.n_trials
         earlier = self.tally.counted - sum(map(is_counted, trials[mine.number :]))
@@ -208,23 +212,15 @@ class Claims:
         self._study.tell(claim.trial, state=TrialState.FAIL)
         return True
 
-    def _remaining_cells(self) -> Iterator[tuple[Values, int | None]]:
-        # The cells before the current one are taken, and stay so.
-        if self._cells is None:
-            self._cells = self._plan.space.cells()
-        for values, seed in self._cells:
-            if cell_name(values, seed) not in self.tally.cells:
-                yield values, seed
-
     def _is_within_budget(self) -> bool:
         assert self._plan.limits.n_trials is not None
         if self.tally.counted >= self._plan.limits.n_trials:
             return False
-        return not self._plan.space.is_finite or bool(self._untaken_cells())
+        return self._remaining is None or self._remaining.count > 0
 
     def _begin(self, values: Values, seed: int | None) -> Claim | None:
         self._study.enqueue_trial(
-            values, user_attrs={CELL: cell_name(values, seed)}, skip_if_exists=False
+            values, user_attrs={CELL: point_name(values, seed)}, skip_if_exists=False
         )
         return self._resumed()
 
@@ -236,23 +232,19 @@ class Claims:
                 if dimension.key in claim.values:
                     _suggest(trial, dimension)
             return claim
-        if self._plan.space.is_finite:
-            values, seed = self._untaken_proposal(trial)
+        if self._remaining is not None:
+            values, seed = self._untaken_proposal(trial, self._remaining)
         else:
             values = self._plan.space.fill(lambda dimension: _suggest(trial, dimension))
             seed = self._seed_for(trial.number)
-        trial.set_user_attr(CELL, cell_name(values, seed))
+        trial.set_user_attr(CELL, point_name(values, seed))
         return replace(claim, values=values, seed=seed)
 
     def _seed_for(self, number: int) -> int | None:
         seeds = self._plan.space.seeds
         return seeds[number % len(seeds)] if seeds else None
 
-    def _untaken_cells(self) -> list[tuple[Values, int | None]]:
-        cells = itertools.islice(self._plan.space.cells(), _MOST_CELLS)
-        return [cell for cell in cells if cell_name(*cell) not in self.tally.cells]
-
-    def _untaken_proposal(self, trial: optuna.Trial) -> tuple[Values, int | None]:
+    def _untaken_proposal(self, trial: optuna.Trial, remaining: Remaining) -> Point:
         """What the sampler proposes, drawn again while it is taken: no cell is run twice."""
         space, study = self._plan.space, self._study
         frozen = study._storage.get_trial(trial._trial_id)
@@ -269,20 +261,16 @@ class Claims:
         for _ in range(_REDRAWS):
             values = space.fill(draw)
             for seed in space.seeds or (None,):
-                if cell_name(values, seed) not in self.tally.cells:
+                if point_name(values, seed) not in self.tally.cells:
                     break
             else:
                 continue
             break
         else:
-            values, seed = random.Random(trial.number).choice(self._untaken_cells())
+            values, seed = remaining.draw(random.Random(trial.number))
         for dimension in space.dimensions:
             if dimension.key in values:
-                distribution = dimension.distribution
-                internal = distribution.to_internal_repr(values[dimension.key])
-                study._storage.set_trial_param(
-                    trial._trial_id, dimension.key, internal, distribution
-                )
+                _store(trial, dimension, values[dimension.key])
         return values, seed
 
     def _standing(self) -> confirming.Standing | None:
@@ -299,12 +287,22 @@ class Claims:
         found = self._standing()
         missing = []
         for contender, seed in found.wanted() if found is not None else ():
-            cell = cell_name(contender.params, seed)
-            if cell not in self.tally.cells:
+            cell = point_name(contender.params, seed)
+            if confirmation_of(cell) not in self.tally.cells:
                 attributes = {CELL: cell, PHASE: CONFIRM, CONFIRMS: contender.trial}
                 missing.append((dict(contender.params), attributes))
         return missing
 
 
 def _suggest(trial: optuna.Trial, dimension: Dimension) -> Any:
-    return trial._suggest(dimension.key, dimension.distribution)
+    value = trial._suggest(dimension.key, dimension.distribution)
+    one = canonical(value, dimension.distribution)
+    if one != value:  # samplers multiply a step, where the last digit may differ
+        _store(trial, dimension, one)
+    return one
+
+
+def _store(trial: optuna.Trial, dimension: Dimension, value: Any) -> None:
+    distribution = dimension.distribution
+    internal = distribution.to_internal_repr(value)
+    trial.storage.set_trial_param(trial._trial_id, dimension.key, internal, distribution)

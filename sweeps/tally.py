@@ -8,11 +8,11 @@ from collections.abc import Container, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.attributes import (
-    CELL,
     IDENTITY,
     SAME_AS,
     is_confirmation,
     is_withdrawn,
+    point_of,
     session_of,
 )
 
@@ -25,7 +25,9 @@ class Tally:
         waiting: trials that nobody trains yet.
         training: trials that somebody trains now.
         running: numbers of those that somebody trains, without confirmations.
-        cells: names of the cells that are taken.
+        cells: names of the points that are taken.
+        ended_cells: those of trials that ended, in the order in which they did.
+        open_cells: those of the others.
         finished: trials that ended, by whomever.
     """
 
@@ -34,8 +36,8 @@ class Tally:
         self._next = 0
         self._open: set[int] = set()
         self._done_counted = 0
-        self._done_cells: dict[str, set[int]] = {}
-        self._open_cells: dict[str, set[int]] = {}
+        self.ended_cells: dict[str, set[int]] = {}
+        self.open_cells: dict[str, set[int]] = {}
         self._by_identity: dict[str, int] = {}
         self._finished_here = self._failed_here = 0
         self.counted = self.waiting = self.training = self.finished = 0
@@ -49,7 +51,7 @@ class Tally:
         still_open: set[int] = set()
         self.waiting, self.training, self.running = 0, 0, []
         open_counted = 0
-        self._open_cells = {}
+        self.open_cells = {}
         for number in sorted(self._open | set(new)):
             trial = trials[number]
             if trial.state.is_finished():
@@ -62,14 +64,14 @@ class Tally:
                 open_counted += 1
                 if trial.state == TrialState.RUNNING:
                     self.running.append(number)
-            self._open_cells.setdefault(_cell(trial), set()).add(number)
+            self.open_cells.setdefault(point_of(trial), set()).add(number)
         self._open = still_open
         self.counted = self._done_counted + open_counted
-        self.cells = ChainMap(self._open_cells, self._done_cells)
+        self.cells = ChainMap(self.open_cells, self.ended_cells)
 
     def holders(self, cell: str) -> set[int]:
         """Numbers of the trials that have the cell, without those that count nowhere."""
-        return self._done_cells.get(cell, set()) | self._open_cells.get(cell, set())
+        return self.ended_cells.get(cell, set()) | self.open_cells.get(cell, set())
 
     def twin(self, identity: str) -> int | None:
         """Number of the completed or pruned trial of that identity."""
@@ -86,7 +88,7 @@ class Tally:
             return
         self.finished += 1
         attributes = trial.user_attrs
-        self._done_cells.setdefault(_cell(trial), set()).add(trial.number)
+        self.ended_cells.setdefault(point_of(trial), set()).add(trial.number)
         if session_of(trial) == self._session:
             self._finished_here += 1
             self._failed_here += trial.state == TrialState.FAIL
@@ -95,7 +97,3 @@ class Tally:
         if trial.state != TrialState.FAIL and IDENTITY in attributes:
             self._by_identity.setdefault(attributes[IDENTITY], trial.number)
         self._done_counted += not is_confirmation(trial)
-
-
-def _cell(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs.get(CELL, f"trial {trial.number}"))

@@ -32,15 +32,15 @@ from sweeps.attributes import (
     STOP,
     SUMMARY,
 )
-from sweeps.builders import build_pruner, build_sampler, worker_seed
 from sweeps.claims import Claim, Claims
 from sweeps.directories import give_back
 from sweeps.leases import Lease, is_gone
 from sweeps.patience import patiently
 from sweeps.plan import Plan, artifacts_directory
-from sweeps.priors import with_priors
-from sweeps.pruning import ParetoHalving, Reporting
 from sweeps.recovery import let_wait
+from sweeps.search.pruners import build_pruner
+from sweeps.search.pruning import ParetoHalving, Reporting
+from sweeps.search.samplers import worker_sampler
 from sweeps.storages import lock, open_storage
 from sweeps.study import load_study
 from sweeps.task import Job, Task, WorkerSettings
@@ -63,7 +63,7 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
     tracking.forget_run()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner = build_pruner(plan.pruner, objectives=len(plan.objectives), max_epochs=plan.max_epochs)
-    study = _join(plan, index)
+    study = _join(plan)
     study.pruner = pruner if isinstance(pruner, BasePruner) else NopPruner()
     stop = f"{STOP} {plan.session}"
     lease = Lease(
@@ -214,15 +214,12 @@ class _Worker:
         let_wait(self._study, trial._trial_id)
 
 
-def _join(plan: Plan, index: int) -> optuna.Study:
+def _join(plan: Plan) -> optuna.Study:
     """The study, with this worker's sampler."""
     storage = open_storage(plan.storage, plan.directory / "study.db")
     study = load_study(storage, plan.study)
     if not plan.grid:
-        trials = len(study.get_trials(deepcopy=False))
-        seed = worker_seed(plan.sampler, index, trials)
-        sampler = build_sampler(plan.sampler, seed=seed, workers=plan.workers)
-        study.sampler = with_priors(sampler, plan.space)
+        study.sampler = worker_sampler(plan.sampler, plan.space)
     return study
 
 
