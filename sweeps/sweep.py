@@ -126,6 +126,8 @@ def run_sweep(
     with _directory_of(plan):
         # Before the images, which may take their time: a server that is away is told at once.
         storage = open_storage(plan.storage, plan.directory / "study.db")
+        with study_lock(plan):  # and so is one whose file system has no locks
+            pass
         if task is None:
             task = TrainingTask(context.config_loader, config, context.execution_whitelist)
             if plan.on_one_machine:
