@@ -43,7 +43,7 @@ def contested(workers: int, seed: int, *, dies: bool = False) -> list[bool | Non
             storage, trial_id, clock=lambda: float(next(ticks)) / 100, sleep=lambda _: hub.switch()
         )
 
-    storage.pause = hub.switch  # type: ignore[method-assign]
+    storage.pause = hub.switch
     contenders = [greenlet(worker) for _ in range(workers)]
     told: list[bool | None] = [None] * workers
     alive = list(range(workers))

@@ -66,11 +66,22 @@ def point_seed(name: str) -> int | None:
     return seed
 
 
+def is_name(text: object) -> bool:
+    """Whether a text names a point as this version writes it."""
+    try:
+        found = json.loads(str(text))
+    except ValueError:
+        return False
+    if not isinstance(found, list) or len(found) != 2 or not isinstance(found[0], dict):
+        return False
+    return found[1] is None or type(found[1]) is int
+
+
 def canonical_name(name: str, distributions: Distributions) -> str:
     """The name of the same point as this version writes it, from that of any version.
 
     Args:
-        name: as a trial has it.
+        name: as a trial has it; what is no name stays as it is.
         distributions: of the trial's parameters, as far as it has them.
     """
     steps = [item for item in distributions.items() if step_of(item[1]) is not None]
@@ -79,6 +90,8 @@ def canonical_name(name: str, distributions: Distributions) -> str:
 
 @lru_cache(maxsize=1 << 17)
 def _canonical_name(name: str, steps: tuple[tuple[str, BaseDistribution], ...]) -> str:
+    if not is_name(name):
+        return name
     values, seed = json.loads(name)
     return point_name(canonical_values(values, dict(steps)), seed)
 
