@@ -28,8 +28,8 @@ def space() -> Any:
     )
 
 
-def fill(study: Any, count: int) -> None:
-    """Give a study in a database so many finished trials over `space()`.
+def fill(study: Any, count: int, grid: Any = None) -> None:
+    """Give a study in a database so many finished trials over `space()`, or the first of a grid.
 
     They are written to Optuna's tables directly: one by one they would take several minutes.
     """
@@ -38,7 +38,7 @@ def fill(study: Any, count: int) -> None:
     def insert(model: Any, rows: Rows) -> None:
         connection.execute(model.__table__.insert(), rows)
 
-    generator = random.Random(0)
+    generator, searched = random.Random(0), space() if grid is None else grid.space
     began = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=count)
     with study._storage._backend.engine.begin() as connection:
         insert(
@@ -57,9 +57,9 @@ def fill(study: Any, count: int) -> None:
         trials = models.TrialModel.__table__.c
         found = trials.trial_id.table.select().where(trials.study_id == study._study_id)
         ids = [row.trial_id for row in connection.execute(found.order_by(trials.number))]
-        drawn = [_draw(generator) for _ in ids]
+        drawn = [grid[n][0] if grid else _draw(generator) for n in range(count)]
         values = [generator.gauss(18, 2) for _ in ids]
-        insert(models.TrialParamModel, _params(ids, drawn))
+        insert(models.TrialParamModel, _params(ids, drawn, searched))
         insert(models.TrialUserAttributeModel, _attributes(ids, drawn))
         insert(
             models.TrialValueModel,
@@ -94,10 +94,10 @@ def _draw(generator: random.Random) -> dict[str, Any]:
     return space().fill(value)  # type: ignore[no-any-return]
 
 
-def _params(ids: list[int], drawn: list[dict[str, Any]]) -> Rows:
+def _params(ids: list[int], drawn: list[dict[str, Any]], searched: Any) -> Rows:
     from optuna.distributions import distribution_to_json
 
-    distributions = {d.key: d.distribution for d in space().dimensions}
+    distributions = {d.key: d.distribution for d in searched.dimensions}
     texts = {key: distribution_to_json(found) for key, found in distributions.items()}
     return [
         {

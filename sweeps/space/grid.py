@@ -28,6 +28,7 @@ class Grid:
     """
 
     def __init__(self, space: Space) -> None:
+        self.space = space
         self._dimensions = space.dimensions
         self._seeds = space.seeds or (None,)
         self._seed_places = {seed: place for place, seed in enumerate(self._seeds)}
