@@ -82,6 +82,8 @@ class Claims:
 
     def next(self) -> Claim | None:
         """The next trial, or None when there is no more to do for this worker."""
+        if self.tally.is_new:
+            self._update()  # a large study takes its time, for which nobody should wait
         while not self._should_stop():
             with self._lock():
                 self._update()

@@ -69,6 +69,11 @@ class Tally:
         self.counted = self._done_counted + open_counted
         self.cells = ChainMap(self.open_cells, self.ended_cells)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether no trial has been taken in."""
+        return self._next == 0
+
     def holders(self, cell: str) -> set[int]:
         """Numbers of the trials that have the cell, without those that count nowhere."""
         return self.ended_cells.get(cell, set()) | self.open_cells.get(cell, set())

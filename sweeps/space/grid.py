@@ -6,15 +6,16 @@ import itertools
 import json
 import random
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution
 
 from sweeps.space.dimensions import Dimension, Space
-from sweeps.space.points import Point, Values, point_name
+from sweeps.space.points import Point, Values
 
 _ABSENT = ""
+_MOST_KEPT = 10_000  # values of a dimension
 
 
 class Grid:
@@ -32,7 +33,7 @@ class Grid:
         self._dimensions = space.dimensions
         self._seeds = space.seeds or (None,)
         self._seed_places = {seed: place for place, seed in enumerate(self._seeds)}
-        self._choices = [_places_by_text(dimension) for dimension in space.dimensions]
+        self._places = [_places(dimension) for dimension in space.dimensions]
         # Of each depth, the earlier keys that the rest depends on; the rest is alike otherwise.
         self._decisive = [
             tuple(dict.fromkeys(key for d in rest for c in d.conditions for key in c.keys))
@@ -53,7 +54,7 @@ class Grid:
                 continue
             place, number = self._place(depth, dimension, rendered, number)
             values[dimension.key] = dimension.value_at(place)
-            rendered[dimension.key] = dimension.render(values[dimension.key])
+            self._note(depth, place, rendered)
         return values, self._seeds[seed]
 
     def __iter__(self) -> Iterator[Point]:
@@ -77,17 +78,23 @@ class Grid:
             if place is None:
                 return None
             number += self._before(depth, dimension, rendered, place)
-            rendered[dimension.key] = dimension.render(dimension.value_at(place))
+            self._note(depth, place, rendered)
         if values:
             return None
         return number * len(self._seeds) + self._seed_places[seed]
 
+    def _note(self, depth: int, place: int, rendered: dict[str, str]) -> None:
+        """Add the text of a value where later dimensions depend on it."""
+        dimension = self._dimensions[depth]
+        if dimension.key in self._decisive[depth + 1]:
+            rendered[dimension.key] = dimension.render(dimension.value_at(place))
+
     def _place_of(self, depth: int, value: Any) -> int | None:
         """The place of a value, as a name has it, among those of a dimension."""
-        places = self._choices[depth]
+        places = self._places[depth]
         if places is None:
             return self._dimensions[depth].place_of(value)
-        return places.get(_text(value))
+        return places.get(_key(value))
 
     def _place(
         self, depth: int, dimension: Dimension, rendered: Mapping[str, str], number: int
@@ -155,7 +162,7 @@ class Remaining:
         new = itertools.islice(ended, self._known, None)
         self._ended.update(self._numbers(new))
         self._known = len(ended)
-        self._open = set(self._numbers(open_)) - self._ended
+        self._open = {number for number in self._numbers(open_) if number not in self._ended}
 
     @property
     def count(self) -> int:
@@ -183,13 +190,14 @@ class Remaining:
         return (n for n in map(self._grid.number_of, names) if n is not None)
 
 
-def _places_by_text(dimension: Dimension) -> dict[str, int] | None:
-    """Of the choices of a dimension; None where its values are numbers with a step."""
-    if not isinstance(dimension.distribution, CategoricalDistribution):
+def _places(dimension: Dimension) -> dict[Hashable, int] | None:
+    """By value; None where there are many, which are numbers with a step."""
+    is_choice = isinstance(dimension.distribution, CategoricalDistribution)
+    if not is_choice and dimension.size > _MOST_KEPT:
         return None
-    return {_text(value): place for place, value in enumerate(dimension.values())}
+    return {_key(value): place for place, value in enumerate(dimension.values())}
 
 
-def _text(value: Any) -> str:
+def _key(value: Hashable) -> Hashable:
     """As the name of a point has a value: 1 and 1.0 are one, 1 and true are not."""
-    return point_name({"": value}, None)
+    return isinstance(value, bool), value
