@@ -208,13 +208,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--trials", type=int, nargs="+", default=[20, 40, 100])
+    parser.add_argument("--landscapes", nargs="+", choices=LANDSCAPES, default=[*LANDSCAPES])
     parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
     looks = tuple(arguments.trials)
     base = next(iter(SAMPLERS))
     with Pool(arguments.processes) as pool:
-        for name, landscape in LANDSCAPES.items():
-            top = best(landscape)
+        for name in arguments.landscapes:
+            top = best(LANDSCAPES[name])
             for workers in arguments.workers:
                 print(f"\n{name}, {workers} workers, {arguments.seeds} seeds: regret in dB")
                 print(f"{'':<27}" + "".join(f"{f'{n} trials':>26}" for n in looks))
