@@ -54,6 +54,24 @@ def test_what_is_not_said_of_tpe_is_as_optuna_has_it() -> None:
         assert ours[option] == optunas[option]
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("seed", "one"),
+        ("seed", "-1"),
+        ("seed", "1.5"),
+        ("n_startup_trials", "ten"),
+        ("n_ei_candidates", "true"),
+        ("constant_liar", "maybe"),
+        ("multivariate", "1"),
+    ],
+)
+def test_a_mistyped_option_of_tpe_is_refused(option: str, value: str) -> None:
+    with pytest.raises(UserError, match=rf"`hydra\.sweeper\.sampler\.{option}` must be") as caught:
+        tpe(f"hydra.sweeper.sampler.{option}={value}")
+    assert "\n" not in str(caught.value)
+
+
 def asked(study: optuna.Study, trials: int) -> list[dict[str, Any]]:
     found = []
     for _ in range(trials):

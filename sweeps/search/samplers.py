@@ -18,6 +18,8 @@ from sweeps.search.priors import with_priors
 from sweeps.space.dimensions import Space
 
 GRID = "optuna.samplers.GridSampler"
+_WHOLE = {"seed", "n_startup_trials", "n_ei_candidates"}
+_SWITCHES = {"multivariate", "constant_liar", "group"}
 
 
 def is_grid(sampler: Mapping[str, Any]) -> bool:
@@ -36,6 +38,8 @@ def worker_sampler(config: Mapping[str, Any], space: Space) -> BaseSampler:
         UserError: there is no such sampler, it refuses an option, or it cannot heed a
             distribution of the space.
     """
+
+    _check(config)
 
     def build(seed: int | None) -> BaseSampler:
         return with_priors(_built(config, seed), space)
@@ -107,6 +111,18 @@ class WorkerSeed(BaseSampler):
 def _is_new(trial: FrozenTrial) -> bool:
     """Whether a worker has just begun it, rather than gone on with somebody's."""
     return not (trial.params or trial.user_attrs or trial.system_attrs)
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    """Refuse what Optuna takes, but a worker would stumble over."""
+    for keys, kind, rule in (
+        (_WHOLE, int, "an integer of 0 or more, or null"),
+        (_SWITCHES, bool, "true, false or null"),
+    ):
+        for key in keys & config.keys():
+            value = config[key]
+            if value is not None and (type(value) is not kind or not 0 <= value < 2**32):
+                raise UserError(f"`hydra.sweeper.sampler.{key}` must be {rule}, but got {value!r}")
 
 
 def _built(config: Mapping[str, Any], seed: int | None) -> BaseSampler:
