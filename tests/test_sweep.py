@@ -127,7 +127,7 @@ def test_a_sampler_goes_on_where_it_was_and_repeats_no_point(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pruner", ["asha", "hyperband", "median", "patient", "wilcoxon", "none"])
+@pytest.mark.parametrize("pruner", ["asha", "hyperband", "median", "patient", "none"])
 def test_every_pruner_works_and_keeps_the_best(run: RunSweep, pruner: str) -> None:
     sweep = run(
         LR,

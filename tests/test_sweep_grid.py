@@ -77,6 +77,11 @@ def test_what_is_no_point_of_a_grid_has_no_number() -> None:
     ):
         assert grid.number_of(point_name(values, seed)) is None, (values, seed)
     assert grid.number_of("trial 3") is None
+    many = Grid(parse(["a=range(0,1000000)", "b=range(0.0,1.0,0.00001)"]))
+    for strange in (float("inf"), "x", None, True, 0.5e-7, -1, 10**9):
+        assert many.number_of(point_name({"a": 1, "b": strange}, None)) is None
+        assert many.number_of(point_name({"a": strange, "b": 0.5}, None)) is None
+    assert many.number_of(point_name({"a": 1, "b": 0.5}, None)) == 150_000
     with pytest.raises(IndexError):
         grid[grid.size]
 

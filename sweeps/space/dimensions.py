@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from optuna.distributions import (
@@ -103,7 +104,7 @@ class Dimension:
     def place_of(self, value: float) -> int | None:
         """The place of a number, if it is a value of a dimension of numbers."""
         distribution = self.distribution
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             return None
         if isinstance(distribution, FloatDistribution):
             place = steps_to(distribution, value)
