@@ -98,6 +98,17 @@ def test_a_grid_of_any_size_is_indexed_at_once() -> None:
     assert remaining.first() == grid[2]
 
 
+def test_a_grid_whose_conditions_are_about_many_values_is_indexed_too() -> None:
+    many, few = parse(["a=range(0,20000)", "b=p,q,r"]).dimensions
+    some = Condition(("a",), frozenset((str(a),) for a in range(5000, 20000, 5000)))
+    few = Dimension(few.key, few.distribution, few.texts, conditions=(some,))
+    grid = Grid(Space((many, few)))
+    assert grid.size == 20000 + 3 * 2
+    for number in (0, 4999, 5000, 5002, 5003, 10004, grid.size - 1):
+        assert grid.number_of(point_name(*grid[number])) == number
+    assert grid[5001] == ({"a": 5000, "b": "q"}, None)
+
+
 @pytest.mark.parametrize("space", [*spaces()])
 def test_what_remains_is_the_difference_whoever_takes_and_gives_back(space: Space) -> None:
     grid, draw = Grid(space), random.Random(0)

@@ -39,7 +39,8 @@ class Grid:
             tuple(dict.fromkeys(key for d in rest for c in d.conditions for key in c.keys))
             for rest in (space.dimensions[depth:] for depth in range(len(space.dimensions) + 1))
         ]
-        self._sizes: dict[tuple[int, tuple[str, ...]], int] = {}
+        self._alike = {len(space.dimensions): 1}  # sizes that depend on no earlier value
+        self._memo: dict[tuple[int, tuple[str, ...]], list[int]] = {}
         self._numbers: dict[str, int | None] = {}
         self.size = self._size(0, {}) * len(self._seeds)
 
@@ -102,12 +103,9 @@ class Grid:
         """Whose points a number is among, and its number among these."""
         if dimension.key not in self._decisive[depth + 1]:
             return divmod(number, self._size(depth + 1, rendered))
-        for place in range(dimension.size):
-            size = self._size_with(depth, dimension, rendered, place)
-            if number < size:
-                return place, number
-            number -= size
-        raise AssertionError("a number within a grid has a point")
+        starts = self._starts(depth, rendered)
+        place = bisect_right(starts, number) - 1
+        return place, number - starts[place]
 
     def _before(
         self, depth: int, dimension: Dimension, rendered: Mapping[str, str], place: int
@@ -115,26 +113,30 @@ class Grid:
         """How many points there are with earlier values of a dimension."""
         if dimension.key not in self._decisive[depth + 1]:
             return place * self._size(depth + 1, rendered)
-        return sum(self._size_with(depth, dimension, rendered, p) for p in range(place))
-
-    def _size_with(
-        self, depth: int, dimension: Dimension, rendered: Mapping[str, str], place: int
-    ) -> int:
-        text = dimension.render(dimension.value_at(place))
-        return self._size(depth + 1, {**rendered, dimension.key: text})
+        return self._starts(depth, rendered)[place]
 
     def _size(self, depth: int, rendered: Mapping[str, str]) -> int:
         """How many points the dimensions from a depth on have, without seeds."""
-        if depth == len(self._dimensions):
-            return 1
+        if depth in self._alike:
+            return self._alike[depth]
+        dimension = self._dimensions[depth]
+        if dimension.exists(rendered):
+            size = self._before(depth, dimension, rendered, dimension.size)
+        else:
+            size = self._size(depth + 1, rendered)
+        if not self._decisive[depth]:
+            self._alike[depth] = size
+        return size
+
+    def _starts(self, depth: int, rendered: Mapping[str, str]) -> list[int]:
+        """The first number of each value of a dimension that others depend on; at last the end."""
         state = depth, tuple(rendered.get(key, _ABSENT) for key in self._decisive[depth])
-        if state not in self._sizes:
+        if state not in self._memo:
             dimension = self._dimensions[depth]
-            if not dimension.exists(rendered):
-                self._sizes[state] = self._size(depth + 1, rendered)
-            else:
-                self._sizes[state] = self._before(depth, dimension, rendered, dimension.size)
-        return self._sizes[state]
+            texts = map(dimension.render, dimension.values())
+            sizes = (self._size(depth + 1, {**rendered, dimension.key: text}) for text in texts)
+            self._memo[state] = [0, *itertools.accumulate(sizes)]
+        return self._memo[state]
 
 
 class Remaining:
