@@ -50,6 +50,7 @@ bench-sweep: $(INSTALLED)  ## time sweeps: idle workers, what a trial costs, tho
 	$(BIN)/python benchmarks/sweep_idle.py
 	$(BIN)/python benchmarks/sweep_overhead.py
 	$(BIN)/python benchmarks/sweep_ask.py
+	$(BIN)/python benchmarks/sweep_claim.py
 	$(BIN)/python benchmarks/sweep_scale.py
 
 bench-gpu: $(INSTALLED)  ## time a GPU: the training step, run.py, trials that share it

@@ -16,7 +16,7 @@ def space() -> Any:
     """A search over loss, learning rate and latent size."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    from sweeps.space import Dimension, Space
+    from sweeps.space.dimensions import Dimension, Space
 
     losses, sizes = ("mse", "l1", "ssim", "kornia_ssim"), (8, 16, 32, 64)
     return Space(
@@ -28,8 +28,8 @@ def space() -> Any:
     )
 
 
-def fill(study: Any, count: int) -> None:
-    """Give a study in a database so many finished trials over `space()`.
+def fill(study: Any, count: int, grid: Any = None) -> None:
+    """Give a study in a database so many finished trials over `space()`, or the first of a grid.
 
     They are written to Optuna's tables directly: one by one they would take several minutes.
     """
@@ -38,7 +38,7 @@ def fill(study: Any, count: int) -> None:
     def insert(model: Any, rows: Rows) -> None:
         connection.execute(model.__table__.insert(), rows)
 
-    generator = random.Random(0)
+    generator, searched = random.Random(0), space() if grid is None else grid.space
     began = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=count)
     with study._storage._backend.engine.begin() as connection:
         insert(
@@ -57,9 +57,9 @@ def fill(study: Any, count: int) -> None:
         trials = models.TrialModel.__table__.c
         found = trials.trial_id.table.select().where(trials.study_id == study._study_id)
         ids = [row.trial_id for row in connection.execute(found.order_by(trials.number))]
-        drawn = [_draw(generator) for _ in ids]
+        drawn = [grid[n][0] if grid else _draw(generator) for n in range(count)]
         values = [generator.gauss(18, 2) for _ in ids]
-        insert(models.TrialParamModel, _params(ids, drawn))
+        insert(models.TrialParamModel, _params(ids, drawn, searched))
         insert(models.TrialUserAttributeModel, _attributes(ids, drawn))
         insert(
             models.TrialValueModel,
@@ -94,10 +94,10 @@ def _draw(generator: random.Random) -> dict[str, Any]:
     return space().fill(value)  # type: ignore[no-any-return]
 
 
-def _params(ids: list[int], drawn: list[dict[str, Any]]) -> Rows:
+def _params(ids: list[int], drawn: list[dict[str, Any]], searched: Any) -> Rows:
     from optuna.distributions import distribution_to_json
 
-    distributions = {d.key: d.distribution for d in space().dimensions}
+    distributions = {d.key: d.distribution for d in searched.dimensions}
     texts = {key: distribution_to_json(found) for key, found in distributions.items()}
     return [
         {
@@ -121,11 +121,11 @@ def _attributes(ids: list[int], drawn: list[dict[str, Any]]) -> Rows:
 
 def _attributes_of(number: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those that a worker leaves, of about their size."""
-    from sweeps.space import cell_name
+    from sweeps.space.points import point_name
     from sweeps.study import attributes
 
     return {
-        attributes.CELL: cell_name(values, None),
+        attributes.CELL: point_name(values, None),
         attributes.DIRECTORY: f"/data/outputs/vae/sweep/{number}",
         attributes.EPOCHS: _EPOCHS[-1],
         attributes.IDENTITY: f"{number:064x}",

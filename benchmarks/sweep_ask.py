@@ -66,7 +66,7 @@ def milliseconds(url: str, directory: Path, sampler: str, rounds: int) -> dict[s
     from sweeps.worker import _join
 
     plan = plan_of(url, directory, sampler)
-    study, bare = _join(plan, 0), _join(plan, 0)
+    study, bare = _join(plan), _join(plan)
     lease = Lease(study, "bench-0", lambda: False)
     claims = Claims(study, plan, lambda: lock(plan.storage, plan.study, directory / "lock"), lease)
 

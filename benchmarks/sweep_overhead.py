@@ -104,7 +104,7 @@ def parts_of_trials(trials: int) -> dict[str, list[float]]:
     import experiments.training
     import experiments.trial
     from experiments import config
-    from sweeps.pruning import Reporting
+    from sweeps.search.pruning import Reporting
     from sweeps.study.claims import Claims
     from sweeps.study.execution import Worker
     from sweeps.study.leases import Lease

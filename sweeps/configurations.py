@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.space.points import Values, canonical_values, point_name
 from sweeps.study.attributes import CONFIRMS, SAME_AS, SEED, SUMMARY, is_confirmation
 
 
@@ -59,7 +60,7 @@ def configurations(trials: Sequence[FrozenTrial]) -> list[Configuration]:
         groups.setdefault(_key(trial, by_number), []).append(trial)
     found = []
     for group in groups.values():
-        complete = _one_a_seed(t for t in group if t.state == TrialState.COMPLETE)
+        complete = _one_a_seed((t for t in group if t.state == TrialState.COMPLETE), by_number)
         if complete:
             found.append(_configuration(complete, group))
     return found
@@ -79,6 +80,11 @@ def without_seed(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if name != SEED}
 
 
+def params_of(trial: FrozenTrial) -> Values:
+    """The parameters of a trial, each number in its one form."""
+    return canonical_values(trial.params, trial.distributions)
+
+
 def check_names(study: optuna.Study, names: Sequence[str]) -> None:
     """Raise ValueError unless there is one name for each objective of the study."""
     if len(names) != len(study.directions):
@@ -90,14 +96,17 @@ def check_names(study: optuna.Study, names: Sequence[str]) -> None:
 
 def _key(trial: FrozenTrial, by_number: Mapping[int, FrozenTrial]) -> Hashable:
     trial = by_number.get(trial.user_attrs.get(CONFIRMS, trial.number), trial)
-    return tuple(sorted((n, repr(v)) for n, v in without_seed(trial.params).items()))
+    return point_name(without_seed(params_of(trial)), None)
 
 
-def _one_a_seed(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """The same seed again is no more evidence."""
+def _one_a_seed(
+    trials: Iterable[FrozenTrial], by_number: Mapping[int, FrozenTrial]
+) -> list[FrozenTrial]:
+    """The same seed again is no more evidence, nor is a copy of another configuration's trial."""
     kept: dict[Hashable, FrozenTrial] = {}
     for trial in trials:
-        if SAME_AS not in trial.user_attrs:
+        original = by_number.get(trial.user_attrs.get(SAME_AS, -1))
+        if original is None or is_confirmation(original):  # which is of the same configuration
             seed = trial.user_attrs.get(SEED, trial.params.get(SEED))
             kept.setdefault(("unknown", trial.number) if seed is None else seed, trial)
     return list(kept.values())
@@ -111,7 +120,7 @@ def _configuration(complete: Sequence[FrozenTrial], group: Sequence[FrozenTrial]
     ended = (TrialState.PRUNED, TrialState.FAIL)
     epochs = [(t.user_attrs.get(SUMMARY) or {}).get("epochs") for t in complete]
     return Configuration(
-        params=without_seed(first.params),
+        params=without_seed(params_of(first)),
         trial=first.number,
         trials=tuple(trial.number for trial in complete),
         means=tuple(_mean(column) for column in columns),

@@ -19,8 +19,16 @@ from sweeps.pareto import as_losses
 from sweeps.plan import Plan
 from sweeps.race import ALPHA, LEAST_SEEDS, Verdict, race
 from sweeps.results import search_ranking
-from sweeps.space import cell_name, cell_seed
-from sweeps.study.attributes import CELL, RACE, SEED, counted, is_confirmation
+from sweeps.space.points import point_name, point_seed
+from sweeps.study.attributes import (
+    CELL,
+    RACE,
+    SEED,
+    confirmation_of,
+    counted,
+    is_confirmation,
+    point_of,
+)
 
 
 @dataclass(frozen=True)
@@ -86,11 +94,11 @@ def standing(study: optuna.Study, plan: Plan) -> Standing | None:
     contenders = tuple(entry.configuration for entry in ranked)
     first = max([0, *plan.space.seeds, *filter(None, map(_seed, trials))]) + 1
     seeds = range(first, first + plan.limits.confirm_seeds)
-    ended = {t.user_attrs[CELL]: t for t in trials if is_confirmation(t) and t.state.is_finished()}
+    ended = {point_of(t): t for t in trials if is_confirmation(t) and t.state.is_finished()}
     losses = np.full((len(contenders), len(study.directions), len(seeds)), np.nan)
     for i, contender in enumerate(contenders):
         for j, seed in enumerate(seeds):
-            trial = ended.get(cell_name(contender.params, seed))
+            trial = ended.get(confirmation_of(point_name(contender.params, seed)))
             if trial is not None:
                 losses[i, :, j] = _losses(trial, study.directions)
     verdict = race(losses)
@@ -137,7 +145,7 @@ def _seed(trial: FrozenTrial) -> int | None:
     """Of a trial of the search, also of one that failed before it was prepared."""
     if is_confirmation(trial):
         return None
-    named = cell_seed(trial.user_attrs[CELL]) if CELL in trial.user_attrs else None
+    named = point_seed(trial.user_attrs[CELL]) if CELL in trial.user_attrs else None
     return trial.user_attrs.get(SEED, named)
 
 

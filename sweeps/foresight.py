@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import config as configs
 from experiments.errors import UserError
-from sweeps.composing import some_values, without_hydra
+from sweeps.jobs import without_hydra
 from sweeps.plan import Plan
-from sweeps.space import Space
+from sweeps.space.composing import some_values
+from sweeps.space.dimensions import Space
 from sweeps.task import Task, TrainingTask
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from experiments.grammar import literal
 from experiments.loading import COMMAND
 from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
 from sweeps import launchers
-from sweeps.composing import escaped
 from sweeps.formatting import first_line
+from sweeps.jobs import escaped
 from sweeps.logs import say_more
 from sweeps.plan import Plan
 from sweeps.study.command import Pool

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
-from sweeps.composing import hydra_overrides
+from sweeps.jobs import hydra_overrides
 from sweeps.plan import Plan
 
 if TYPE_CHECKING:

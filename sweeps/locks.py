@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
-import random
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from experiments.addresses import sqlite_file
-from sweeps.answers import answer
+from experiments.errors import UserError
+from sweeps.answers import refusal
 from sweeps.bounds import LOCK_WAIT
 from sweeps.databases import address, parsed
+from sweeps.filesystems import filesystem
 from sweeps.retry import LockTimeoutError
 from sweeps.server_locks import server_lock
+
+_POLL_SECONDS = 0.01
+_WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+"""What file systems without locks answer."""
 
 
 def lock(
@@ -33,7 +37,7 @@ def lock(
 
     Raises:
         LockTimeoutError: the others did not release it within `LOCK_WAIT`.
-        UserError: the storage does not answer.
+        UserError: the storage does not answer, or its file system has no locks.
     """
     url = address(storage)
     if url is None or url.startswith("grpc://"):
@@ -62,28 +66,29 @@ def _beside(path: Path, name: str) -> Path:
 
 @contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
-    import fcntl
+    from filelock import FileLock, Timeout
 
-    # Opened anew each time, so that threads exclude each other too. The file stays: whoever
-    # removes it would let two workers lock two files of the same name.
-    descriptor = answer(lambda: os.open(path, os.O_RDWR | os.O_CREAT, 0o666), path)
+    # A new object each time, so that threads exclude each other too. Where the file system has no
+    # locks, filelock would leave a file that outlives a killed worker.
+    held = FileLock(path, timeout=LOCK_WAIT, poll_interval=_POLL_SECONDS, fallback_to_soft=False)
     try:
-        end = time.monotonic() + LOCK_WAIT
-        pause = 0.001
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise LockTimeoutError(
-                        f"A worker must get the lock {path} within {LOCK_WAIT:g} s, but another "
-                        "one holds it; is a worker suspended?"
-                    ) from None
-            time.sleep(pause * random.uniform(0.5, 1.5))
-            pause = min(2 * pause, 0.05)
+        path.parent.stat()  # which filelock would make
+        held.acquire()
+    except Timeout:
+        raise LockTimeoutError(
+            f"A worker must get the lock {path} within {LOCK_WAIT:g} s, but another one holds it; "
+            "is a worker suspended?"
+        ) from None
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise UserError(refusal(error, path)) from None
+        raise UserError(
+            f"The sweep's storage must be where files can be locked, but {path} is on "
+            f"{filesystem(path.parent) or 'a file system'} without locks ({error.strerror}); take "
+            "a local disk, NFS 4, Lustre mounted with -o flock, or a server: "
+            "hydra.sweeper.storage=postgresql://..."
+        ) from None
+    try:
         yield
     finally:
-        # Unlocked by name: a process forked meanwhile has a copy of the descriptor.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
+        held.release()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from optuna.study import StudyDirection
+from optuna.study._multi_objective import _fast_non_domination_rank
 
 Losses = NDArray[np.float64]
 
@@ -38,13 +39,9 @@ def as_losses(
 
 
 def on_front(losses: Losses) -> NDArray[np.bool_]:
-    """Which of (n, m) points no other point dominates.
-
-    A point dominates another if it is nowhere worse and somewhere better; equal points do not
-    dominate each other.
-    """
-    unique, inverse = np.unique(losses, axis=0, return_inverse=True)
-    return _front_of_sorted(unique)[inverse.reshape(-1)]
+    """Which of (n, m) points no other point dominates; equal points do not dominate each other."""
+    front: NDArray[np.bool_] = pareto_ranks(losses) == 0
+    return front
 
 
 def pareto_ranks(losses: Losses) -> NDArray[np.int64]:
@@ -53,26 +50,5 @@ def pareto_ranks(losses: Losses) -> NDArray[np.int64]:
     Non-dominated sorting (Deb et al. 2002, NSGA-II, section III A); with one objective, the
     place among the distinct values.
     """
-    unique, inverse = np.unique(losses, axis=0, return_inverse=True)
-    if losses.shape[1] == 1:
-        return inverse.reshape(-1).astype(np.int64)
-    ranks = np.zeros(len(unique), dtype=np.int64)
-    left = np.arange(len(unique))
-    rank = 0
-    while len(left):
-        front = _front_of_sorted(unique[left])
-        ranks[left[front]] = rank
-        left = left[~front]
-        rank += 1
-    return ranks[inverse.reshape(-1)]
-
-
-def _front_of_sorted(points: Losses) -> NDArray[np.bool_]:
-    """Of distinct points in lexicographic order, where a point never dominates an earlier one."""
-    front = np.zeros(len(points), dtype=bool)
-    left = np.arange(len(points))
-    while len(left):
-        first = left[0]
-        front[first] = True
-        left = left[(points[left] < points[first]).any(axis=1)]
-    return front
+    ranks: NDArray[np.int64] = _fast_non_domination_rank(losses)
+    return ranks

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from sweeps.space import Space
+from sweeps.space.dimensions import Space
+from sweeps.space.grid import Grid
 
 DEFAULT_TRIALS = 20
 """Of a search without end, where `n_trials` is not given."""
@@ -98,16 +99,16 @@ def is_grid_search(space: Space, n_trials: int | None, *, asked_for: bool) -> bo
     """
     if asked_for:
         for dimension in space.dimensions:
-            dimension.values()  # refuses an interval
+            _ = dimension.size  # refuses an interval
     elif not space.is_enumerated:
         return False
     if n_trials is None:
         return True
-    cells = space.cell_count(n_trials + 1)
-    if asked_for and cells > n_trials:
+    size = Grid(space).size
+    if asked_for and size > n_trials:
         raise UserError(
-            "`hydra.sweeper.n_trials` (`run_cap` in a W&B sweep file) must be the number of cells "
-            f"of the grid or more, but got {n_trials}; raise it, leave it out for all cells, or "
-            "choose another sampler"
+            "`hydra.sweeper.n_trials` (`run_cap` in a W&B sweep file) must be the number of "
+            f"points of the grid, {size}, or more, but got {n_trials}; raise it, leave it out for "
+            "all points, or choose another sampler"
         )
-    return cells <= n_trials
+    return size <= n_trials

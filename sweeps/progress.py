@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.configurations import Configuration
 from sweeps.results import front, last_report
-from sweeps.study.attributes import CELL, EPOCHS, SAME_AS, counted, is_confirmation
+from sweeps.space.grid import Grid
+from sweeps.study.attributes import EPOCHS, SAME_AS, counted, is_confirmation, point_of
 
 _RECENT = 50  # trials whose time predicts that of the next
 _LATELY = 10  # reads over which the number of workers is judged
@@ -56,16 +57,14 @@ class Progress:
     Args:
         names: of the objectives.
         budget: how many trials the search may make; None if only time limits it.
-        cells: names of the points of a grid, each of which counts once, whoever trains it and
-            however often; None of a search.
+        grid: each of whose points counts once, whoever trains it and however often; None of a
+            search.
     """
 
-    def __init__(
-        self, names: Sequence[str], budget: int | None, cells: frozenset[str] | None = None
-    ) -> None:
+    def __init__(self, names: Sequence[str], budget: int | None, grid: Grid | None = None) -> None:
         self._names = names
         self._budget = budget
-        self._cells = cells
+        self._grid = grid
         self._ended: set[int] | None = None
         self._front: Sequence[Configuration] = ()
         self._front_is_old, self._next_front = False, 0.0
@@ -92,17 +91,18 @@ class Progress:
 
     def counts(self, trial: FrozenTrial) -> bool:
         """Whether the trial is one of those that `Snapshot.finished` counts."""
-        is_copy = self._cells is None and SAME_AS in trial.user_attrs
+        is_copy = self._grid is None and SAME_AS in trial.user_attrs
         return not is_confirmation(trial) and not is_copy
 
     def _states(self, search: Sequence[FrozenTrial]) -> tuple[Counter[TrialState], int | None]:
         """States of the search's trials, or of a grid's points; and how many there will be."""
-        if self._cells is None:
+        if self._grid is None:
             total = None if self._budget is None else max(self._budget, len(search))
             return Counter(trial.state for trial in search), total
-        points = {t.user_attrs.get(CELL, f"trial {t.number}"): t.state for t in search}
+        points = {point_of(trial): trial.state for trial in search}
         # An earlier command's grid may have had other points.
-        return Counter(points.values()), len(self._cells | points.keys())
+        others = sum(self._grid.number_of(name) is None for name in points)
+        return Counter(points.values()), self._grid.size + others
 
     def _newly_ended(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         known = self._ended or set()

@@ -1,11 +1,14 @@
-"""A client of Optuna's gRPC proxy that outlasts the proxy's restarts."""
+"""A client of Optuna's gRPC proxy that outlasts its restarts, and claims a trial once."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from optuna.storages import GrpcStorageProxy
+from optuna.trial import TrialState
 
+from sweeps import contests
 from sweeps.databases import RESTART_SECONDS
 
 _WAIT_FOR_READY = {
@@ -19,6 +22,15 @@ class PatientProxy(GrpcStorageProxy):
 
     A call that had already been sent fails: whether the proxy has done it is not known.
     """
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """As Optuna's; a waiting trial begins for one worker only, whatever database is behind."""
+        if state == TrialState.WAITING:
+            contests.begin_anew(self, trial_id)
+        is_set = super().set_trial_state_values(trial_id, state, values)
+        return is_set and (state != TrialState.RUNNING or contests.is_won(self, trial_id))
 
     def wait_for_restarts(self) -> None:
         """Let every call from now on wait for the proxy, for 30 s at most."""

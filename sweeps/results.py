@@ -14,7 +14,13 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.files import replacing
-from sweeps.configurations import Configuration, check_names, configurations, seconds_of
+from sweeps.configurations import (
+    Configuration,
+    check_names,
+    configurations,
+    params_of,
+    seconds_of,
+)
 from sweeps.importance import importances
 from sweeps.pareto import Losses, as_losses, on_front, pareto_ranks
 from sweeps.study import attributes
@@ -231,7 +237,7 @@ def _row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
     row = {
         "number": trial.number,
         "state": trial.state.name.lower(),
-        **{f"params/{name}": value for name, value in trial.params.items()},
+        **{f"params/{name}": value for name, value in params_of(trial).items()},
         "seed": attrs.get(attributes.SEED, trial.params.get(attributes.SEED)),
         **{f"objective/{name}": value for name, value in zip(names, values, strict=False)},
         **{f"val/{name}": value for name, value in scores.items()},

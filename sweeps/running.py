@@ -19,14 +19,14 @@ from experiments import commands
 from experiments.errors import UserError
 from sweeps import continuing, launch, results
 from sweeps.bounds import ANSWER, DEATHS_IN_A_ROW
-from sweeps.composing import times_resolved
 from sweeps.foresight import foreseeing
 from sweeps.formatting import first_line
 from sweeps.interrupts import interruptible
+from sweeps.jobs import times_resolved
 from sweeps.logs import say_more
 from sweeps.plan import Plan, artifacts_directory
 from sweeps.retry import is_away, retry
-from sweeps.space import cell_name
+from sweeps.space.grid import Grid
 from sweeps.storages import dashboard_command, open_storage
 from sweeps.study import recovery
 from sweeps.study.attributes import REASON, counted
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RESULTS = "optimization_results.yaml"
-_MOST_CELLS = 1_000_000
-_NAMED_CELLS = 10_000
 
 
 def run(
@@ -160,13 +158,11 @@ def _own_connection(plan: Plan) -> optuna.Study:
 
 def _view(plan: Plan) -> View:
     study = _own_connection(plan)
-    budget, cells = plan.limits.n_trials, None
+    budget, grid = plan.limits.n_trials, None
     if plan.grid:
-        budget = plan.space.cell_count(_MOST_CELLS)
-        # Of more points nobody sees that some of an earlier command's are beside them.
-        if budget <= _NAMED_CELLS:
-            cells = frozenset(cell_name(*cell) for cell in plan.space.cells())
-    return View(lambda: study, plan.objectives, budget, plan.limits.deadline, cells=cells)
+        grid = Grid(plan.space)
+        budget = grid.size
+    return View(lambda: study, plan.objectives, budget, plan.limits.deadline, grid=grid)
 
 
 def _launch(

@@ -18,13 +18,11 @@ from experiments.identity import relevant
 from experiments.membership import owner
 from experiments.record import discard, flat
 from sweeps import launch, launchers, results, wandb_file
-from sweeps.builders import build_pruner, build_sampler, is_grid
-from sweeps.composing import Composer, hydra_overrides, settled
 from sweeps.directories import check_owner, take
+from sweeps.jobs import hydra_overrides, settled
 from sweeps.launchers import launcher_name
 from sweeps.locks import excludes_all
 from sweeps.plan import DEFAULT_TRIALS, Limits, Plan, is_grid_search
-from sweeps.priors import with_priors
 from sweeps.resources import (
     check_gpus,
     tell_how_to_share,
@@ -32,8 +30,12 @@ from sweeps.resources import (
     usual_workers,
     visible_gpus,
 )
+from sweeps.search.pruners import build_pruner
+from sweeps.search.samplers import is_grid, worker_sampler
 from sweeps.settings import Settings, read
-from sweeps.space import Space
+from sweeps.space.composing import Composer
+from sweeps.space.dimensions import Space
+from sweeps.space.grid import Grid
 from sweeps.storages import file_of, lock, normalised, open_storage, redacted
 from sweeps.study import recovery
 from sweeps.study.attributes import DEADLINE, IDENTITY
@@ -125,6 +127,8 @@ def run_sweep(
     with _directory_of(plan):
         # Before the images, which may take their time: a server that is away is told at once.
         storage = open_storage(plan.storage, plan.directory / "study.db")
+        with study_lock(plan):  # and so is one whose file system has no locks
+            pass
         if task is None:
             task = TrainingTask(context.config_loader, config, context.execution_whitelist)
             if plan.on_one_machine:
@@ -189,7 +193,7 @@ def _plan(
     )
     # Tried here, so that a mistake is told before any trial.
     if not grid:
-        with_priors(build_sampler(settings.sampler, seed=0, workers=1), space)
+        worker_sampler(settings.sampler, space)
     build_pruner(plan.pruner, objectives=len(objectives), max_epochs=plan.max_epochs)
     return plan, values, composed, options
 
@@ -200,7 +204,7 @@ def _usual_workers(
     """Where `n_jobs` is left open; the order of a grid means nothing, that of a search does."""
     return usual_workers(
         values["trainer"],
-        trials=space.cell_count(_MANY) if grid else n_trials,
+        trials=min(Grid(space).size, _MANY) if grid else n_trials,
         repeatable=not grid and settings.sampler.get("seed") is not None,
         trials_per_gpu=settings.trials_per_gpu,
     )

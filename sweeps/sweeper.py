@@ -75,7 +75,7 @@ def register(at_end: AtEnd | None = None) -> None:
     """
     from hydra.core.plugins import Plugins
 
-    from sweeps import loader
+    from sweeps.space import loader
 
     loader.install()
     if at_end is not None:

@@ -84,7 +84,7 @@ class TrainingTask:
     def prepare(
         self, overrides: Sequence[str], number: int, settings: WorkerSettings
     ) -> TrainingJob:
-        from sweeps.composing import of_job, without_hydra
+        from sweeps.jobs import of_job, without_hydra
 
         composed = of_job(self.loader.load_sweep_config(self.config, list(overrides)), number)
         values = configs.plain(without_hydra(composed))
@@ -136,7 +136,7 @@ class TrainingJob:
         Raises:
             UserError: `hydra.sweep.subdir` names none within the sweep's.
         """
-        from sweeps.composing import set_directory
+        from sweeps.jobs import set_directory
 
         sweep = self._composed.hydra.sweep
         directory = (settings.directory or Path(str(sweep.dir))).absolute()

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
-from sweeps.composing import probes
 from sweeps.plan import Plan
+from sweeps.space.composing import probes
 from sweeps.task import TrainingTask, WorkerSettings
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from sweeps.formatting import (
 )
 from sweeps.progress import Progress, Snapshot
 from sweeps.results import last_report
+from sweeps.space.grid import Grid
 from sweeps.study.attributes import REASON, SAME_AS
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class View:
         budget: how many trials the search may make; None if only time limits it.
         deadline: when the sweep must end, as `time.time()` counts; None if it need not.
         console: Rich's; by default standard output.
-        cells: names of a grid's points, see `sweeps.progress.Progress`.
+        grid: whose points are trained, see `sweeps.progress.Progress`.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class View:
         budget: int | None,
         deadline: float | None,
         console: Console | None = None,
-        cells: frozenset[str] | None = None,
+        grid: Grid | None = None,
     ) -> None:
         from rich.console import Console
 
@@ -65,7 +66,7 @@ class View:
         self._names = names
         self._deadline = deadline
         self._console = Console() if console is None else console
-        self._progress = Progress(names, budget, cells)
+        self._progress = Progress(names, budget, grid)
         self._study: optuna.Study | None = None
         self._snapshot: Snapshot | None = None
         self._trouble: str | None = None

@@ -21,8 +21,8 @@ from experiments.errors import UserError
 from experiments.grammar import advice, key_of, literal
 from experiments.metrics import METRICS, OBJECTIVES
 from sweeps import wandb_parameters
-from sweeps.composing import hydra_overrides
-from sweeps.space import Space
+from sweeps.jobs import hydra_overrides
+from sweeps.space.dimensions import Space
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -24,9 +24,10 @@ from optuna.distributions import (
 
 from experiments.errors import UserError
 from experiments.grammar import literal
-from sweeps import priors
-from sweeps.priors import Prior, Quantile
-from sweeps.space import NOT_SWEPT, SEED_KEY, Dimension, Space
+from sweeps.space import priors
+from sweeps.space.dimensions import SEED_KEY, Dimension, Space
+from sweeps.space.grammar import NOT_SWEPT
+from sweeps.space.priors import Prior, Quantile
 
 log = logging.getLogger(__name__)
 

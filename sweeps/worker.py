@@ -20,12 +20,12 @@ from optuna.pruners import BasePruner, NopPruner
 
 from experiments import tracking
 from experiments.fence import owning
-from sweeps.builders import build_pruner, build_sampler, worker_seed
 from sweeps.directories import give_back
 from sweeps.plan import Plan, artifacts_directory
-from sweeps.priors import with_priors
-from sweeps.pruning import CountedPruner, ParetoHalving, Reporting
 from sweeps.retry import retry
+from sweeps.search.pruners import build_pruner
+from sweeps.search.pruning import CountedPruner, ParetoHalving, Reporting
+from sweeps.search.samplers import worker_sampler
 from sweeps.storages import lock, open_storage
 from sweeps.study.attributes import STOP
 from sweeps.study.claims import Claims
@@ -49,7 +49,7 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
     tracking.forget_run()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner = build_pruner(plan.pruner, objectives=len(plan.objectives), max_epochs=plan.max_epochs)
-    study = retry(lambda: _join(plan, index))
+    study = retry(lambda: _join(plan))
     study.pruner = CountedPruner(pruner) if isinstance(pruner, BasePruner) else NopPruner()
     stop = f"{STOP} {plan.session}"
     lease = Lease(
@@ -120,15 +120,12 @@ def _announce(directory: Path, trial: optuna.Trial, job: Job) -> Callable[[], No
     return partial(later.copy, directory) if job.pictures() else lambda: None
 
 
-def _join(plan: Plan, index: int) -> optuna.Study:
+def _join(plan: Plan) -> optuna.Study:
     """The study, with this worker's sampler."""
     storage = open_storage(plan.storage, plan.directory / "study.db")
     study = load_study(storage, plan.study, optuna.samplers.RandomSampler() if plan.grid else None)
     if not plan.grid:
-        trials = len(study.get_trials(deepcopy=False))
-        seed = worker_seed(plan.sampler, index, trials)
-        sampler = build_sampler(plan.sampler, seed=seed, workers=plan.workers)
-        study.sampler = with_priors(sampler, plan.space)
+        study.sampler = worker_sampler(plan.sampler, plan.space)
     return study
 
 

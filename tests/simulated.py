@@ -55,7 +55,9 @@ class SimulatedJob:
         self._task, self._overrides, self._number = task, overrides, number
         values = dict(text.lstrip("+").split("=", 1) for text in overrides)
         self._values = values
-        self.identity = repr(sorted(values.items()))
+        self._drawn_by = repr(sorted(values.items()))
+        trained = [item for item in sorted(values.items()) if not item[0].startswith("sweep.")]
+        self.identity = repr(trained)
         self.directory = f"{Path(task.log).parent}/{values.get('name', 'vae')}-{number}"
         self.epochs = task.epochs
         self.seed = int(values.get("seed", 0))
@@ -72,7 +74,7 @@ class SimulatedJob:
         quality += float(self._values.get("latent_dim", 0)) / 100
         quality += {"mse": 0.5, "ssim": -0.5}.get(self._values.get("loss", ""), 0.0)
         quality += self.seed / 1000
-        quality += self._task.noise * random.Random(self.identity).gauss(0, 1)
+        quality += self._task.noise * random.Random(self._drawn_by).gauss(0, 1)
         values = [quality / (1 + i) for i in range(self._task.objectives)]
         for epoch in range(first + 1, self.epochs + 1):
             deadline = time.monotonic() + self._task.seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,12 @@ MAY_READ_WITH = {
     },
 }
 """Single modules beyond that, which read a study or write an override, and know no worker."""
+
+ROOMS = {
+    "sweeps.space": {"sweeps.jobs"},
+    "sweeps.search": {"sweeps.study.attributes", "sweeps.pareto", "sweeps.space"},
+}
+"""Rooms of a package, and what else of the package each may import."""
 
 HYDRA_IN_EXPERIMENTS = {
     "experiments/config.py",
@@ -88,6 +95,34 @@ def files() -> Iterator[Path]:
 @pytest.mark.parametrize("path", [p.relative_to(ROOT).as_posix() for p in files()])
 def test_imports_point_one_way(path: str) -> None:
     assert violations(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def within(room: str) -> dict[str, set[str]]:
+    """The modules of a room, and which of the package's modules each imports, lazily or not."""
+    package = room.split(".")[0]
+    paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / package).rglob("*.py")]
+    known = {".".join(path.parts) for path in paths}
+    found = {}
+    for path in (ROOT / room.replace(".", "/")).glob("[!_]*.py"):
+        named = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        found[f"{room}.{path.stem}"] = named & known
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_small_and_imports_one_way(room: str) -> None:
+    modules = within(room)
+    assert len(modules) <= 10
+    allowed = (room, *ROOMS[room])
+    for module, imports in modules.items():
+        strangers = {i for i in imports if not any(f"{i}.".startswith(f"{a}.") for a in allowed)}
+        assert strangers == set(), module
+    graphlib.TopologicalSorter(modules).prepare()  # refuses a circle
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from sweeps.bands import BandPruner
+from sweeps.search.bands import BandPruner
 
 
 def judged(

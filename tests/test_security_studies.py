@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from experiments.errors import UserError
-from sweeps.builders import build_pruner, build_sampler
+from sweeps.search.pruners import build_pruner
+from sweeps.search.samplers import worker_sampler
+from sweeps.space.dimensions import Space
 from sweeps.wandb_file import read
 
 CMAES = {"_target_": "optuna.samplers.CmaEsSampler", "seed": 0, "n_startup_trials": 1}
@@ -37,7 +39,7 @@ def values(study: optuna.Study) -> list[dict[str, Any]]:
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("options", [{}, {"use_separable_cma": True}, {"with_margin": True}])
 def test_cma_es_searches_as_optunas_does(options: dict[str, Any]) -> None:
-    ours = optuna.create_study(sampler=build_sampler({**CMAES, **options}, seed=None, workers=1))
+    ours = optuna.create_study(sampler=worker_sampler({**CMAES, **options}, Space(())))
     theirs = optuna.create_study(
         sampler=optuna.samplers.CmaEsSampler(seed=0, n_startup_trials=1, **options)
     )
@@ -48,7 +50,7 @@ def test_cma_es_searches_as_optunas_does(options: dict[str, Any]) -> None:
 
 def test_the_state_of_cma_es_runs_nothing(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    honest = optuna.create_study(sampler=build_sampler(CMAES, seed=None, workers=1))
+    honest = optuna.create_study(sampler=worker_sampler(CMAES, Space(())))
     honest.optimize(objective, n_trials=12)
     (key,) = {k for t in honest.trials for k in t.system_attrs if k.endswith("optimizer:0")}
     foreign = optuna.create_study()
@@ -62,7 +64,7 @@ def test_the_state_of_cma_es_runs_nothing(tmp_path: Path) -> None:
                 system_attrs=content,
             )
         )
-    foreign.sampler = build_sampler(CMAES, seed=None, workers=1)
+    foreign.sampler = worker_sampler(CMAES, Space(()))
     with pytest.raises(UserError, match="nothing of it was run"):
         foreign.optimize(objective, n_trials=1)
     assert not mark.exists()
@@ -76,7 +78,7 @@ def test_a_sampler_or_pruner_is_one_of_optunas(tmp_path: Path, target: str) -> N
     mark = tmp_path / "mark"
     options = {"_target_": target, "path": str(mark)}
     with pytest.raises(UserError, match=r"`hydra/sweeper/sampler` must be of optuna\.samplers"):
-        build_sampler(options, seed=None, workers=1)
+        worker_sampler(options, Space(()))
     with pytest.raises(UserError, match=r"`hydra/sweeper/pruner` must be of optuna\.samplers"):
         build_pruner(options, objectives=1, max_epochs=1)
     assert not mark.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from sweeps import bounds
+from sweeps.configurations import configurations
 from sweeps.plan import Limits, Plan
-from sweeps.space import Dimension, Space
+from sweeps.space.dimensions import Dimension, Space
+from sweeps.space.grammar import parse
+from sweeps.space.grid import Grid
+from sweeps.space.points import point_name
 from sweeps.study import private
-from sweeps.study.attributes import CELL, LEASE, is_superseded
+from sweeps.study.attributes import CELL, CONFIRM, LEASE, PHASE, is_superseded
 from sweeps.study.claims import Claim, Claims
 from sweeps.study.definition import open_study
 from sweeps.study.leases import Lease
@@ -183,3 +188,72 @@ def test_a_study_that_somebody_else_makes_meanwhile_is_joined(
     monkeypatch.setattr(optuna, "create_study", slower)
     joined = open_it(is_locked=False)
     assert joined.user_attrs["vaesweep"]["objectives"] == ["psnr"]
+
+
+@pytest.mark.parametrize("grid", [True, False])
+def test_points_of_an_older_study_are_the_points_of_this_one(two: Two, grid: bool) -> None:
+    """Which named the third tenth as a sampler had computed it."""
+    (tenths,) = parse(["beta=range(0.1,1.0,0.1)"]).dimensions
+    one, _ = two(tenths, grid=grid, n_trials=None if grid else 9)
+    for value in (0.1, 0.2, 0.30000000000000004, 0.6, 0.7000000000000001, 0.8):
+        one._study.add_trial(
+            optuna.trial.create_trial(
+                params={"beta": value},
+                distributions={"beta": tenths.distribution},
+                value=1.0,
+                user_attrs={CELL: f'[{{"beta": {value!r}}}, null]'},
+            )
+        )
+    assert sorted(claim.values["beta"] for claim in all_of(one)) == [0.4, 0.5, 0.9]
+    grouped = configurations(one._study.get_trials(deepcopy=False))
+    assert [c.params["beta"] for c in grouped] == [0.1, 0.2, 0.3, 0.6, 0.7, 0.8]
+
+
+def all_of(claims: Claims) -> list[Any]:
+    """What one worker gets, one after the other."""
+    return [claim for next_ in iter(claims.next, None) for claim in end(claims, next_)]
+
+
+def test_what_a_sampler_computes_is_stored_in_its_one_form(two: Two) -> None:
+    (tenths,) = parse(["beta=range(0.1,1.0,0.1)"]).dimensions
+    one, _ = two(tenths, grid=False, n_trials=9)
+    one._plan = replace(one._plan, space=Space((tenths, RATES)))
+    one._remaining = None  # as of a space that has an interval as well
+    claimed = all_of(one)
+    assert len(claimed) == 9
+    for claim, trial in zip(claimed, one._study.trials, strict=True):
+        assert trial.params == claim.values
+        assert trial.params["beta"] in tenths.values()
+
+
+@pytest.mark.parametrize("grid", [True, False])
+def test_a_claim_lists_no_grid(two: Two, grid: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made under the lock that all workers share."""
+    (wide,) = parse(["latent_dim=range(0,100000)"]).dimensions
+    one, other = two(wide, grid=grid, n_trials=None if grid else 100_000)
+    looked_at: list[int] = []
+    get = Grid.__getitem__
+
+    def counted(self: Grid, number: int) -> Any:
+        looked_at.append(number)
+        return get(self, number)
+
+    monkeypatch.setattr(Grid, "__getitem__", counted)
+    claimed = [c for _ in range(3) for claims in (one, other) for c in end(claims, claims.next())]
+    assert one.is_work_left()
+    assert len({claim.trial.user_attrs[CELL] for claim in claimed}) == 6
+    assert len(looked_at) <= len(claimed)
+
+
+def test_a_confirmation_takes_no_point_of_the_search(two: Two) -> None:
+    """Whose seeds may come to include those with which the best were confirmed."""
+    one, _ = two(SIZES, grid=True, n_trials=None)
+    one._study.add_trial(
+        optuna.trial.create_trial(
+            params={"latent_dim": 4},
+            distributions={"latent_dim": SIZES.distribution},
+            value=1.0,
+            user_attrs={CELL: point_name({"latent_dim": 4}, None), PHASE: CONFIRM},
+        )
+    )
+    assert [claim.values["latent_dim"] for claim in all_of(one)] == [4, 8, 16]

@@ -154,3 +154,35 @@ def test_a_sweep_file_of_constants_runs_once(run: RunSweep, tmp_path: Path) -> N
     text = "method: grid\nparameters: {loss: {value: mse}, seed: {value: 3}}\n"
     (tmp_path / "one.yaml").write_text(text)
     assert seeds(run("sweep=wandb", "sweep.file=one.yaml")) == [3]
+
+
+@pytest.mark.slow
+def test_a_float_range_has_each_point_once_whoever_chose_it(
+    run: RunSweep, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tenths = "beta=range(0.1,1.0,0.1)"
+    run(tenths, "hydra.sweeper.n_trials=8")  # by a sampler
+    sweep = run(tenths)
+    values = [trial["beta"] for trial in trained(sweep)]
+    assert sorted(values) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert "9 of 9 done" in capsys.readouterr().out
+    assert len(run(tenths, "hydra.sweeper.n_trials=9").study.trials) == 9
+
+
+@pytest.mark.slow
+def test_seeds_that_confirmed_the_best_can_be_searched_later(
+    run: RunSweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("lr=1e-3,3e-4", "seed=0,1", "sweep.confirm=1", "sweep.confirm_seeds=2")
+    sweep = run("lr=1e-3,3e-4", "seed=0,1,2,3")
+    assert "8 of 8 done" in capsys.readouterr().out
+    table = sweep.table
+    searched = {
+        (row.params["lr"], row.user_attrs["seed"])
+        for row in sweep.study.trials
+        if row.user_attrs.get("phase") != "confirm"
+    }
+    assert searched == {(lr, seed) for lr in (1e-3, 3e-4) for seed in range(4)}
+    assert len(table) == len(sweep.study.trials)
+    trainings = [t for t in sweep.study.trials if SAME_AS not in t.user_attrs]
+    assert len({(t.params["lr"], t.user_attrs["seed"]) for t in trainings}) == len(trainings) == 8

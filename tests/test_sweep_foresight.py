@@ -10,7 +10,7 @@ import pytest
 import sweeps
 from experiments.errors import UserError
 from sweeps.foresight import combinations
-from sweeps.space import parse
+from sweeps.space.grammar import parse
 from tests.conftest import TINY
 
 

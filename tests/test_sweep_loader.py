@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeps.loader import SweepLoader
+from sweeps.space.loader import SweepLoader
 from tests.hydra_multirun import multirun_config
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -236,3 +238,20 @@ def test_a_process_started_within_a_lock_does_not_keep_it(tmp_path: Path) -> Non
 def test_a_lock_in_a_missing_directory_is_an_error_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing"):
         lock("grpc://h:1", "n", tmp_path / "missing" / "x.lock").__enter__()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        del descriptor, how
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError, match=r"must be where files can be locked.*postgresql://") as no:
+        lock(f"sqlite:///{tmp_path / 'sweep.db'}", "n", tmp_path / "unused").__enter__()
+    assert "\n" not in str(no.value)
+    monkeypatch.undo()
+    with lock(f"sqlite:///{tmp_path / 'sweep.db'}", "n", tmp_path / "unused"):
+        pass

@@ -13,8 +13,8 @@ from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import TrialState, create_trial
 
 from experiments.errors import UserError
-from sweeps.pruning import CountedPruner, Reporting
 from sweeps.results import last_improvement
+from sweeps.search.pruning import CountedPruner, Reporting
 from sweeps.study import private
 from sweeps.study.attributes import CONFIRM, ENDED, PHASE, REASON, RETRIED, TAKEN
 from sweeps.study.command import Pool

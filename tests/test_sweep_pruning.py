@@ -15,7 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from sweeps.pareto import as_losses, on_front, pareto_ranks
-from sweeps.pruning import ParetoHalving, Reporting
+from sweeps.search.pruning import ParetoHalving, Reporting
 
 BOTH_UP = [StudyDirection.MAXIMIZE, StudyDirection.MAXIMIZE]
 Reports = dict[str, list[float | None]]

@@ -11,8 +11,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from experiments.errors import UserError
 from experiments.grammar import readable_conditions
-from sweeps.composing import Composer, probes
-from sweeps.space import Dimension, Space, cell_name, cell_seed, parse
+from sweeps.space.composing import Composer, probes
+from sweeps.space.dimensions import Dimension, Space
+from sweeps.space.grammar import parse
+from sweeps.space.grid import Grid
 from tests.hydra_multirun import ROOT, multirun_config
 
 
@@ -30,7 +32,7 @@ def space(composer: Composer) -> Callable[..., Space]:
 
 
 def overrides_of(space: Space) -> list[list[str]]:
-    return [space.overrides(*cell) for cell in space.cells()]
+    return [space.overrides(*cell) for cell in Grid(space)]
 
 
 @pytest.mark.slow
@@ -181,7 +183,7 @@ def test_a_command_line_wins_over_a_preset(space: Callable[..., Space]) -> None:
 def test_a_grid_has_every_cell_once_and_the_seed_varies_fastest() -> None:
     space = parse(["loss=ssim,mse", "latent_dim=4,8", "seed=1,2"])
     cells = overrides_of(space)
-    assert len({tuple(cell) for cell in cells}) == len(cells) == space.cell_count(100) == 8
+    assert len({tuple(cell) for cell in cells}) == len(cells) == Grid(space).size == 8
     assert cells[:3] == [
         ["loss=ssim", "latent_dim=4", "seed=1"],
         ["loss=ssim", "latent_dim=4", "seed=2"],
@@ -335,6 +337,17 @@ def test_a_stated_condition_holds(space: Callable[..., Space]) -> None:
         ({"lr": "latent_dim=4,"}, "must be KEY=VALUES"),
         ({"lr": "latent_dim"}, "must be KEY=VALUES"),
         ({"lr": "seed=1"}, "of another key of the search"),
+        ({"lr": "latent_dim=five"}, r"values that are searched.* five is none of latent_dim's"),
+        ({"lr": "latent_dim="}, "must be KEY=VALUES|must name values that are searched"),
+        ({"lr": "=4"}, "must be KEY=VALUES"),
+        ({"lr": ""}, "must be KEY=VALUES"),
+        ({"lr": "latent_dim=[4"}, "must be KEY=VALUES"),
+        ({"lr": "~latent_dim"}, "must be KEY=VALUES"),
+        ({"lr": "latent_dim=nan,4"}, "must equal itself|values that are searched"),
+        ({"lr": "objective=psnr"}, "of another key of the search"),
+        ({"lr": "width=9"}, "of another key of the search"),
+        ({"lr": "beta=range(1,3)"}, "of another key of the search"),
+        ({"seed": "lr=0.1"}, "must be about keys of the search, but 'seed'"),
     ],
 )
 def test_a_wrong_condition_is_refused_in_one_line(
@@ -343,6 +356,59 @@ def test_a_wrong_condition_is_refused_in_one_line(
     with pytest.raises(UserError, match=message) as caught:
         space("lr=0.1,0.2", "latent_dim=4,8", conditions=conditions)
     assert "\n" not in str(caught.value)
+
+
+def test_a_mistyped_value_of_a_range_is_refused_however_large_it_is(
+    space: Callable[..., Space],
+) -> None:
+    with pytest.raises(UserError, match=r"9 is none of latent_dim's: 8, 16, 24, 32$"):
+        space("latent_dim=range(8,33,8)", "lr=1,2", conditions={"lr": "latent_dim=9"})
+    with pytest.raises(
+        UserError, match=r"0\.35 is none of beta's: 0\.1, 0\.2, .*, \.\.\.$"
+    ) as caught:
+        space("beta=range(0.1,9.0,0.1)", "lr=1,2", conditions={"lr": "beta=0.35"})
+    assert len(str(caught.value)) < 300
+
+
+def test_a_condition_that_contradicts_the_config_is_refused(space: Callable[..., Space]) -> None:
+    searched = ("loss=ssim,mse,l1", "loss.window_size=7,11")
+    with pytest.raises(
+        UserError, match=r"conditions\.loss\.window_size` must hold with some"
+    ) as no:
+        space(*searched, conditions={"loss.window_size": "loss=mse"})
+    assert "\n" not in str(no.value)
+    fixed = ("loss=ssim,mse,l1", "loss.window_size=7")
+    with pytest.raises(UserError, match=r"conditions\.loss\.window_size` must hold with some"):
+        space(*fixed, conditions={"loss.window_size": "loss=mse,l1"})
+    found = space(*searched, conditions={"loss.window_size": "loss=ssim,mse"})
+    assert Grid(found).size == 4, "mse has no such key, whatever the condition says"
+
+
+def test_a_condition_may_be_about_a_key_that_the_config_does_not_have_yet(
+    space: Callable[..., Space],
+) -> None:
+    found = space("+data.extra=1,2", "lr=1,2", conditions={"lr": "data.extra=2"})
+    assert overrides_of(found) == [
+        ["+data.extra=1"],
+        ["+data.extra=2", "lr=1"],
+        ["+data.extra=2", "lr=2"],
+    ]
+    found = space("+data.extra=1,2", "lr=1,2", conditions={"+data.extra": "lr=1"})
+    assert Grid(found).size == 3
+
+
+def test_conditions_of_conditions_are_probed_where_they_hold(
+    composer: Composer, space: Callable[..., Space]
+) -> None:
+    found = space(
+        "lr=0.1,0.2",
+        "beta=range(1,4)",
+        "latent_dim=4,8",
+        conditions={"beta": "lr=0.2", "latent_dim": "beta=3"},
+    )
+    probed = [*probes(found)]
+    assert {"lr": 0.2, "beta": 3, "latent_dim": 8} in probed
+    composer.check(found)
 
 
 def test_a_condition_on_an_interval_is_refused(space: Callable[..., Space]) -> None:
@@ -458,13 +524,6 @@ def test_every_value_is_tried_even_below_a_condition(space: Callable[..., Space]
     tried = list(probes(found))
     for dimension in found.dimensions:
         assert {values.get(dimension.key) for values in tried} >= set(dimension.values())
-
-
-def test_a_cells_name_tells_cells_apart_and_keeps_the_seed() -> None:
-    assert cell_name({"a": 1, "b": 2}, 3) == cell_name({"b": 2, "a": 1}, 3)
-    names = {cell_name({"a": value}, seed) for value in (1, 1.5, "1", True) for seed in (None, 1)}
-    assert len(names) == 8
-    assert cell_seed(cell_name({"a": 1}, 7)) == 7
 
 
 def test_a_dimension_with_more_choices_than_meant_goes_through_its_own() -> None:

@@ -20,6 +20,9 @@ from rich.console import Console
 
 from sweeps import formatting
 from sweeps.progress import Progress
+from sweeps.space.grammar import parse
+from sweeps.space.grid import Grid
+from sweeps.space.points import point_name
 from sweeps.summary import print_paths, print_summary
 from sweeps.view import View
 
@@ -176,14 +179,15 @@ def test_confirmations_tell_their_seed_and_are_beyond_the_budget(
 def test_points_of_a_grid_are_counted_once_each_also_those_of_an_earlier_grid(
     study: optuna.Study, terminal: bool
 ) -> None:
-    for cell in ("a", "b", "c"):
+    a, b, c, d, e = (point_name({"loss": loss}, None) for loss in "abcde")
+    for cell in (a, b, c):
         add(study, "mse", values=[20.0], cell=cell)
-    add(study, "l1", state=TrialState.FAIL, cell="d")
-    add(study, "l1", state=TrialState.FAIL, cell="d", retried=True)
+    add(study, "l1", state=TrialState.FAIL, cell=d)
+    add(study, "l1", state=TrialState.FAIL, cell=d, retried=True)
     screen = Screen(terminal=terminal)
-    with View(lambda: study, PSNR, 2, None, screen.console, cells=frozenset("de")):
-        add(study, "l1", values=[18.0], cell="d")
-        add(study, "mse", values=[20.0], cell="e", same_as=0)
+    with View(lambda: study, PSNR, 2, None, screen.console, grid=Grid(parse(["loss=d,e"]))):
+        add(study, "l1", values=[18.0], cell=d)
+        add(study, "mse", values=[20.0], cell=e, same_as=0)
     if terminal:
         assert "5 of 5 trials: 5 done, 0 pruned, 0 failed, 0 running, 0 waiting" in screen.text()
     else:

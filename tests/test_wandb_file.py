@@ -14,8 +14,9 @@ import sweeps
 from experiments.errors import UserError
 from experiments.identity import relevant
 from sweeps import wandb_file
-from sweeps.composing import Composer
-from sweeps.space import Space
+from sweeps.space.composing import Composer
+from sweeps.space.dimensions import Space
+from sweeps.space.grid import Grid
 from tests.conftest import ROOT, TINY, Compose
 from tests.hydra_multirun import multirun_config
 from tests.simulated import SimulatedTask
@@ -82,7 +83,7 @@ def test_a_file_sets_what_it_names(applied: Applied) -> None:
     assert (sweeper.n_trials, sweeper.study_name) == (7, "my search")
     assert sweeper.sampler._target_.endswith("TPESampler")
     pruner = sweeper.pruner
-    assert (pruner._target_, pruner.max_iter, pruner.s) == ("sweeps.bands.BandPruner", 27, 2)
+    assert (pruner._target_, pruner.max_iter, pruner.s) == ("sweeps.search.bands.BandPruner", 27, 2)
     assert (pruner.eta, pruner.strict, pruner.best_so_far) == (2, True, False)
     assert [d.key for d in space.dimensions] == ["lr"]
     assert "beta=0.5" in overrides
@@ -181,7 +182,7 @@ def test_a_constant_of_one_of_several_losses_holds_for_those_that_have_it(
 ) -> None:
     parameters = {"loss": {"values": ["mse", "ssim"]}, "loss.window_size": {"value": 7}}
     _, _, space = applied(parameters=parameters)
-    cells = [space.overrides(*cell) for cell in space.cells()]
+    cells = [space.overrides(*cell) for cell in Grid(space)]
     assert {
         next(text for text in cell if text.startswith("loss=")): "loss.window_size=7" in cell
         for cell in cells

@@ -15,8 +15,8 @@ from optuna.samplers import RandomSampler, TPESampler
 from scipy import stats
 
 from experiments.errors import UserError
-from sweeps.priors import with_priors
-from sweeps.space import Dimension, Space
+from sweeps.search.priors import with_priors
+from sweeps.space.dimensions import Dimension, Space
 from sweeps.wandb_parameters import KEYS, read
 
 Spec = dict[str, Any]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.space.points import canonical_name
 from sweeps.study.private import history_of
 
 STUDY = "vaesweep"
@@ -33,7 +34,7 @@ SUMMARY = "summary"
 OVERRIDES = "overrides"
 """Of Hydra, list of str."""
 CELL = "cell"
-"""Of a grid: the choices and the seed as text."""
+"""Name of the trial's point: the values and the seed as text (see `sweeps.space.points`)."""
 RETRIED = "retried"
 """Another trial does this one's work, so that it counts nowhere: `TAKEN` where its worker was lost
 and a clone goes on, True where another had the same already."""
@@ -72,6 +73,23 @@ def is_superseded(trial: FrozenTrial) -> bool:
 def is_confirmation(trial: FrozenTrial) -> bool:
     """Whether the trial only repeats another with a fresh seed."""
     return trial.user_attrs.get(PHASE) == CONFIRM
+
+
+def point_of(trial: FrozenTrial) -> str:
+    """The name of the trial's point.
+
+    A confirmation has one of its own: that it was trained does not take the point from a search
+    that comes to it later.
+    """
+    if CELL not in trial.user_attrs:
+        return f"trial {trial.number}"
+    name = canonical_name(trial.user_attrs[CELL], trial.distributions)
+    return confirmation_of(name) if is_confirmation(trial) else name
+
+
+def confirmation_of(name: str) -> str:
+    """The name that the confirmation of a point of that name has."""
+    return f"{CONFIRM} {name}"
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

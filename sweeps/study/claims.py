@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps import bounds, confirming
 from sweeps.plan import Plan
 from sweeps.results import last_improvement
-from sweeps.space import Dimension, Values, cell_name, cell_seed
+from sweeps.space.dimensions import Dimension
+from sweeps.space.grid import Grid, Remaining
+from sweeps.space.points import Point, Values, canonical, point_name, point_seed
 from sweeps.study import private, recovery
 from sweeps.study.attributes import (
     CELL,
@@ -28,6 +29,8 @@ from sweeps.study.attributes import (
     REASON,
     RETRIED,
     budgeted,
+    confirmation_of,
+    point_of,
 )
 from sweeps.study.counts import Counts
 from sweeps.study.leases import Lease, Watch
@@ -35,7 +38,6 @@ from sweeps.study.ports import REAL, System
 
 _LEAST_FINISHED = 5  # before a rate of failure means anything
 _REDRAWS = 20
-_MOST_CELLS = 100_000
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +92,7 @@ class Claims:
         self.counts = Counts(plan.session)
         self._watch = Watch(study, system)
         self._trials: list[FrozenTrial] = []
-        self._cells: Iterator[tuple[Values, int | None]] | None = None
+        self._remaining = Remaining(Grid(plan.space)) if plan.space.is_finite else None
         self._race: tuple[int, confirming.Standing | None] | None = None
 
     def next(self) -> Claim | None:
@@ -100,6 +102,8 @@ class Claims:
         have to take that over.
         """
         assert self._lease is not None
+        if self.counts.is_new:
+            self._update()  # a large study takes its time, for which nobody should wait
         while not self._lease.stopping.is_set():
             try:
                 claim, is_more_to_come = self._attempt()
@@ -196,6 +200,8 @@ class Claims:
     def _update(self) -> None:
         self._trials = self._study.get_trials(deepcopy=False)
         self.counts.update(self._trials)
+        if self._remaining is not None:
+            self._remaining.update(self.counts.ended_cells, self.counts.open_cells)
 
     def _look(self) -> None:
         """Called under the lock: bring the counts up to date, and take over what is abandoned."""
@@ -236,8 +242,9 @@ class Claims:
             return claim
         if self.no_improvement_reason() is None:
             if self._plan.grid:
-                for values, seed in self._remaining_cells():
-                    return self._begun({CELL: cell_name(values, seed)}, values)
+                point = self._remaining.first() if self._remaining is not None else None
+                if point is not None:
+                    return self._begun({CELL: point_name(*point)}, point[0])
             elif self._is_within_budget():
                 return self._begun({}, None)
         if not self._plan.limits.confirm or self.counts.running:
@@ -253,8 +260,7 @@ class Claims:
         if self.no_improvement_reason() is not None:
             return False
         if self._plan.grid:
-            cells = self._plan.space.cells()
-            return any(cell_name(*cell) not in self.counts.cells for cell in cells)
+            return self._remaining is not None and self._remaining.count > 0
         return self._is_within_budget()
 
     def _begun(self, attributes: Mapping[str, Any], values: Values | None) -> Claim:
@@ -305,7 +311,7 @@ class Claims:
             return Claim(trial, {}, None, first, is_new=True)
         known = {dimension.key for dimension in self._plan.space.dimensions}
         stored = None if values.keys() <= known else tuple(frozen.user_attrs[OVERRIDES])
-        return Claim(trial, values, cell_seed(cell), first, stored)
+        return Claim(trial, values, point_seed(cell), first, stored)
 
     def _is_superseded(self, claim: Claim) -> bool:
         """Whether a trial is one too many, since somebody claimed at the same time; ends it then.
@@ -318,7 +324,7 @@ class Claims:
         self._update()
         trials, mine = self._trials, self._trials[claim.trial.number]
         own = {mine.number, *private.history_of(mine)}
-        rivals = self.counts.holders(mine.user_attrs[CELL]) - own if CELL in mine.user_attrs else ()
+        rivals = self.counts.holders(point_of(mine)) - own if CELL in mine.user_attrs else ()
         is_taken = any(claim.is_new or number < mine.number for number in rivals)
         limit = self._plan.limits.n_trials
         is_beyond = claim.is_new and limit is not None
@@ -332,19 +338,11 @@ class Claims:
         private.end(self._study, claim.trial, TrialState.FAIL)
         return True
 
-    def _remaining_cells(self) -> Iterator[tuple[Values, int | None]]:
-        # The cells before the current one are taken, and stay so.
-        if self._cells is None:
-            self._cells = self._plan.space.cells()
-        for values, seed in self._cells:
-            if cell_name(values, seed) not in self.counts.cells:
-                yield values, seed
-
     def _is_within_budget(self) -> bool:
         assert self._plan.limits.n_trials is not None
         if self.counts.counted >= self._plan.limits.n_trials:
             return False
-        return not self._plan.space.is_finite or bool(self._untaken_cells())
+        return self._remaining is None or self._remaining.count > 0
 
     def _filled(self, claim: Claim) -> Claim:
         """The claim with its parameters stored in the trial; may be repeated where it broke off."""
@@ -352,32 +350,26 @@ class Claims:
         if CELL in trial.user_attrs:
             self._suggest(trial, claim.values)
             return claim
-        if space.is_finite:
-            values, seed = self._untaken_proposal(trial)
+        if self._remaining is not None:
+            values, seed = self._untaken_proposal(trial, self._remaining)
             trial = private.fix(self._study, trial, values)
         else:
-            values = space.fill(
-                lambda dimension: private.suggest(trial, dimension.key, dimension.distribution)
-            )
+            values = space.fill(lambda dimension: _suggest(trial, dimension))
             seed = self._seed_for(trial.number)
-        trial.set_user_attr(CELL, cell_name(values, seed))
+        trial.set_user_attr(CELL, point_name(values, seed))
         self._suggest(trial, values)
         return replace(claim, trial=trial, values=values, seed=seed)
 
     def _suggest(self, trial: optuna.Trial, values: Values) -> None:
         for dimension in self._plan.space.dimensions:
             if dimension.key in values:
-                private.suggest(trial, dimension.key, dimension.distribution)
+                _suggest(trial, dimension)
 
     def _seed_for(self, number: int) -> int | None:
         seeds = self._plan.space.seeds
         return seeds[number % len(seeds)] if seeds else None
 
-    def _untaken_cells(self) -> list[tuple[Values, int | None]]:
-        cells = itertools.islice(self._plan.space.cells(), _MOST_CELLS)
-        return [cell for cell in cells if cell_name(*cell) not in self.counts.cells]
-
-    def _untaken_proposal(self, trial: optuna.Trial) -> tuple[Values, int | None]:
+    def _untaken_proposal(self, trial: optuna.Trial, remaining: Remaining) -> Point:
         """What the sampler proposes, drawn again while it is taken: no cell is run twice."""
         space, study = self._plan.space, self._study
         frozen = private.read(study, trial)
@@ -394,13 +386,13 @@ class Claims:
         for _ in range(_REDRAWS):
             values = space.fill(draw)
             for seed in space.seeds or (None,):
-                if cell_name(values, seed) not in self.counts.cells:
+                if point_name(values, seed) not in self.counts.cells:
                     break
             else:
                 continue
             break
         else:
-            values, seed = random.Random(trial.number).choice(self._untaken_cells())
+            values, seed = remaining.draw(random.Random(trial.number))
         return values, seed
 
     def _standing(self) -> confirming.Standing | None:
@@ -417,11 +409,19 @@ class Claims:
         found = self._standing()
         missing = []
         for candidate, seed in found.wanted() if found is not None else ():
-            cell = cell_name(candidate.params, seed)
-            if cell not in self.counts.cells:
+            cell = point_name(candidate.params, seed)
+            if confirmation_of(cell) not in self.counts.cells:
                 attributes = {CELL: cell, PHASE: CONFIRM, CONFIRMS: candidate.trial}
                 missing.append((dict(candidate.params), attributes))
         return missing
+
+
+def _suggest(trial: optuna.Trial, dimension: Dimension) -> Any:
+    value = private.suggest(trial, dimension.key, dimension.distribution)
+    one = canonical(value, dimension.distribution)
+    if one != value:  # samplers multiply a step, where the last digit may differ
+        private.store(trial, dimension.key, one, dimension.distribution)
+    return one
 
 
 def _values(trial: FrozenTrial) -> Values:

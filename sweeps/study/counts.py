@@ -8,7 +8,6 @@ from collections.abc import Container, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.study.attributes import (
-    CELL,
     ENDED,
     IDENTITY,
     RETRIED,
@@ -16,6 +15,7 @@ from sweeps.study.attributes import (
     TAKEN,
     is_confirmation,
     is_superseded,
+    point_of,
     session_of,
 )
 from sweeps.study.private import history_of
@@ -30,7 +30,9 @@ class Counts:
         training: trials that somebody trains now.
         open: numbers of the trials that have not ended, in order.
         running: numbers of those that somebody trains, without confirmations.
-        cells: names of the cells that are taken.
+        cells: names of the points that are taken.
+        ended_cells: those of trials that ended, in the order in which they did.
+        open_cells: those of the others.
         finished: trials that ended, by whomever.
         unretried: numbers of the trials that were taken over and whose clone is missing.
         last_end: the highest place in the order in which trials ended.
@@ -42,8 +44,8 @@ class Counts:
         self.open: list[int] = []
         self._replaced: set[int] = set()
         self._done: set[int] = set()
-        self._done_cells: dict[str, set[int]] = {}
-        self._open_cells: dict[str, set[int]] = {}
+        self.ended_cells: dict[str, set[int]] = {}
+        self.open_cells: dict[str, set[int]] = {}
         self._by_identity: dict[str, int] = {}
         self._finished_here = self._failed_here = 0
         self.counted = self.waiting = self.training = self.finished = self.last_end = 0
@@ -60,7 +62,7 @@ class Counts:
         still_open: list[int] = []
         self.waiting, self.training, self.running = 0, 0, []
         open_counted = 0
-        self._open_cells = {}
+        self.open_cells = {}
         for number in [*self.open, *new]:
             trial = trials[number]
             if trial.state.is_finished():
@@ -73,16 +75,21 @@ class Counts:
                 open_counted += number not in self._replaced
                 if trial.state == TrialState.RUNNING:
                     self.running.append(number)
-            self._open_cells.setdefault(_cell(trial), set()).add(number)
+            self.open_cells.setdefault(point_of(trial), set()).add(number)
         self.open = still_open
         self._done -= self._replaced
         self.unretried -= self._replaced
         self.counted = len(self._done) + open_counted
-        self.cells = ChainMap(self._open_cells, self._done_cells)
+        self.cells = ChainMap(self.open_cells, self.ended_cells)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no trial has been taken in."""
+        return self._next == 0
 
     def holders(self, cell: str) -> set[int]:
         """Numbers of the trials that have the cell, without those that count nowhere."""
-        found = self._done_cells.get(cell, set()) | self._open_cells.get(cell, set())
+        found = self.ended_cells.get(cell, set()) | self.open_cells.get(cell, set())
         return found - self._replaced
 
     def duplicate(self, identity: str) -> int | None:
@@ -103,7 +110,7 @@ class Counts:
                 self.unretried.add(trial.number)
             return
         self.finished += 1
-        self._done_cells.setdefault(_cell(trial), set()).add(trial.number)
+        self.ended_cells.setdefault(point_of(trial), set()).add(trial.number)
         if session_of(trial) == self._session:
             self._finished_here += 1
             self._failed_here += trial.state == TrialState.FAIL
@@ -113,7 +120,3 @@ class Counts:
             self._by_identity.setdefault(attributes[IDENTITY], trial.number)
         if not is_confirmation(trial):
             self._done.add(trial.number)
-
-
-def _cell(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs.get(CELL, f"trial {trial.number}"))

@@ -24,8 +24,10 @@ from optuna.trial import TrialState
 
 from experiments.errors import UserError
 from experiments.metrics import METRICS
-from sweeps.space import Dimension, Fixed, Space, parse
-from sweeps.study.attributes import STUDY, STUDY_ID
+from sweeps.space.dimensions import Dimension, Fixed, Space
+from sweeps.space.grammar import parse
+from sweeps.space.points import is_name
+from sweeps.study.attributes import CELL, STUDY, STUDY_ID
 
 Options = Mapping[str, Mapping[str, Any]]
 """Of a choice of a group, flat: {"loss=ssim": {"loss.window_size": 7, ...}}."""
@@ -81,6 +83,7 @@ def open_study(
     if not is_locked:
         _await_description(study)
     stored = _description(study)
+    _check_unfinished(study)
     _check_objectives(name, stored, objectives)
     _check_base(name, stored, base, space)
     _check_options(name, stored, options, space)
@@ -172,6 +175,20 @@ def _description(study: optuna.Study) -> dict[str, Any]:
             "sweep another name=..."
         )
     return stored
+
+
+def _check_unfinished(study: optuna.Study) -> None:
+    """Refuse what nobody could go on with, such as trials of a later version that wait."""
+    open_states = (TrialState.WAITING, TrialState.RUNNING)
+    for trial in study.get_trials(deepcopy=False, states=open_states):
+        cell = trial.user_attrs.get(CELL)
+        if cell is not None and not is_name(cell):
+            raise UserError(
+                "a trial that is to go on must name its point as this version of vaesweep does, "
+                f"but trial {trial.number} of {study.study_name!r} has {cell!r}; let the version "
+                "that began it finish the study, or give this sweep another name=... (what is "
+                "finished there stays readable)"
+            )
 
 
 def _check_objectives(name: str, stored: Mapping[str, Any], objectives: Sequence[str]) -> None:

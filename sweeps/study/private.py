@@ -105,6 +105,12 @@ def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> A
     return trial._suggest(name, distribution)
 
 
+def store(trial: optuna.Trial, name: str, value: Any, distribution: BaseDistribution) -> None:
+    """Give a parameter of a running trial another value."""
+    internal = distribution.to_internal_repr(value)
+    trial.storage.set_trial_param(trial._trial_id, name, internal, distribution)
+
+
 def fix(study: optuna.Study, trial: optuna.Trial, values: Mapping[str, Any]) -> optuna.Trial:
     """The trial with values that were chosen elsewhere, which `suggest` gives it."""
     study._storage.set_trial_system_attr(trial._trial_id, FIXED, dict(values))

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from experiments.fence import Fence
 from sweeps import results
-from sweeps.pruning import CountedPruner, Reporting
+from sweeps.search.pruning import CountedPruner, Reporting
 from sweeps.study import counts, execution, private, recovery
 from sweeps.study.claims import Claims
 from sweeps.study.command import Pool, Supervisor

@@ -21,9 +21,10 @@ from experiments.errors import Interrupted, Pruned, Superseded, UserError, is_di
 from experiments.fence import Owner
 from sweeps import bounds
 from sweeps.plan import Limits, Plan
-from sweeps.pruning import CountedPruner, Reporting
 from sweeps.retry import retry
-from sweeps.space import Dimension, Space
+from sweeps.search.pruning import CountedPruner, Reporting
+from sweeps.space.dimensions import Dimension, Space
+from sweeps.space.grid import Grid
 from sweeps.study import private, recovery
 from sweeps.study.attributes import STOP
 from sweeps.study.claims import Claims
@@ -63,11 +64,11 @@ class Setting:
     @property
     def budget(self) -> int:
         if self.grid:
-            return self.space.cell_count(100)
+            return Grid(self.space).size
         assert self.limits.n_trials is not None
         if not self.space.is_finite:
             return self.limits.n_trials
-        return min(self.limits.n_trials, self.space.cell_count(100))
+        return min(self.limits.n_trials, Grid(self.space).size)
 
 
 @dataclass

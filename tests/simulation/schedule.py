@@ -13,7 +13,9 @@ from experiments.errors import UserError
 from sweeps import bounds
 from sweeps.plan import Limits
 from sweeps.retry import is_away
-from sweeps.space import Space, cell_name
+from sweeps.space.dimensions import Space
+from sweeps.space.grid import Grid
+from sweeps.space.points import point_name
 from sweeps.study import private
 from sweeps.study.attributes import CELL, ENDED, LEASE, REASON, budgeted
 from sweeps.study.leases import lease_of
@@ -387,7 +389,7 @@ def _check(
     cells = [t.user_attrs[CELL] for t in units if CELL in t.user_attrs]
     if setting.space.is_finite and len(set(cells)) != len(units):
         day.broken("a grid point was trained twice")
-    if setting.grid and set(cells) != {cell_name(*cell) for cell in setting.space.cells()}:
+    if setting.grid and set(cells) != {point_name(*point) for point in Grid(setting.space)}:
         day.broken("a grid point was not trained")
     for trial in units:
         _check_unit(day, trial, retry_failed)

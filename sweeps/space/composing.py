@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -16,18 +13,12 @@ from experiments.errors import UserError
 from experiments.grammar import key_of
 from experiments.identity import is_relevant
 from experiments.record import flat
-from sweeps.conditions import stated
-from sweeps.loader import has_key
-from sweeps.space import (
-    EVERYWHERE,
-    SEED_KEY,
-    Dimension,
-    Space,
-    Values,
-    conditional,
-    node_of,
-    parse,
-)
+from sweeps.jobs import without_hydra
+from sweeps.space.conditions import EVERYWHERE, implied, node_of, stated, where
+from sweeps.space.dimensions import SEED_KEY, Dimension, Space
+from sweeps.space.grammar import parse
+from sweeps.space.loader import has_key
+from sweeps.space.points import Values
 
 _MOST_PROBES = 200
 _NOTHING = Space(())
@@ -106,7 +97,7 @@ class Composer:
         """
         preset = [f"{key}={_text(value)}" for key, value in params.items()]
         above = parse([*preset, *arguments], self._loader)
-        space = conditional(_together(base, above), exists=self.has, is_group=self.is_group)
+        space = implied(_together(base, above), exists=self.has, is_group=self.is_group)
         space = self._with_integers(space, {d.key for d in base.dimensions} - _told(above))
         return stated(space, conditions, self._loader)
 
@@ -144,12 +135,9 @@ class Composer:
         one of them, without which Hydra finds the sweeper's settings changed and refuses.
         """
         fixed = [f.text for f in space.fixed if not f.conditions]
-        where = [
-            f"{key}={text}"
-            for condition in dimension.conditions
-            for key, text in zip(condition.keys, min(condition.allowed), strict=True)
-        ]
-        return type(flat(self.container([*fixed, *where])).get(dimension.key)) is int
+        needed = where(space, dimension.conditions) or {}
+        chosen = [f"{d.key}={d.render(needed[d.key])}" for d in space.dimensions if d.key in needed]
+        return type(flat(self.container([*fixed, *chosen])).get(key_of(dimension.key))) is int
 
     def check(self, space: Space) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
         """Compose every value of every dimension once, so that mistakes are told before a trial.
@@ -177,98 +165,14 @@ class Composer:
         return composed, {} if any(node_of(g) == EVERYWHERE for g in groups) else options
 
 
-def without_hydra(config: Any) -> Any:
-    """A trial's config without Hydra's own node."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-
-
-def hydra_overrides(config: Any) -> list[str]:
-    """The overrides of Hydra's own keys as given: what only a job has stays unresolved."""
-    from omegaconf import OmegaConf
-
-    given = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
-    assert isinstance(given, list)
-    return list(map(str, given))
-
-
-def times_resolved(text: str, config: Any) -> str:
-    """A text with each `${now:...}` as the command has it, so that it means the same later."""
-    from omegaconf import OmegaConf
-
-    known = OmegaConf.get_cache(config).get("now", {})
-    return re.sub(
-        r"\$\{now:([^${}]*)\}",
-        lambda found: str(known.get((found[1].strip().strip("'\""),), found[0])),
-        text,
-    )
-
-
-def of_job(config: Any, number: int) -> Any:
-    """A composed config as Hydra has it in a job: with its number, and what interpolations need."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.core.utils import setup_globals
-    from omegaconf import open_dict, read_write
-
-    setup_globals()  # ${now:...} and ${hydra:...}, in the processes of workers too
-    with open_dict(config):
-        config.hydra.job.id = str(number)
-        config.hydra.job.num = number
-    HydraConfig.instance().set_config(config)
-    with read_write(config.hydra):
-        # A path among the values makes no folders.
-        name = str(config.hydra.job.override_dirname).replace("/", "_")
-        config.hydra.job.override_dirname = escaped(name)
-    return config
-
-
-def set_directory(config: Any, directory: Path, subdir: str) -> None:
-    """Let a composed config name the directories that were found, instead of how to find them."""
-    from omegaconf import read_write
-
-    with read_write(config.hydra):
-        config.hydra.sweep.dir = escaped(str(directory))
-        config.hydra.sweep.subdir = escaped(subdir)
-
-
-def escaped(text: str) -> str:
-    """A text in which OmegaConf finds no interpolation."""
-    return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", text)
-
-
-def settled(config: Any) -> None:
-    """Resolve what changes with time once, in the command: Hydra copies it to the trials' configs.
-
-    So `${now:...}` is the same for all trials and workers.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    for key in config:
-        with suppress(OmegaConfBaseException):  # what only a trial has
-            if key != "hydra" and OmegaConf.is_config(value := config[key]):
-                OmegaConf.to_container(value, resolve=True)
-
-
 def probes(space: Space) -> Iterator[Values]:
     """Values for all dimensions, among which each value (or end of an interval) occurs."""
     yield space.fill(lambda dimension: some_values(dimension)[0])
-    by_key = {dimension.key: dimension for dimension in space.dimensions}
     for dimension in space.dimensions:
+        needed = where(space, dimension.conditions) or {}
         for value in some_values(dimension):
-            forced = {**_needed(dimension, by_key), dimension.key: value}
+            forced = {**needed, dimension.key: value}
             yield space.fill(lambda d, forced=forced: forced.get(d.key, some_values(d)[0]))  # type: ignore[misc]
-
-
-def _needed(dimension: Dimension, by_key: Mapping[str, Dimension]) -> Values:
-    """Values of others with which a dimension exists, and those with which they do."""
-    needed: Values = {}
-    for condition in dimension.conditions:
-        for key, text in zip(condition.keys, min(condition.allowed), strict=True):
-            other = by_key[key]
-            needed |= {**_needed(other, by_key), key: _value_of(other, text)}
-    return needed
 
 
 def some_values(dimension: Dimension) -> list[Any]:
@@ -287,10 +191,6 @@ def _options(config: Mapping[str, Any], group: Dimension, space: Space) -> dict[
         for key, value in config.items()
         if key.startswith(f"{node_of(group)}.") and is_relevant(key) and key not in searched
     }
-
-
-def _value_of(dimension: Dimension, text: str) -> Any:
-    return next(value for value in dimension.values() if dimension.render(value) == text)
 
 
 def _told(space: Space) -> set[str]:

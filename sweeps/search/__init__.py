@@ -1,0 +1,1 @@
+"""How a space is searched: samplers that propose trials, pruners that end them."""

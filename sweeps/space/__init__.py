@@ -1,0 +1,1 @@
+"""What is searched: dimensions, conditions, points, and the configs that they compose."""
