@@ -87,9 +87,9 @@ def test_what_is_no_point_of_a_grid_has_no_number() -> None:
 
 
 def test_a_grid_of_any_size_is_indexed_at_once() -> None:
-    overrides = [f"k{i}=range(0,1000000000)" for i in range(4)]
-    grid = Grid(parse([*overrides, "x=range(0.0,1.0,0.000000001)", "seed=range(0,3)"]))
-    assert grid.size == 3 * 10**45
+    overrides = [f"k{i}=range(0,1000000)" for i in range(4)]
+    grid = Grid(parse([*overrides, "x=range(0.0,1.0,0.000001)", "seed=range(0,3)"]))
+    assert grid.size == 3 * 10**30
     for number in (0, grid.size // 7, grid.size - 1):
         assert grid.number_of(point_name(*grid[number])) == number
     remaining = Remaining(grid)

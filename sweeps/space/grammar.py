@@ -66,9 +66,9 @@ def _dimension(key: str, override: Any) -> Dimension:
 
     if key.lstrip("+") in NOT_SWEPT:
         raise UserError(f"`{key}` cannot be swept: {NOT_SWEPT[key.lstrip('+')]}")
-    _refuse_long_range(override)
     if override.is_range_sweep():
         _refuse_equal_points(override)
+    _refuse_long_range(override)
     if _is_listed(override):
         return _choice(key, override)
     try:
