@@ -22,10 +22,11 @@ from experiments.record import discard
 from experiments.signals import sigterm_ends
 from experiments.terminal import errors_for_people
 from experiments.tracking import by_agent
-from sweeps import agent, sweeper, whitelist
+from sweeps import sweeper, whitelist
+from sweeps.wandb import agent
 
 if TYPE_CHECKING:
-    from sweeps.sweep import Sweep
+    from sweeps.command import Sweep
 
 log = logging.getLogger(__name__)
 

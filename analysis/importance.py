@@ -21,8 +21,9 @@ _LOGARITHMIC = 8.0  # an interval whose ends are that many times apart was searc
 def parameter_importance(runs: Runs, metrics: Sequence[str] = ()) -> pd.DataFrame:
     """The importance of each parameter (rows) for each metric (columns), most first.
 
-    As `sweeps.importance` computes it (PED-ANOVA), of any metric and of trials from any source.
-    Each column sums to 1. Confirmations are left out, and so are parameters that some trials lack.
+    As `sweeps.results.importance` computes it (PED-ANOVA), of any metric and of trials from any
+    source. Each column sums to 1. Confirmations are left out, and so are parameters that some
+    trials lack.
 
     Args:
         runs: completed trials count.
@@ -37,7 +38,7 @@ def parameter_importance(runs: Runs, metrics: Sequence[str] = ()) -> pd.DataFram
     import optuna
 
     from analysis.figures.points import column_of, finite, maximized
-    from sweeps.importance import importances
+    from sweeps.results.importance import importances
 
     names = list(metrics or runs.objectives or ("psnr",))
     trials = runs.trials[runs.trials["status"] == "completed"]

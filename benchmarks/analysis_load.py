@@ -22,7 +22,7 @@ from studies import fill, space
 
 from analysis.load import load
 from experiments.record import flat
-from sweeps.storages import open_storage
+from sweeps.storage.opening import open_storage
 from sweeps.study.definition import open_study
 from tests.records import result, write_sweep
 

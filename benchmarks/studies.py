@@ -122,7 +122,7 @@ def _attributes(ids: list[int], drawn: list[dict[str, Any]]) -> Rows:
 def _attributes_of(number: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those that a worker leaves, of about their size."""
     from sweeps.space.points import point_name
-    from sweeps.study import attributes
+    from sweeps.storage import attributes
 
     return {
         attributes.CELL: point_name(values, None),

@@ -35,21 +35,24 @@ def plan_of(url: str, directory: Path, sampler: str) -> Any:
 
     from hydra_plugins.hydra_optuna_sweeper import config
 
-    from sweeps.plan import Limits, Plan
+    from sweeps.plan import Plan
+    from sweeps.settings import Settings
 
     name, workers = SAMPLERS[sampler]
     return Plan(
-        study="large",
+        settings=Settings(
+            n_trials=1_000_000,
+            study_name="large",
+            sampler=asdict(getattr(config, name)(seed=0)),
+        ),
         storage=url,
         directory=directory,
         session=sampler,
         space=space(),
         grid=False,
         objectives=("psnr",),
-        sampler=asdict(getattr(config, name)(seed=0)),
         pruner={"_target_": "optuna.pruners.NopPruner"},
         max_epochs=20,
-        limits=Limits(n_trials=1_000_000),
         workers=workers,
         threads=None,
         on_one_machine=True,
@@ -60,10 +63,10 @@ def plan_of(url: str, directory: Path, sampler: str) -> Any:
 
 def milliseconds(url: str, directory: Path, sampler: str, rounds: int) -> dict[str, list[float]]:
     """Of each claim, or ask, together with its tell."""
-    from sweeps.storages import lock
+    from sweeps.storage.opening import lock
     from sweeps.study.claims import Claims
     from sweeps.study.leases import Lease
-    from sweeps.worker import _join
+    from sweeps.workers.worker import _join
 
     plan = plan_of(url, directory, sampler)
     study, bare = _join(plan), _join(plan)
@@ -102,7 +105,7 @@ def main() -> None:
 
     import optuna
 
-    from sweeps.storages import open_storage
+    from sweeps.storage.opening import open_storage
     from sweeps.study.definition import open_study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

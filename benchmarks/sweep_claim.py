@@ -31,12 +31,12 @@ def milliseconds(
 
     from sweeps.space.grammar import parse
     from sweeps.space.grid import Grid
-    from sweeps.storages import lock, open_storage
-    from sweeps.study import private
+    from sweeps.storage import private
+    from sweeps.storage.opening import lock, open_storage
     from sweeps.study.claims import Claims
     from sweeps.study.definition import open_study
     from sweeps.study.leases import Lease
-    from sweeps.worker import _join
+    from sweeps.workers.worker import _join
 
     space = parse(["loss=a,b,c,d", "lr=range(0.001,0.251,0.001)", "latent_dim=range(0,100)"])
     url = f"sqlite:///{directory}/{ended}-{grid}.db"

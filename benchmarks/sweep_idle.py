@@ -105,7 +105,7 @@ def stock(lengths: Sequence[float], directory: str) -> float:
     from hydra.core.global_hydra import GlobalHydra
 
     from sweeps import whitelist
-    from sweeps.launch import register_config
+    from sweeps.workers.launch import register_config
 
     register_config()
     log = f"{directory}/log"

@@ -108,7 +108,7 @@ def parts_of_trials(trials: int) -> dict[str, list[float]]:
     from sweeps.study.claims import Claims
     from sweeps.study.execution import Worker
     from sweeps.study.leases import Lease
-    from sweeps.task import TrainingJob, TrainingTask
+    from sweeps.workers.task import TrainingJob, TrainingTask
 
     functions = [
         ("claim: lock, read the study, limits", Claims, "next"),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 COMMAND = "VAESWEEP_COMMAND"
-"""Environment variable: the process number of the command for which `sweeps.preload` loads."""
+"""Environment variable: process number of the command for which `sweeps.workers.preload` loads."""
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sweeps.sweep import Sweep
-    from sweeps.task import Task
+    from sweeps.command import Sweep
+    from sweeps.workers.task import Task
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,12 +57,13 @@ def run(overrides: Sequence[str], *, task: Task | None = None) -> Sweep:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import OverrideParseException
 
+    from experiments import config
     from experiments.errors import UserError
     from experiments.grammar import advice, readable_conditions
-    from sweeps.launch import register_config
-    from sweeps.sweeper import StudySweeper
+    from sweeps.sweeper import StudySweeper, register
 
-    register_config()
+    config.register()
+    register()
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

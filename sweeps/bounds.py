@@ -1,6 +1,6 @@
 """Every time that the protocol of a sweep waits, and how these times depend on each other.
 
-All but the last two are seconds, of a clock that never goes back (see `sweeps.study.ports`).
+All but the last two are seconds, of a clock that never goes back (see `sweeps.system`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.errors import UserError
@@ -14,22 +14,22 @@ from experiments.errors import UserError
 class Settings:
     """What the user set, as conf/hydra/sweeper/vaesweep.yaml and experiments/schema.py say."""
 
-    n_trials: int | None
-    timeout: float | None
-    n_jobs: int | None
-    storage: Any
-    study_name: str
-    params: Mapping[str, Any]
-    conditions: Mapping[str, str]
-    sampler: Mapping[str, Any]
-    pruner: Mapping[str, Any]
-    confirm: int
-    confirm_seeds: int
-    stop_after_no_improvement: int | None
-    max_failure_rate: float
-    max_retries: int
-    retry_failed: bool
-    trials_per_gpu: int
+    n_trials: int | None = None
+    timeout: float | None = None
+    n_jobs: int | None = None
+    storage: Any = None
+    study_name: str = "study"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    sampler: Mapping[str, Any] = field(default_factory=dict)
+    pruner: Mapping[str, Any] = field(default_factory=dict)
+    confirm: int = 0
+    confirm_seeds: int = 5
+    stop_after_no_improvement: int | None = None
+    max_failure_rate: float = 0.5
+    max_retries: int = 2
+    retry_failed: bool = False
+    trials_per_gpu: int = 1
 
 
 def read(sweeper: Mapping[str, Any], sweep: Mapping[str, Any]) -> Settings:

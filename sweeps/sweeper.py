@@ -1,10 +1,9 @@
-"""Hydra's plugin: what `python run.py -m` calls. The work is in `sweeps.sweep`."""
+"""Hydra's plugin: what `python run.py -m` calls. The work is in `sweeps.command`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.plugins.sweeper import Sweeper
@@ -13,11 +12,8 @@ if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
-    from sweeps.sweep import Sweep
-    from sweeps.task import Task
-
-AtEnd = Callable[["Sweep"], Mapping[str, Path]]
-"""Called with a sweep that has ended; returns what it wrote, by what it is."""
+    from sweeps.command import AtEnd, Sweep
+    from sweeps.workers.task import Task
 
 
 class StudySweeper(Sweeper):
@@ -53,7 +49,7 @@ class StudySweeper(Sweeper):
         Raises:
             UserError: something is wrong with it, or it failed.
         """
-        from sweeps.sweep import run_sweep
+        from sweeps.command import run_sweep
 
         return run_sweep(
             arguments,

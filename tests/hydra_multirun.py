@@ -31,7 +31,7 @@ def multirun_config(*overrides: str) -> tuple[Any, Any]:
     from hydra._internal.utils import create_config_search_path
     from hydra.types import RunMode
 
-    from sweeps.launch import register_config
+    from sweeps.workers.launch import register_config
 
     register_config()
     with hydra_afresh():

@@ -43,8 +43,8 @@ def composes(overrides: Sequence[str], *, multirun: bool) -> None:
     from experiments import config as configs
     from experiments.grammar import readable_conditions
     from sweeps import settings
-    from sweeps.jobs import without_hydra
     from sweeps.space.composing import Composer
+    from sweeps.space.jobs import without_hydra
 
     given = readable_conditions([_with_variables(word) for word in overrides])
     if not multirun:

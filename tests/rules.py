@@ -258,7 +258,7 @@ def _wandb(
     arguments: list[str], simple: Simple, place: Callable[[], Place], patch: pytest.MonkeyPatch
 ) -> None:
     """It needs W&B's server; a sweep's file is read as our own sweeper reads it."""
-    from sweeps import wandb_file
+    from sweeps.wandb import file as wandb_file
 
     assert arguments[0] in ("sweep", "agent", "login", "sync", "offline", "online"), arguments
     if arguments[0] == "sweep" and len(arguments) > 1:

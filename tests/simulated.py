@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments.errors import Interrupted, Pruned
 from sweeps.study.execution import Report
-from sweeps.task import WorkerSettings
+from sweeps.workers.task import WorkerSettings
 
 
 @dataclass(frozen=True)

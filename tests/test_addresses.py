@@ -16,8 +16,8 @@ from analysis.sources import storages
 from experiments.addresses import sqlite_address, study_reference
 from experiments.errors import UserError
 from serving import studies
-from sweeps.storages import dashboard_command, lock, normalised, open_storage, redacted
-from sweeps.study.attributes import STUDY
+from sweeps.storage.attributes import STUDY
+from sweeps.storage.opening import dashboard_command, lock, normalised, open_storage, redacted
 
 ODD = ["what?now", "feature%2Fx", "50%", "a%00b", "a#b", "a;b&c=d", "two words", "it's", 'a"b']
 ODD += ["{name}", "a@b:c", "ünïcode", "[x]", "back\\slash", "file:x", "a+b", "$HOME", "~"]

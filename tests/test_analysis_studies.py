@@ -15,8 +15,8 @@ from optuna.trial import TrialState, create_trial
 from analysis.load import load
 from analysis.sources.trials import trials_of
 from experiments.errors import UserError
-from sweeps.storages import open_storage
-from sweeps.study import attributes
+from sweeps.storage import attributes
+from sweeps.storage.opening import open_storage
 from tests.records import CONFIG, result, write_sweep
 
 LOSSES = CategoricalDistribution(["mse", "ssim"])

@@ -48,8 +48,8 @@ PRINTS = {
     "serving/artifacts.py": "pip install wandb",
     "serving/checkpoints.py": "experiments.rerun of the record, as on the page, below",
     "serving/portable.py": "how to install an extra, below",
-    "sweeps/databases.py": "how to install an extra, below",
-    "sweeps/running.py": "to go on, to look closer, to write the report: below",
+    "sweeps/storage/databases.py": "how to install an extra, below",
+    "sweeps/command.py": "to go on, to look closer, to write the report: below",
     "sweeps/storages.py": "how to install an extra, to look closer: below",
 }
 """Where messages hold commands, and what tests them."""
@@ -140,7 +140,7 @@ ARGUMENTS = [
 
 @pytest.mark.parametrize("printed", [True, False], ids=["to go on", "made"])
 def test_a_shell_reads_what_was_typed(printed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeps.running import resume_command
+    from sweeps.screen.ending import resume_command
 
     monkeypatch.setattr(sys, "argv", ARGUMENTS)
     monkeypatch.chdir(ROOT)
@@ -154,7 +154,7 @@ def test_a_shell_reads_what_was_typed(printed: bool, monkeypatch: pytest.MonkeyP
 def test_a_notebook_is_not_told_its_kernels_command(monkeypatch: pytest.MonkeyPatch) -> None:
     import IPython
 
-    from sweeps.running import resume_command
+    from sweeps.screen.ending import resume_command
 
     assert "sweeps.run" not in resume_command(), "it is loaded, but no shell of its own runs"
     monkeypatch.setattr(IPython, "get_ipython", object)

@@ -15,7 +15,7 @@ from experiments.errors import UserError
 from sweeps.search.pruners import build_pruner
 from sweeps.search.samplers import worker_sampler
 from sweeps.space.dimensions import Space
-from sweeps.wandb_file import read
+from sweeps.wandb.file import read
 
 CMAES = {"_target_": "optuna.samplers.CmaEsSampler", "seed": 0, "n_startup_trials": 1}
 

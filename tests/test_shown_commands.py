@@ -220,7 +220,7 @@ def test_the_examples_in_python_run(
     made.provide(re.findall(r'"([^"\n]+)"', "\n".join(blocks)))
     monkeypatch.chdir(made.folder)
 
-    def run_little(overrides: list[str]) -> sweeps.sweep.Sweep:
+    def run_little(overrides: list[str]) -> sweeps.command.Sweep:
         small = ["hydra.sweeper.n_jobs=0", "hydra.sweeper.n_trials=2", "report=none"]
         return run([*overrides, *budget(overrides), *small])
 

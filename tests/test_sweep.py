@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 
 import sweeps
 from experiments.errors import UserError
-from sweeps.study.ports import REAL
-from sweeps.sweep import Sweep
+from sweeps.command import Sweep
+from sweeps.system import REAL
 from tests.simulated import SimulatedTask
 
 IN_PROCESS = "hydra.sweeper.n_jobs=0"
@@ -419,7 +419,7 @@ def test_a_trial_that_kills_every_worker_is_given_up(run: RunSweep) -> None:
 
 
 def test_gpus_go_round_and_are_shared_only_if_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeps.resources import check_gpus, device_of, visible_gpus
+    from sweeps.workers.resources import check_gpus, device_of, visible_gpus
 
     assert [device_of(worker, 2) for worker in range(4)] == ["cuda:0", "cuda:1"] * 2
     assert device_of(3, 0) is None
@@ -437,7 +437,7 @@ def test_gpus_go_round_and_are_shared_only_if_allowed(monkeypatch: pytest.Monkey
 def test_trials_that_share_a_gpu_in_turn_are_told_how_to_run_side_by_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from sweeps.resources import tell_how_to_share
+    from sweeps.workers.resources import tell_how_to_share
 
     monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
     with caplog.at_level("INFO"):
@@ -455,7 +455,7 @@ def test_trials_that_share_a_gpu_in_turn_are_told_how_to_run_side_by_side(
 def test_cores_are_divided_among_workers() -> None:
     import os
 
-    from sweeps.resources import threads_per_worker
+    from sweeps.workers.resources import threads_per_worker
 
     cores = len(os.sched_getaffinity(0))
     assert threads_per_worker(1) is None
@@ -467,7 +467,7 @@ def test_cores_are_divided_among_workers() -> None:
 def test_without_n_jobs_there_is_a_worker_for_each_core_or_place_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from sweeps import resources
+    from sweeps.workers import resources
 
     def workers(trials: int | None = None, repeatable: bool = False, **trainer: Any) -> int:
         settings = {"device": "auto", "threads": None, **trainer}

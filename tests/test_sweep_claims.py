@@ -14,14 +14,15 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from sweeps import bounds
-from sweeps.configurations import configurations
-from sweeps.plan import Limits, Plan
+from sweeps.plan import Plan
+from sweeps.results.configurations import configurations
+from sweeps.settings import Settings
 from sweeps.space.dimensions import Dimension, Space
 from sweeps.space.grammar import parse
 from sweeps.space.grid import Grid
 from sweeps.space.points import point_name
-from sweeps.study import private
-from sweeps.study.attributes import CELL, CONFIRM, LEASE, PHASE, is_superseded
+from sweeps.storage import private
+from sweeps.storage.attributes import CELL, CONFIRM, LEASE, PHASE, is_superseded
 from sweeps.study.claims import Claim, Claims
 from sweeps.study.definition import open_study
 from sweeps.study.leases import Lease
@@ -42,17 +43,15 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
 
     def make(dimension: Dimension, *, grid: bool, n_trials: int | None) -> tuple[Claims, Claims]:
         plan = Plan(
-            study="shared",
+            settings=Settings(n_trials=n_trials, study_name="shared"),
             storage=url,
             directory=tmp_path,
             session="here",
             space=Space((dimension,)),
             grid=grid,
             objectives=("psnr",),
-            sampler={},
             pruner={},
             max_epochs=1,
-            limits=Limits(n_trials=n_trials),
             workers=1,
             threads=None,
             on_one_machine=True,

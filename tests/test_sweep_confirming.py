@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import sweeps
-from sweeps.confirming import outcome
-from sweeps.sweep import Sweep
+from sweeps.command import Sweep
+from sweeps.search.confirming import outcome
 from tests.simulated import SimulatedTask
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,8 @@ from greenlet import greenlet
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from sweeps import contests
-from sweeps.contests import begin_anew, is_won
+from sweeps.storage import proxy
+from sweeps.storage.proxy import begin_anew, is_won
 
 
 class Stepwise(InMemoryStorage):
@@ -74,7 +74,7 @@ def test_looking_before_saying_would_not_do(monkeypatch: pytest.MonkeyPatch) -> 
     """So that the orders that are drawn would show a mistake."""
 
     def hasty(storage: Any, trial_id: int, **_: Any) -> bool:
-        if contests._said(storage, trial_id):
+        if proxy._said(storage, trial_id):
             return False
         storage.set_trial_system_attr(trial_id, f"claim {trial_id} {random.random()}", "owns")
         return True

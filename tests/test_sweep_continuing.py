@@ -11,8 +11,8 @@ import pytest
 
 import sweeps
 from experiments.errors import UserError
-from sweeps.study.attributes import SAME_AS
-from sweeps.sweep import Sweep
+from sweeps.command import Sweep
+from sweeps.storage.attributes import SAME_AS
 from tests.simulated import SimulatedTask
 
 LR = "lr=tag(log,interval(1e-4,1e-2))"

@@ -20,8 +20,8 @@ from experiments.errors import UserError
 from experiments.membership import Membership, records_below
 from experiments.record import RESULT, read_result
 from serving.references import find_checkpoint
-from sweeps.directories import checked, give_back, place
-from sweeps.sweep import Sweep
+from sweeps.command import Sweep
+from sweeps.workers.directories import checked, give_back, place
 from tests import records
 from tests.simulated import SimulatedTask
 

@@ -14,7 +14,7 @@ import sweeps
 from experiments.commands import module
 from experiments.errors import UserError
 from sweeps import sweeper
-from sweeps.sweep import Sweep
+from sweeps.command import Sweep
 from tests.simulated import SimulatedTask
 
 GRID = ["loss=ssim,mse", "hydra.sweeper.n_jobs=0"]
@@ -97,7 +97,7 @@ def test_should_it_fail_the_sweep_stays_and_the_command_to_repeat_it_is_told(
 def test_workers_that_tell_hydra_of_the_plugin_leave_what_the_command_registered(
     ended: list[Sweep],
 ) -> None:
-    from sweeps.launch import register_config
+    from sweeps.workers.launch import register_config
 
     before = sweeper.StudySweeper.at_end
     register_config()

@@ -9,7 +9,7 @@ import pytest
 
 import sweeps
 from experiments.errors import UserError
-from sweeps.foresight import combinations
+from sweeps.screen.foresight import combinations
 from sweeps.space.grammar import parse
 from tests.conftest import TINY
 
@@ -38,7 +38,7 @@ def test_a_process_beside_the_workers_says_it(
         thread.join()
         raise UserError("no workers in this test")
 
-    monkeypatch.setattr("sweeps.running._launch", wait_for_it)
+    monkeypatch.setattr("sweeps.command._launch", wait_for_it)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no workers"):
         sweeps.run([*TINY, "loss=mse,l1", "loss.scale=mean,sum", "latent_dim=4,8"])

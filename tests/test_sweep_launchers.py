@@ -26,9 +26,9 @@ from omegaconf import OmegaConf
 
 from experiments.cores import cores
 from experiments.errors import UserError
-from sweeps import launchers
-from sweeps.storages import open_storage
+from sweeps.storage.opening import open_storage
 from sweeps.study.definition import load_study
+from sweeps.workers import launchers
 from tests.conftest import ROOT, TINY
 from tests.waiting import PATIENCE, wait_until
 

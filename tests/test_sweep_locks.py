@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import UserError
-from sweeps import locks
-from sweeps.storages import lock
+from sweeps.storage import locks
+from sweeps.storage.opening import lock
 from tests.servers import PostgreSQL
 from tests.waiting import PATIENCE
 
@@ -42,7 +42,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 HOLD = """
 import sys
 from pathlib import Path
-from sweeps.storages import lock
+from sweeps.storage.opening import lock
 url, name, fallback = sys.argv[1:]
 with lock(url, name, Path(fallback)):
     print("held", flush=True)
@@ -52,7 +52,7 @@ with lock(url, name, Path(fallback)):
 COUNT = """
 import sys
 from pathlib import Path
-from sweeps.storages import lock
+from sweeps.storage.opening import lock
 url, fallback, counter = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -179,8 +179,8 @@ def test_a_forked_child_leaves_its_parents_connection_alone(database: str, tmp_p
     code = """
 import os, sys
 from pathlib import Path
-from sweeps.server_locks import _engine
-from sweeps.storages import lock, open_storage
+from sweeps.storage.server_locks import _engine
+from sweeps.storage.opening import lock, open_storage
 
 def backend():
     with lock(sys.argv[1], "n", Path("unused")):

@@ -18,8 +18,8 @@ from experiments.logs import warnings_logged
 from experiments.record import read_history, read_result
 from experiments.symptoms import symptoms
 from sweeps import whitelist
-from sweeps.logs import restored, say_more
-from sweeps.task import TrainingTask, WorkerSettings
+from sweeps.workers.logs import restored, say_more
+from sweeps.workers.task import TrainingTask, WorkerSettings
 from tests.conftest import TINY
 from tests.hydra_multirun import multirun_config
 

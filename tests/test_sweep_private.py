@@ -11,7 +11,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.study import private
+from sweeps.storage import private
 
 RATE = FloatDistribution(0.0, 1.0)
 

@@ -13,14 +13,14 @@ from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import TrialState, create_trial
 
 from experiments.errors import UserError
-from sweeps.results import last_improvement
+from sweeps.results.ranking import last_improvement
 from sweeps.search.pruning import CountedPruner, Reporting
-from sweeps.study import private
-from sweeps.study.attributes import CONFIRM, ENDED, PHASE, REASON, RETRIED, TAKEN
-from sweeps.study.command import Pool
+from sweeps.storage import private
+from sweeps.storage.attributes import CONFIRM, ENDED, PHASE, REASON, RETRIED, TAKEN
 from sweeps.study.counts import Counts
 from sweeps.study.execution import _why_no_result
 from sweeps.study.recovery import retry_failed
+from sweeps.study.supervision import Pool
 
 
 @pytest.fixture

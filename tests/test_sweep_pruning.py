@@ -14,8 +14,9 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from sweeps.pareto import as_losses, on_front, pareto_ranks
+from sweeps.results.ranking import as_losses
 from sweeps.search.pruning import ParetoHalving, Reporting
+from sweeps.storage.private import pareto_ranks
 
 BOTH_UP = [StudyDirection.MAXIMIZE, StudyDirection.MAXIMIZE]
 Reports = dict[str, list[float | None]]
@@ -62,7 +63,6 @@ def test_ranks_are_those_of_the_definition(objectives: int, levels: int) -> None
         losses[random.random(losses.shape) < 0.05] = np.inf
         expected = brute_force_ranks(losses)
         assert pareto_ranks(losses).tolist() == expected
-        assert on_front(losses).tolist() == [rank == 0 for rank in expected]
 
 
 def test_lower_is_better_after_the_directions_and_nan_is_worst() -> None:

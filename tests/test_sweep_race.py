@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from sweeps.race import ALPHA, Verdict, race, share
+from sweeps.search.race import ALPHA, Verdict, race, share
 
 RACES = 700
 NAN, INF = np.nan, np.inf

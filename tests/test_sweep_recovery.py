@@ -17,11 +17,11 @@ from optuna.trial import FrozenTrial, TrialState
 import sweeps
 from experiments.errors import Interrupted
 from sweeps import bounds
-from sweeps.study.attributes import LEASE
+from sweeps.storage.attributes import LEASE
 from sweeps.study.leases import Lease, Watch
-from sweeps.study.ports import REAL, born, is_known_gone, is_stopped
 from sweeps.study.recovery import requeue_killed, take_over
-from sweeps.task import Report, WorkerSettings
+from sweeps.system import REAL, born, is_known_gone, is_stopped
+from sweeps.workers.task import Report, WorkerSettings
 from tests.simulated import SimulatedJob, SimulatedTask
 
 

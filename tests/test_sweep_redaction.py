@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.redaction import redacted, scrubbed
+from sweeps.storage.answers import redacted, scrubbed
 
 
 @pytest.mark.parametrize(
@@ -16,16 +16,16 @@ from sweeps.redaction import redacted, scrubbed
         ("postgresql://u:hunter2@h:5/d", "postgresql://u:***@h:5/d"),
         ("postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/d"),
         ("postgresql://:hunter2@h", "postgresql://:***@h"),
-        ("postgresql://u:a/b:c@hunter2@h/d", "postgresql://u:***@h/d"),
-        ("postgresql://u:a?hunter2@h/d", "postgresql://u:***"),
-        ("postgresql://u%3Ahunter2@h/d", "postgresql://u:***@h/d"),
-        ("postgresql://u:hunter2", "postgresql://u:***"),
-        ("postgresql:/u:hunter2@h/d", "postgresql:***@h/d"),
-        ("u:hunter2@h/d", "u:***@h/d"),
+        ("postgresql://u:a/b:c@hunter2@h/d", "postgresql://***"),
+        ("postgresql://u:a?hunter2@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u%3Ahunter2@h/d", "postgresql://***"),
+        ("postgresql://u:hunter2", "postgresql://***"),
+        ("postgresql:/u:hunter2@h/d", "***"),
+        ("u:hunter2@h/d", "***"),
         ("mysql://u@h/d?charset=utf8&password=hunter2", "mysql://u@h/d?charset=utf8&password=***"),
-        ("postgresql://h/d?pass%77ord=hunter2", "postgresql://h/d?pass%77ord=***"),
+        ("postgresql://h/d?pass%77ord=hunter2", "postgresql://h/d?password=***"),
         ("postgresql://h/d?sslmode=x;password=hunter2", "postgresql://h/d?sslmode=***"),
-        ("postgresql://u@h/d?password=p@hunter2", "postgresql://u:***"),
+        ("postgresql://u@h/d?password=p@hunter2", "postgresql://***"),
         ("host=h password='hunter 2'", "host=h password=***"),
         ("sqlite:////home/a@b/d.db?mode=ro", "sqlite:////home/a@b/d.db?mode=ro"),
         ("postgresql://u:hunter2@[::1]:5432/d", "postgresql://u:***@[::1]:5432/d"),

@@ -14,8 +14,9 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from sweeps import results
-from sweeps.results import best, front, last_improvement, ranking, rows, table
+from sweeps.results.importance import importances
+from sweeps.results.ranking import best, front, last_improvement, ranking
+from sweeps.results.tables import optimization_results, rows, table, write_results
 
 PSNR = ["psnr"]
 BOTH = ["psnr", "l1"]
@@ -147,7 +148,7 @@ def test_a_study_in_a_database_is_read_without_anything_else(tmp_path: Path) -> 
 
 
 def test_names_must_be_those_of_the_objectives(study: optuna.Study) -> None:
-    for function in (rows, ranking, front, best, last_improvement, results.importances):
+    for function in (rows, ranking, front, best, last_improvement, importances):
         with pytest.raises(ValueError, match=r"must have 1 names.*got \['psnr', 'l1'\]"):
             function(study, BOTH)
 
@@ -265,10 +266,10 @@ def test_an_empty_study_has_no_results(study: optuna.Study, several: optuna.Stud
     assert (rows(study, PSNR), ranking(study, PSNR), front(study, PSNR)) == ([], [], [])
     assert best(study, PSNR) is None
     assert last_improvement(study, PSNR) == 0
-    assert results.importances(study, PSNR) == {}
+    assert importances(study, PSNR) == {}
     nothing: dict[str, Any] = {"name": "optuna", "best_params": {}, "best_value": None}
-    assert results.optimization_results(study, PSNR) == nothing
-    assert results.optimization_results(several, BOTH) == {"name": "optuna", "solutions": []}
+    assert optimization_results(study, PSNR) == nothing
+    assert optimization_results(several, BOTH) == {"name": "optuna", "solutions": []}
 
 
 def test_results_are_written_as_hydras_own_sweeper_writes_them(
@@ -278,7 +279,7 @@ def test_results_are_written_as_hydras_own_sweeper_writes_them(
     add(study, {"loss": "l1", "lr": 0.5}, [19.5])
     path = tmp_path / "optimization_results.yaml"
     path.write_text("former")
-    results.write_results(path, study, PSNR)
+    write_results(path, study, PSNR)
     assert yaml.safe_load(path.read_text()) == {
         "name": "optuna",
         "best_params": study.best_params,
@@ -291,7 +292,7 @@ def test_several_objectives_are_written_as_solutions(several: optuna.Study, tmp_
     add(several, {"loss": "mse"}, [20.0, 2.0])
     add(several, {"loss": "l1"}, [19.0, 1.0])
     add(several, {"loss": "ssim"}, [18.0, 3.0])
-    results.write_results(tmp_path / "r.yaml", several, BOTH)
+    write_results(tmp_path / "r.yaml", several, BOTH)
     assert yaml.safe_load((tmp_path / "r.yaml").read_text()) == {
         "name": "optuna",
         "solutions": [{"params": t.params, "values": t.values} for t in several.best_trials],
@@ -305,7 +306,7 @@ def test_the_parameter_that_decides_is_the_most_important(several: optuna.Study)
         params = {"loss": loss, "lr": lr, "seed": int(random.integers(10))}
         noise = random.normal(scale=1e-3)
         add(several, params, [20 + math.log10(lr) + noise, {"mse": 3, "l1": 1, "ssim": 2}[loss]])
-    found = results.importances(several, BOTH)
+    found = importances(several, BOTH)
     assert list(found) == BOTH
     assert [next(iter(shares)) for shares in found.values()] == ["lr", "loss"]
     for shares in found.values():
@@ -317,14 +318,14 @@ def test_importances_need_four_trials_and_two_parameters_that_vary(study: optuna
     for i, loss in enumerate(["mse", "l1", "mse"]):
         add(study, {"loss": loss, "lr": 0.1 * (i + 1)}, [float(i)])
     add(study, {"loss": "ssim", "lr": 0.9}, [5.0], same_as=0)
-    assert results.importances(study, PSNR) == {}
+    assert importances(study, PSNR) == {}
     add(study, {"loss": "mse", "lr": 0.5}, [4.0])
-    assert set(results.importances(study, PSNR)["psnr"]) == {"loss", "lr"}
+    assert set(importances(study, PSNR)["psnr"]) == {"loss", "lr"}
 
     constant = optuna.create_study(direction="maximize")
     for i in range(8):
         add(constant, {"loss": "mse", "lr": 0.1 * (i + 1)}, [float(i)])
-    assert results.importances(constant, PSNR) == {}
+    assert importances(constant, PSNR) == {}
 
 
 def test_trials_since_the_best_value_are_counted_in_order_of_completion(

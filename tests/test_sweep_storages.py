@@ -18,8 +18,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from experiments.errors import UserError
-from sweeps import filesystems
-from sweeps.storages import dashboard_command, normalised, open_storage
+from sweeps.storage import locks, rdb
+from sweeps.storage.opening import dashboard_command, normalised, open_storage
 from tests.servers import PostgreSQL, Proxy, silent_server
 from tests.waiting import PATIENCE
 from tests.words import trusting
@@ -131,20 +131,20 @@ def journal_mode(path: Path) -> str:
 def test_the_write_ahead_log_is_for_file_systems_of_one_machine(
     kind: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filesystems, "filesystem", lambda path: kind)
+    monkeypatch.setattr(rdb, "filesystem", lambda path: kind)
     open_storage(None, tmp_path / "d.db")
     assert journal_mode(tmp_path / "d.db") == mode
 
 
 def test_the_file_system_of_a_path_is_that_of_the_deepest_mount() -> None:
-    assert filesystems.filesystem(Path("/proc/self")) == "proc"
-    assert filesystems.filesystem(Path("/")) not in {"", "proc"}
+    assert locks.filesystem(Path("/proc/self")) == "proc"
+    assert locks.filesystem(Path("/")) not in {"", "proc"}
 
 
 OPEN = """
 import sys
 from pathlib import Path
-from sweeps.storages import open_storage
+from sweeps.storage.opening import open_storage
 import optuna
 storage = open_storage(sys.argv[1], Path("unused.db"))
 print("ready", flush=True)

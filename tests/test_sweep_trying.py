@@ -13,7 +13,7 @@ import pytest
 
 from experiments.errors import UserError
 from losses import trust
-from sweeps.trying import try_parts
+from sweeps.workers.trying import try_parts
 from tests.conftest import ROOT, Compose
 from tests.waiting import PATIENCE
 from tests.words import trusting

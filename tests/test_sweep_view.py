@@ -18,13 +18,13 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
-from sweeps import formatting
-from sweeps.progress import Progress
+from sweeps.screen import formatting
+from sweeps.screen.progress import Progress
+from sweeps.screen.summary import print_paths, print_summary
+from sweeps.screen.view import View
 from sweeps.space.grammar import parse
 from sweeps.space.grid import Grid
 from sweeps.space.points import point_name
-from sweeps.summary import print_paths, print_summary
-from sweeps.view import View
 
 LOSSES = CategoricalDistribution(["mse", "l1", "ssim", "mix[mse,ssim]"])
 RATES = FloatDistribution(1e-5, 1.0, log=True)
@@ -210,7 +210,7 @@ def test_a_smaller_budget_than_before_is_not_exceeded(
 def test_the_deadline_is_told_if_it_comes_first(
     study: optuna.Study, log_file: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeps.view.time", SimpleNamespace(time=lambda: 1000.0))
+    monkeypatch.setattr("sweeps.screen.view.time", SimpleNamespace(time=lambda: 1000.0))
     with View(lambda: study, PSNR, 1000, 1000.0 + 3661, log_file.console):
         add(study, "mse", values=[20.0])
     assert log_file.lines()[0].endswith("; 1 of 1000 done, 1 h 1 min to the deadline")
@@ -225,7 +225,7 @@ def test_a_database_that_is_away_loses_no_line(
 ) -> None:
     provider: list[Callable[[], optuna.Study]] = [lambda: study]
     with (
-        caplog.at_level(logging.WARNING, "sweeps.view"),
+        caplog.at_level(logging.WARNING, "sweeps.screen.view"),
         View(lambda: provider[0](), PSNR, None, None, log_file.console) as view,
     ):
         whole, study.get_trials = study.get_trials, away  # type: ignore[method-assign, assignment]
@@ -355,7 +355,7 @@ def test_a_read_that_finds_nothing_new_copies_no_trial_and_looks_for_no_best(
     add(study, "mse", values=[19.5])
     progress = Progress(PSNR, None)
     before = progress.read(study).front
-    monkeypatch.setattr("sweeps.progress.front", None)
+    monkeypatch.setattr("sweeps.screen.progress.front", None)
     monkeypatch.setattr("copy.deepcopy", None)
     again = progress.read(study)
     assert (again.ended, again.front) == ([], before)

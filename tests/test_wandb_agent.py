@@ -16,7 +16,7 @@ import yaml
 from analysis.load import load
 from experiments.errors import UserError
 from experiments.record import read_config, read_history, read_result
-from sweeps import agent
+from sweeps.wandb import agent
 from tests.conftest import ROOT, TINY, Compose, isolated_wandb
 from tests.waiting import PATIENCE
 from tests.wandb_server import ENTITY, Sweep, WandbServer, run_wandb_server

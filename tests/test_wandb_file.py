@@ -13,10 +13,10 @@ import yaml
 import sweeps
 from experiments.errors import UserError
 from experiments.identity import relevant
-from sweeps import wandb_file
 from sweeps.space.composing import Composer
 from sweeps.space.dimensions import Space
 from sweeps.space.grid import Grid
+from sweeps.wandb import file as wandb_file
 from tests.conftest import ROOT, TINY, Compose
 from tests.hydra_multirun import multirun_config
 from tests.simulated import SimulatedTask

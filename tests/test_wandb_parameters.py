@@ -17,7 +17,7 @@ from scipy import stats
 from experiments.errors import UserError
 from sweeps.search.priors import with_priors
 from sweeps.space.dimensions import Dimension, Space
-from sweeps.wandb_parameters import KEYS, read
+from sweeps.wandb.parameters import KEYS, read
 
 Spec = dict[str, Any]
 

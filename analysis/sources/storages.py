@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from experiments.addresses import sqlite_address, sqlite_file
 from experiments.errors import UserError
-from sweeps import databases
-from sweeps.answers import answer, prompt_answer
-from sweeps.redaction import redacted
-from sweeps.storages import normalised, open_storage
-from sweeps.study.attributes import STUDY
+from sweeps.storage import databases
+from sweeps.storage.answers import answer, prompt_answer, redacted
+from sweeps.storage.attributes import STUDY
+from sweeps.storage.opening import normalised, open_storage
 
 if TYPE_CHECKING:
     from optuna import Study

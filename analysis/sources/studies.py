@@ -24,7 +24,7 @@ from experiments.errors import UserError
 from experiments.membership import Membership, holds
 from experiments.metrics import METRICS
 from experiments.record import RESULT
-from sweeps.study import attributes
+from sweeps.storage import attributes
 from sweeps.study.definition import SCHEMA_VERSION
 
 if TYPE_CHECKING:

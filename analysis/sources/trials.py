@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
-from sweeps.study import attributes
+from sweeps.storage import attributes
 
 if TYPE_CHECKING:
     from optuna import Study

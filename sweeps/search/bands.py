@@ -10,7 +10,7 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from sweeps.study.attributes import budgeted
+from sweeps.storage.attributes import budgeted
 
 _MOST_BANDS = 100
 

@@ -10,9 +10,9 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
-from sweeps.pareto import as_losses, pareto_ranks
-from sweeps.study import private
-from sweeps.study.attributes import CONFIRM, PHASE, REPORTS, budgeted
+from sweeps.results.ranking import as_losses
+from sweeps.storage import private
+from sweeps.storage.attributes import CONFIRM, PHASE, REPORTS, budgeted
 
 Reports = Mapping[str, Sequence[float | None]]
 
@@ -68,7 +68,7 @@ class ParetoHalving:
         if _first_report(trial.user_attrs.get(REPORTS, {}), range(rung.start, epoch)) is not None:
             return False
         others = _reports_of_others(study, trial.number, rung)
-        ranks = pareto_ranks(as_losses([values, *others], study.directions))
+        ranks = private.pareto_ranks(as_losses([values, *others], study.directions))
         better = int(np.sum(ranks < ranks[0]))
         return better >= max(1, len(ranks) // self._reduction_factor)
 

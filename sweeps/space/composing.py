@@ -13,10 +13,10 @@ from experiments.errors import UserError
 from experiments.grammar import key_of
 from experiments.identity import is_relevant
 from experiments.record import flat
-from sweeps.jobs import without_hydra
 from sweeps.space.conditions import EVERYWHERE, implied, node_of, stated, where
 from sweeps.space.dimensions import SEED_KEY, Dimension, Space
 from sweeps.space.grammar import parse
+from sweeps.space.jobs import without_hydra
 from sweeps.space.loader import has_key
 from sweeps.space.points import Values
 

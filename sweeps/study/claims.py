@@ -12,18 +12,20 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps import bounds, confirming
+from sweeps import bounds
 from sweeps.plan import Plan
-from sweeps.results import last_improvement
+from sweeps.results.ranking import last_improvement
+from sweeps.search import confirming
 from sweeps.space.dimensions import Dimension
 from sweeps.space.grid import Grid, Remaining
 from sweeps.space.points import Point, Values, canonical, point_name, point_seed
-from sweeps.study import private, recovery
-from sweeps.study.attributes import (
+from sweeps.storage import private
+from sweeps.storage.attributes import (
     CELL,
     CONFIRM,
     CONFIRMS,
     LEASE,
+    OVER_TIME,
     OVERRIDES,
     PHASE,
     REASON,
@@ -32,9 +34,10 @@ from sweeps.study.attributes import (
     confirmation_of,
     point_of,
 )
+from sweeps.study import recovery
 from sweeps.study.counts import Counts
 from sweeps.study.leases import Lease, Watch
-from sweeps.study.ports import REAL, System
+from sweeps.system import REAL, System
 
 _LEAST_FINISHED = 5  # before a rate of failure means anything
 _REDRAWS = 20
@@ -167,20 +170,24 @@ class Claims:
 
     def stop_reason(self) -> str | None:
         """Why no trial should begin although the budget is not spent, in words."""
-        limits = self._plan.limits
-        if limits.deadline is not None and self._system.utc() >= limits.deadline:
+        if self._is_over_time():
             return "the timeout has passed"
-        rate = self.counts.failure_rate(_LEAST_FINISHED)
-        if rate > limits.max_failure_rate:
-            return (
-                f"{rate:.0%} of the trials failed, more than "
-                f"sweep.max_failure_rate={limits.max_failure_rate:g}"
-            )
+        rate, most = self.counts.failure_rate(_LEAST_FINISHED), self._plan.settings.max_failure_rate
+        if rate > most:
+            return f"{rate:.0%} of the trials failed, more than sweep.max_failure_rate={most:g}"
         return None
+
+    def _is_over_time(self) -> bool:
+        """Whether no trial may begin any more: the command says so, by its own clock."""
+        if self._plan.deadline is None:
+            return False
+        if self._lease is None:
+            return self._system.utc() >= self._plan.deadline
+        return bool(self._study.user_attrs.get(f"{OVER_TIME} {self._plan.session}"))
 
     def no_improvement_reason(self) -> str | None:
         """Why no trial of the search should begin, in words; its best may race all the same."""
-        most = self._plan.limits.stop_after_no_improvement
+        most = self._plan.settings.stop_after_no_improvement
         if most is not None:
             since = last_improvement(self._study, self._plan.objectives)
             if since >= most:
@@ -210,7 +217,7 @@ class Claims:
         taken = recovery.take_over(
             self._study,
             abandoned,
-            self._plan.limits.max_retries,
+            self._plan.settings.max_retries,
             self._plan.session,
             self._system,
         )
@@ -225,7 +232,7 @@ class Claims:
         """Whether there may be something to do later, although there is nothing now."""
         # Who races is known when the last trial of the search ends, and who needs another seed
         # when the round does.
-        is_racing = bool(self._plan.limits.confirm and self.counts.training)
+        is_racing = bool(self._plan.settings.confirm and self.counts.training)
         return is_racing or self._watch.unheard(self._trials, self._plan.session)
 
     def _unheard(self) -> list[int]:
@@ -247,7 +254,7 @@ class Claims:
                     return self._begun({CELL: point_name(*point)}, point[0])
             elif self._is_within_budget():
                 return self._begun({}, None)
-        if not self._plan.limits.confirm or self.counts.running:
+        if not self._plan.settings.confirm or self.counts.running:
             return None
         confirming.note(self._study, self._standing())
         missing = self._missing_confirmations()
@@ -326,7 +333,7 @@ class Claims:
         own = {mine.number, *private.history_of(mine)}
         rivals = self.counts.holders(point_of(mine)) - own if CELL in mine.user_attrs else ()
         is_taken = any(claim.is_new or number < mine.number for number in rivals)
-        limit = self._plan.limits.n_trials
+        limit = self._plan.settings.n_trials
         is_beyond = claim.is_new and limit is not None
         if is_beyond:
             earlier = [t for t in budgeted(trials) if private.first_of(t) < mine.number]
@@ -339,8 +346,8 @@ class Claims:
         return True
 
     def _is_within_budget(self) -> bool:
-        assert self._plan.limits.n_trials is not None
-        if self.counts.counted >= self._plan.limits.n_trials:
+        assert self._plan.settings.n_trials is not None
+        if self.counts.counted >= self._plan.settings.n_trials:
             return False
         return self._remaining is None or self._remaining.count > 0
 
@@ -397,7 +404,7 @@ class Claims:
 
     def _standing(self) -> confirming.Standing | None:
         """Of the race; computed anew when a trial has ended."""
-        if not self._plan.limits.confirm:
+        if not self._plan.settings.confirm:
             return None
         if self._race is None or self._race[0] != self.counts.finished:
             found = confirming.standing(self._study, self._plan)

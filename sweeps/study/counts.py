@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.study.attributes import (
+from sweeps.storage.attributes import (
     ENDED,
     IDENTITY,
     RETRIED,
@@ -18,7 +18,7 @@ from sweeps.study.attributes import (
     point_of,
     session_of,
 )
-from sweeps.study.private import history_of
+from sweeps.storage.private import history_of
 
 
 class Counts:

@@ -27,7 +27,7 @@ from experiments.metrics import METRICS
 from sweeps.space.dimensions import Dimension, Fixed, Space
 from sweeps.space.grammar import parse
 from sweeps.space.points import is_name
-from sweeps.study.attributes import CELL, STUDY, STUDY_ID
+from sweeps.storage.attributes import CELL, STUDY, STUDY_ID
 
 Options = Mapping[str, Mapping[str, Any]]
 """Of a choice of a group, flat: {"loss=ssim": {"loss.window_size": 7, ...}}."""

@@ -14,9 +14,8 @@ import optuna
 from optuna.trial import TrialState
 
 from experiments.errors import Interrupted, Pruned, Superseded, is_disk_full
-from sweeps.retry import is_away, retry
-from sweeps.study import private, recovery
-from sweeps.study.attributes import (
+from sweeps.storage import private
+from sweeps.storage.attributes import (
     DIRECTORY,
     ENDED,
     EPOCHS,
@@ -28,9 +27,11 @@ from sweeps.study.attributes import (
     SEED,
     SUMMARY,
 )
+from sweeps.storage.retry import is_away, retry
+from sweeps.study import recovery
 from sweeps.study.claims import Claim, Claims
 from sweeps.study.leases import Lease
-from sweeps.study.ports import REAL, System
+from sweeps.system import REAL, System
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps import bounds
-from sweeps.study.attributes import LEASE, PROBE, session_of
-from sweeps.study.ports import REAL, System
+from sweeps.storage.attributes import LEASE, PROBE, session_of
+from sweeps.system import REAL, System
 
 _NAMED = ("worker", "host", "boot", "namespace", "pid", "born")
 

@@ -14,8 +14,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps import bounds
-from sweeps.study import private
-from sweeps.study.attributes import (
+from sweeps.storage import private
+from sweeps.storage.attributes import (
     DIRECTORY,
     ENDED,
     LEASE,
@@ -28,7 +28,7 @@ from sweeps.study.attributes import (
     session_of,
 )
 from sweeps.study.leases import Lease, lease_of
-from sweeps.study.ports import REAL, System
+from sweeps.system import REAL, System
 
 _OF_ONE_TRIAL = {LEASE, REASON, RETRIED, SUMMARY, ENDED, SAME_AS}  # and not of its retry
 

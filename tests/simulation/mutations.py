@@ -13,13 +13,14 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.fence import Fence
-from sweeps import results
+from sweeps.results import ranking as results
 from sweeps.search.pruning import CountedPruner, Reporting
-from sweeps.study import counts, execution, private, recovery
+from sweeps.storage import private
+from sweeps.study import counts, execution, recovery
 from sweeps.study.claims import Claims
-from sweeps.study.command import Pool, Supervisor
 from sweeps.study.execution import Worker
 from sweeps.study.leases import Watch
+from sweeps.study.supervision import Pool, Supervisor
 from tests.simulation import world
 from tests.simulation.schedule import Result, simulate
 from tests.simulation.world import SimulatedSystem

@@ -20,17 +20,19 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.errors import Interrupted, Pruned, Superseded, UserError, is_disk_full
 from experiments.fence import Owner
 from sweeps import bounds
-from sweeps.plan import Limits, Plan
-from sweeps.retry import retry
+from sweeps.plan import Plan
 from sweeps.search.pruning import CountedPruner, Reporting
+from sweeps.settings import Settings
 from sweeps.space.dimensions import Dimension, Space
 from sweeps.space.grid import Grid
-from sweeps.study import private, recovery
-from sweeps.study.attributes import STOP
+from sweeps.storage import private
+from sweeps.storage.attributes import STOP
+from sweeps.storage.retry import retry
+from sweeps.study import recovery
 from sweeps.study.claims import Claims
-from sweeps.study.command import Pool, Supervisor, progress_of, run_rounds
 from sweeps.study.execution import Job, Ports, Report, Worker
 from sweeps.study.leases import Lease, Watch, holder
+from sweeps.study.supervision import Pool, Supervisor, progress_of, run_rounds
 from tests.simulation.storage import Disk, Pen, Server, connect
 from tests.simulation.world import Machine, Process, SimulatedSystem, World
 
@@ -54,7 +56,7 @@ class Setting:
     """
 
     space: Space
-    limits: Limits
+    settings: Settings
     grid: bool
     epochs: int
     seconds: float
@@ -65,10 +67,10 @@ class Setting:
     def budget(self) -> int:
         if self.grid:
             return Grid(self.space).size
-        assert self.limits.n_trials is not None
+        assert self.settings.n_trials is not None
         if not self.space.is_finite:
-            return self.limits.n_trials
-        return min(self.limits.n_trials, Grid(self.space).size)
+            return self.settings.n_trials
+        return min(self.settings.n_trials, Grid(self.space).size)
 
 
 @dataclass
@@ -165,18 +167,20 @@ class BadOnes(BasePruner):
         return trial.intermediate_values[trial.last_step or 0] < 0
 
 
-def plan_of(day: Day, session: str, system: SimulatedSystem, limits: Limits, space: Space) -> Plan:
+def plan_of(
+    day: Day, session: str, system: SimulatedSystem, settings: Settings, space: Space
+) -> Plan:
     setting = day.setting
     return Plan(
-        study="study", storage=None, directory=Path("/"), session=session, space=space,
-        grid=setting.grid, objectives=("psnr",), sampler={}, pruner={}, max_epochs=setting.epochs,
-        limits=limits, workers=setting.workers, threads=None, on_one_machine=True,
+        settings=settings, storage=None, directory=Path("/"), session=session, space=space,
+        grid=setting.grid, objectives=("psnr",), pruner={}, max_epochs=setting.epochs,
+        workers=setting.workers, threads=None, on_one_machine=True,
         command=holder("command", system), working_directory=Path("/"),
     )  # fmt: skip
 
 
 def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
-    """The program of a worker: as `sweeps.worker.work`, with the world in place of a machine."""
+    """The program of a worker: `sweeps.workers.worker.work`, with the world as its machine."""
     world, system = day.world, SimulatedSystem(process)
     world.pause(2.0 * world.random.random())
     if world.random.random() < day.start_faults:
@@ -274,8 +278,8 @@ class Command:
         day, world = self._day, self._day.world
         system = SimulatedSystem(self.process)
         study = self._open(system)
-        limits = day.setting.limits
-        plan = plan_of(day, self.session, system, limits, self._space)
+        settings = day.setting.settings
+        plan = plan_of(day, self.session, system, settings, self._space)
         lock = lambda: world.study_lock  # noqa: E731
         claims = Claims(study, plan, lock, None, system)
         supervisor = self.supervisor = Supervisor(self._connected(), plan, lock, system)
@@ -325,8 +329,8 @@ class Command:
         )
 
     def _open(self, system: SimulatedSystem) -> optuna.Study:
-        """As `sweeps.sweep._open`."""
-        day, limits = self._day, self._day.setting.limits
+        """As `sweeps.planning._open`."""
+        day, settings = self._day, self._day.setting.settings
 
         def opened() -> optuna.Study:
             with day.world.study_lock:
@@ -338,7 +342,7 @@ class Command:
                 )
                 running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
                 abandoned = Watch(study, system).look(running)
-                recovery.take_over(study, abandoned, limits.max_retries, system=system)
+                recovery.take_over(study, abandoned, settings.max_retries, system=system)
                 if self._retry_failed:
                     recovery.retry_failed(study)
             return study

@@ -11,13 +11,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from experiments.errors import UserError
 from sweeps import bounds
-from sweeps.plan import Limits
-from sweeps.retry import is_away
+from sweeps.settings import Settings
 from sweeps.space.dimensions import Space
 from sweeps.space.grid import Grid
 from sweeps.space.points import point_name
-from sweeps.study import private
-from sweeps.study.attributes import CELL, ENDED, LEASE, REASON, budgeted
+from sweeps.storage import private
+from sweeps.storage.attributes import CELL, ENDED, LEASE, REASON, budgeted
+from sweeps.storage.retry import is_away
 from sweeps.study.leases import lease_of
 from tests.simulation.programs import LISTED, RATES, SIZES, Command, Day, Setting
 from tests.simulation.storage import Disk, Server
@@ -99,7 +99,7 @@ class _Schedule:
             moment = random.uniform(0, 1.3 * work + 20)
             self.lasts = max(self.lasts, moment)
             world.at(moment, self.fate, partial(self._strike, kind))
-        retries = setting.limits.max_retries + 1
+        retries = setting.settings.max_retries + 1
         limit = work * setting.workers * retries + 3000
         world.run(20_000, lambda: self.users == 0 and world.now > self.lasts)
         world.now = max(world.now, self.lasts + 1)
@@ -184,7 +184,7 @@ class _Schedule:
         setting, trials = self.day.setting, self._trials()
         ends = sorted(self.ends)
         if (
-            setting.limits.stop_after_no_improvement is None
+            setting.settings.stop_after_no_improvement is None
             or len(budgeted(trials)) >= setting.budget
         ):
             return
@@ -356,7 +356,7 @@ def _setting(world: World, space: str | None, patience: int | None) -> Setting:
     n_trials = None if grid else random.randint(1, 4)
     if patience is None and kind in ("search", "two"):
         patience = random.choice((None, None, None, 2))
-    limits = Limits(
+    settings = Settings(
         n_trials=n_trials if patience is None else 7,
         stop_after_no_improvement=patience,
         max_failure_rate=1.0,
@@ -369,7 +369,7 @@ def _setting(world: World, space: str | None, patience: int | None) -> Setting:
         return kinds[sum(map(ord, "".join(sorted(overrides)))) % 5]
 
     return Setting(
-        spaces[kind], limits, grid, random.randint(2, 3), random.choice((2.0, 10.0, 40.0)),
+        spaces[kind], settings, grid, random.randint(2, 3), random.choice((2.0, 10.0, 40.0)),
         random.randint(1, 3), behaviour,
     )  # fmt: skip
 
@@ -407,7 +407,7 @@ def _check(
 
 def _is_stopped(setting: Setting, trials: list[FrozenTrial], ends: list[tuple[float, int]]) -> bool:
     """Whether the last trials, in the order in which they truly ended, brought nothing better."""
-    patience = setting.limits.stop_after_no_improvement
+    patience = setting.settings.stop_after_no_improvement
     if patience is None:
         return False
     order = {trial_id: place for place, (_, trial_id) in enumerate(sorted(ends))}
@@ -432,7 +432,7 @@ def _check_unit(day: Day, trial: FrozenTrial, retry_failed: bool) -> None:
             "fail": "asked to fail" in reason,
             "nan": "must be a number" in reason,
         }.get(behaviour, False)
-        lost = "its worker died" in reason and len(chain) > setting.limits.max_retries
+        lost = "its worker died" in reason and len(chain) > setting.settings.max_retries
         if not excused and not lost:
             day.broken(f"trial {number} failed without need: {reason}")
     if trial.state == TrialState.COMPLETE:

@@ -11,9 +11,9 @@ from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from sweeps.retry import LockTimeoutError
-from sweeps.study.ports import Process as Identity
-from sweeps.study.ports import is_known_gone
+from sweeps.storage.retry import LockTimeoutError
+from sweeps.system import Process as Identity
+from sweeps.system import is_known_gone
 
 MOST_STEPS = 20_000
 """Of a schedule, which usually has some hundreds; those that go in circles end."""

@@ -1,0 +1,215 @@
+"""From the overrides of a command to a plan that workers can follow, each mistake found first."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
+
+from experiments import config as configs
+from experiments.identity import relevant
+from experiments.record import flat
+from sweeps.plan import Plan, is_grid_search
+from sweeps.search.pruners import build_pruner
+from sweeps.search.samplers import is_grid, worker_sampler
+from sweeps.settings import Settings
+from sweeps.space.composing import Composer
+from sweeps.space.dimensions import Space
+from sweeps.space.grid import Grid
+from sweeps.space.jobs import hydra_overrides
+from sweeps.storage.attributes import DEADLINE, IDENTITY
+from sweeps.storage.locks import excludes_all
+from sweeps.storage.opening import lock, normalised, redacted
+from sweeps.study import recovery
+from sweeps.study.definition import Options, open_study, study_id
+from sweeps.study.leases import Watch, holder
+from sweeps.workers import launchers
+from sweeps.workers.directories import check_owner, take
+from sweeps.workers.resources import (
+    check_gpus,
+    tell_how_to_share,
+    threads_per_worker,
+    usual_workers,
+    visible_gpus,
+)
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from optuna.storages import BaseStorage
+
+
+_DEFAULT_TRIALS = 20  # of a search without end, where `n_trials` is not given
+_MANY = 1000  # trials, more than any machine has workers
+_PRUNER_KEY = "hydra/sweeper/pruner="
+
+
+def study_lock(plan: Plan) -> AbstractContextManager[None]:
+    """A context in which nobody else claims trials of the study."""
+    return lock(plan.storage, plan.study, plan.directory / "lock")
+
+
+def plan_of(
+    arguments: Sequence[str],
+    settings: Settings,
+    config: DictConfig,
+    composer: Composer,
+    below: Space,
+) -> tuple[Plan, dict[str, Any], list[dict[str, Any]], Options]:
+    """The plan of a command, each mistake in it found.
+
+    Args:
+        arguments: overrides of the command line.
+        settings: of the sweep.
+        config: Hydra's composed config of the sweep.
+        composer: of the configs of trials.
+        below: what a file of the sweep searches beneath the command line.
+
+    Returns:
+        The plan, a trial's values without the search, some with it, and its groups' options.
+
+    Raises:
+        UserError: something is wrong with the sweep.
+    """
+    space = composer.space(settings.params, arguments, settings.conditions, below)
+    grid = is_grid_search(space, settings.n_trials, asked_for=is_grid(settings.sampler))
+    values = composer.container([f.text for f in space.fixed if not f.conditions])
+    base = flat(relevant(values))
+    objectives = tuple(configs.objectives(base))
+    composed, options = composer.check(space)
+    launchers.check(config)
+    on_one_machine = launchers.is_on_this_machine(config)
+    if settings.n_trials is None and not grid:
+        settings = replace(settings, n_trials=_DEFAULT_TRIALS)
+    workers = settings.n_jobs
+    if workers is None:
+        workers = 1
+        if on_one_machine:
+            workers = _usual_workers(settings, values, space, grid=grid)
+    if on_one_machine and values["trainer"]["device"] == "auto":
+        check_gpus(workers, visible_gpus(), settings.trials_per_gpu)
+        tell_how_to_share(workers, visible_gpus())
+    directory = Path(str(config.hydra.sweep.dir)).absolute()
+    plan = Plan(
+        settings=settings,
+        storage=normalised(settings.storage, directory / "study.db"),
+        directory=directory,
+        session=uuid.uuid4().hex[:8],
+        space=space,
+        grid=grid,
+        objectives=objectives,
+        pruner=_pruner(settings, config, grid),
+        max_epochs=base["max_epochs"],
+        workers=workers,
+        threads=threads_per_worker(workers if on_one_machine else 1),
+        on_one_machine=on_one_machine,
+        command=holder("command"),
+        working_directory=Path.cwd(),
+        verbose=_verbose(config),
+    )
+    # Tried here, so that a mistake is told before any trial.
+    if not grid:
+        worker_sampler(settings.sampler, space)
+    build_pruner(plan.pruner, objectives=len(objectives), max_epochs=plan.max_epochs)
+    return plan, values, composed, options
+
+
+def _usual_workers(
+    settings: Settings, values: Mapping[str, Any], space: Space, *, grid: bool
+) -> int:
+    """Where `n_jobs` is left open; the order of a grid means nothing, that of a search does."""
+    return usual_workers(
+        values["trainer"],
+        trials=min(Grid(space).size, _MANY) if grid else settings.n_trials,
+        repeatable=not grid and settings.sampler.get("seed") is not None,
+        trials_per_gpu=settings.trials_per_gpu,
+    )
+
+
+def _pruner(settings: Settings, config: DictConfig, grid: bool) -> dict[str, Any]:
+    """A grid is there to compare all its cells, so only a pruner that was asked for prunes it."""
+    named = any(text.startswith(_PRUNER_KEY) for text in hydra_overrides(config))
+    if grid and not named:
+        return {"_target_": "optuna.pruners.NopPruner"}
+    return dict(settings.pruner)
+
+
+def opened(
+    storage: BaseStorage,
+    plan: Plan,
+    base: Mapping[str, Any],
+    options: Options,
+) -> tuple[optuna.Study, Plan]:
+    """The study, with what an earlier command left behind put in order, and the plan that fits it.
+
+    Args:
+        storage: of the study.
+        plan: of the command.
+        base: values of a trial without the search, flat.
+        options: of the groups that are searched.
+
+    Raises:
+        UserError: the study, or the sweep's directory, is another sweep's.
+    """
+    with study_lock(plan):
+        known: optuna.Study | None = None
+        if plan.study in optuna.study.get_all_study_names(storage):
+            known = optuna.load_study(study_name=plan.study, storage=storage)
+        _check_owner(plan, known)
+        if known is not None:
+            running = known.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            recovery.take_over(known, Watch(known).look(running), plan.settings.max_retries)
+        study, space = open_study(
+            storage,
+            plan.study,
+            objectives=plan.objectives,
+            space=plan.space,
+            base=base,
+            options=options,
+            grid=plan.grid,
+            is_locked=excludes_all(plan.storage),
+        )
+        id_ = study_id(study)
+        take(plan.directory, id_, plan.study, redacted(plan.storage))
+        if plan.settings.retry_failed:
+            recovery.retry_failed(study)
+        deadline = _deadline(study, plan.settings.timeout)
+    return study, replace(plan, space=space, deadline=deadline, study_id=id_)
+
+
+def _check_owner(plan: Plan, study: optuna.Study | None) -> None:
+    """Refuse a directory whose records are another study's."""
+    trials = study.get_trials(deepcopy=False) if study is not None else ()
+    check_owner(
+        plan.directory,
+        study_id(study) if study is not None else None,
+        plan.study,
+        {t.user_attrs[IDENTITY] for t in trials if IDENTITY in t.user_attrs},
+    )
+
+
+def _verbose(config: DictConfig) -> bool | str | list[str]:
+    verbose = config.hydra.verbose
+    return verbose if isinstance(verbose, bool | str) else list(verbose)
+
+
+def _deadline(study: optuna.Study, timeout: float | None) -> float | None:
+    """That of the commands which are at work on the study already, else this one's own.
+
+    Where a machine's clock differs so much that theirs has passed, or is further away than the
+    timeout, this one's own counts.
+    """
+    if timeout is None:
+        return None
+    now, shared = time.time(), study.user_attrs.get(DEADLINE)
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    if running and shared is not None and now < shared <= now + timeout:
+        return float(shared)
+    study.set_user_attr(DEADLINE, now + timeout)
+    return now + timeout

@@ -1,0 +1,104 @@
+"""What is said at the end of a sweep: its results, where they are, and how to go on."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from experiments import commands
+from experiments.errors import UserError
+from sweeps.plan import Plan, artifacts_directory
+from sweeps.results.tables import write_results
+from sweeps.screen.summary import print_paths, print_summary
+from sweeps.storage.attributes import REASON, counted
+from sweeps.storage.opening import dashboard_command
+from sweeps.study.claims import Claims
+from sweeps.workers.logs import first_line
+
+log = logging.getLogger(__name__)
+
+_RESULTS = "optimization_results.yaml"
+
+
+def resume_command() -> str:
+    """The command as it was given, which goes on with the sweep."""
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and ipython.get_ipython() is not None:  # whose own command is no sweep
+        return "the same sweeps.run(...) again"
+    program = [] if Path(sys.argv[0]).suffix != ".py" else ["python"]
+    return shlex.join([*program, *sys.argv])
+
+
+def report(
+    study: optuna.Study, plan: Plan, claims: Claims, more: Callable[[], Mapping[str, Path]] | None
+) -> None:
+    """Write the results and show them.
+
+    Args:
+        study: that has ended.
+        plan: of the sweep.
+        claims: of the command.
+        more: writes further files, and returns them by what they are.
+    """
+    paths = {"records": plan.directory, "results": plan.directory / _RESULTS}
+    claims.note_race()
+    write_results(paths["results"], study, plan.objectives)
+    print_summary(study, plan.objectives)
+    print_paths({**paths, **(_called(more, plan) if more is not None else {})})
+    reason = claims.stop_reason() or claims.no_improvement_reason()
+    if reason is not None:
+        log.info("stopped: %s", reason)
+    log.info("to look closer: %s", _dashboard_command(plan))
+
+
+def _called(more: Callable[[], Mapping[str, Path]], plan: Plan) -> Mapping[str, Path]:
+    """What it returns. Whatever goes wrong there, the trials and their results stay."""
+    try:
+        return more()
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        command = commands.module("analysis.report", str(plan.directory))
+        why = first_line(f"{type(error).__name__}: {error}".removesuffix(": "))
+        log.error("no report was written (%s); to write it: %s", why, command)
+        log.debug("no report was written", exc_info=True)
+        return {}
+
+
+def _dashboard_command(plan: Plan) -> str:
+    pictures = shlex.quote(str(artifacts_directory(plan)))
+    return f"{dashboard_command(plan.storage)} --artifact-dir {pictures}"
+
+
+def refuse_failure(study: optuna.Study, claims: Claims) -> None:
+    """End with an error where the sweep has no answer.
+
+    Raises:
+        UserError: no trial was completed, or more than `sweep.max_failure_rate` of them failed.
+    """
+    trials = counted(study.get_trials(deepcopy=False))
+    failed = [t for t in trials if t.state == TrialState.FAIL]
+    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    reason = claims.stop_reason()
+    if failed and not ended:
+        first = failed[0]
+        raise UserError(
+            f"every trial failed; trial {first.number}: {first.user_attrs.get(REASON, 'no reason')}"
+        )
+    if reason is not None and "failed" in reason:
+        first = failed[0]
+        raise UserError(
+            f"the sweep stopped because {reason}; trial {first.number}: "
+            f"{first.user_attrs.get(REASON, 'no reason')}"
+        )
+    if not any(trial.state == TrialState.COMPLETE for trial in ended):
+        pruned = f"; {len(ended)} trials were pruned" if ended else ""
+        raise UserError(
+            "a sweep must complete a trial to have an answer, but none was completed "
+            f"({reason or 'there was nothing to train'}{pruned}); raise hydra.sweeper.timeout or "
+            "hydra.sweeper.n_trials, or choose another pruner"
+        )

@@ -1,0 +1,116 @@
+"""Names of what vaesweep keeps in the user attributes of an Optuna trial or study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.space.points import canonical_name
+from sweeps.storage.private import history_of
+
+STUDY = "vaesweep"
+"""Of the study: what it searches (see `sweeps.study.definition`)."""
+STUDY_ID = "study_id"
+"""Of the study: unique in the world, and the same in its copies (see `experiments.membership`)."""
+STOP = "stop"
+"""Of the study: sessions whose workers should stop."""
+DEADLINE = "deadline"
+"""Of the study: seconds since the epoch after which no trial begins."""
+OVER_TIME = "over time"
+"""Of the study, with a command's session behind it: the deadline has passed by its clock."""
+SEARCH = "search"
+"""Of the study: how the last command that trained chose trials (see `sweeps.screen.continuing`)."""
+
+SEED = "seed"
+DIRECTORY = "directory"
+"""Of the trial's record, on the machine that trained it."""
+IDENTITY = "identity"
+"""Hash of the resolved configuration, the data and the seed."""
+LEASE = "lease"
+"""Who trains the trial, and a counter that grows while it lives (see `sweeps.study.leases`)."""
+REASON = "reason"
+"""Why the trial failed or was pruned."""
+SUMMARY = "summary"
+"""The content of the trial's result.json that an analysis needs."""
+OVERRIDES = "overrides"
+"""Of Hydra, list of str."""
+CELL = "cell"
+"""Name of the trial's point: the values and the seed as text (see `sweeps.space.points`)."""
+RETRIED = "retried"
+"""Another trial does this one's work, so that it counts nowhere: `TAKEN` where its worker was lost
+and a clone goes on, True where another had the same already."""
+TAKEN = "taken over"
+ENDED = "ended"
+"""In which order trials ended: one more than the highest that whoever ended it could see, so that
+no clocks need agree."""
+PROBE = "probe"
+"""Of the study: written by one who watches, to know whether others can write."""
+SAME_AS = "same_as"
+"""Number of the trial whose values were copied, since it had the same identity."""
+REPORTS = "reports"
+"""Validation results by epoch, for several objectives: {"8": [19.1, 0.62]}."""
+EPOCHS = "epochs"
+"""The trial's max_epochs."""
+PHASE = "phase"
+CONFIRM = "confirm"
+"""The phase that trains the best configurations again with fresh seeds."""
+CONFIRMS = "confirms"
+"""Number of the trial that is confirmed."""
+RACE = "race"
+"""Of the study: how the race of the best configurations stands (see `sweeps.search.confirming`)."""
+
+
+def session_of(trial: FrozenTrial) -> str:
+    """The command whose worker trains or trained the trial; empty where nobody has begun."""
+    worker = str((trial.user_attrs.get(LEASE) or {}).get("worker", ""))
+    return worker.partition("-")[0]
+
+
+def is_superseded(trial: FrozenTrial) -> bool:
+    """Whether another trial does this one's work, so that it counts nowhere."""
+    return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(RETRIED))
+
+
+def is_confirmation(trial: FrozenTrial) -> bool:
+    """Whether the trial only repeats another with a fresh seed."""
+    return trial.user_attrs.get(PHASE) == CONFIRM
+
+
+def point_of(trial: FrozenTrial) -> str:
+    """The name of the trial's point.
+
+    A confirmation has one of its own: that it was trained does not take the point from a search
+    that comes to it later.
+    """
+    if CELL not in trial.user_attrs:
+        return f"trial {trial.number}"
+    name = canonical_name(trial.user_attrs[CELL], trial.distributions)
+    return confirmation_of(name) if is_confirmation(trial) else name
+
+
+def confirmation_of(name: str) -> str:
+    """The name that the confirmation of a point of that name has."""
+    return f"{CONFIRM} {name}"
+
+
+def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials without those whose work another one does: of each chain of retries the last."""
+    repeated = {number for trial in trials for number in history_of(trial)}
+    return [t for t in trials if t.number not in repeated and not is_superseded(t)]
+
+
+def budgeted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials of which each takes one of the search's budget, finished or not."""
+    return [t for t in counted(trials) if not is_confirmation(t) and SAME_AS not in t.user_attrs]
+
+
+def last_report(trial: FrozenTrial) -> tuple[int, list[float | None]] | None:
+    """The epoch and the values of the last validation that a trial has reported."""
+    if trial.last_step is not None:
+        return trial.last_step, [trial.intermediate_values[trial.last_step]]
+    reports = trial.user_attrs.get(REPORTS)
+    if not reports:
+        return None
+    epoch = max(map(int, reports))
+    return epoch, list(reports[str(epoch)])

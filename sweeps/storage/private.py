@@ -1,0 +1,192 @@
+"""What the protocol needs of Optuna beyond its public interface, in one place.
+
+Optuna's `ask` begins a trial in several steps, of which each may be the last: a trial that waits
+is popped whoever it is for, and one that is begun has no owner until a later call names it. Here
+a trial has its owner from its first moment, and a worker takes the one that it means. What is
+used: `Study._storage` and `Study._study_id`, `Trial(study, id)`, `Trial._trial_id`,
+`Trial._suggest`, the system attributes of `RetryHeartbeatStaleTrialCallback`, by which Optuna and
+its dashboard know a retry, and `_fast_non_domination_rank`. tests/test_sweep_private.py holds these against the pinned version.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
+from optuna.study._multi_objective import _fast_non_domination_rank
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+FIXED = "fixed_params"
+FIRST = "failed_trial"
+HISTORY = "retry_history"
+
+
+def storage_of(study: optuna.Study) -> BaseStorage:
+    """The storage of a study."""
+    return study._storage
+
+
+def trial_id(trial: optuna.Trial | FrozenTrial) -> int:
+    """The number by which the storage knows a trial, of whatever study."""
+    return trial._trial_id
+
+
+def read(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> FrozenTrial:
+    """A trial as the storage has it now."""
+    return study._storage.get_trial(trial._trial_id)
+
+
+def begin(
+    study: optuna.Study, attributes: Mapping[str, Any], fixed: Mapping[str, Any] | None = None
+) -> optuna.Trial:
+    """A new running trial, whose attributes are there from its first moment."""
+    template = create_trial(
+        state=TrialState.RUNNING,
+        user_attrs=dict(attributes),
+        system_attrs={FIXED: dict(fixed)} if fixed is not None else {},
+    )
+    study._thread_local.cached_all_trials = None
+    return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
+
+
+def take(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial | None:
+    """A trial that waited, now running; None if somebody was faster."""
+    try:
+        is_mine = study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return None
+    study._thread_local.cached_all_trials = None
+    return optuna.Trial(study, trial._trial_id) if is_mine else None
+
+
+def adopt(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
+    """A running trial, to go on with."""
+    study._thread_local.cached_all_trials = None
+    return optuna.Trial(study, trial._trial_id)
+
+
+def set_attribute(study: optuna.Study, trial: FrozenTrial, key: str, value: object) -> None:
+    """Of a trial that is no worker's of this process."""
+    study._storage.set_trial_user_attr(trial._trial_id, key, value)
+
+
+def end(
+    study: optuna.Study,
+    trial: optuna.Trial | FrozenTrial,
+    state: TrialState,
+    values: Sequence[float] | None = None,
+) -> None:
+    """End a trial; the sampler hears of it as from `Study.tell`.
+
+    Raises:
+        optuna.exceptions.UpdateFinishedTrialError: it has ended already.
+    """
+    frozen = read(study, trial)
+    if frozen.state.is_finished():
+        raise optuna.exceptions.UpdateFinishedTrialError(f"trial {frozen.number} has ended")
+    try:
+        study.tell(frozen.number, values, state=state)
+    except ValueError as error:  # as `tell` says it where the trial ended since
+        if not read(study, trial).state.is_finished():
+            raise
+        raise optuna.exceptions.UpdateFinishedTrialError(str(error)) from error
+
+
+def requeue(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
+    """Let a running trial wait."""
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+
+def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    """The value of a parameter: its fixed one, or the sampler's."""
+    return trial._suggest(name, distribution)
+
+
+def store(trial: optuna.Trial, name: str, value: Any, distribution: BaseDistribution) -> None:
+    """Give a parameter of a running trial another value."""
+    internal = distribution.to_internal_repr(value)
+    trial.storage.set_trial_param(trial._trial_id, name, internal, distribution)
+
+
+def fix(study: optuna.Study, trial: optuna.Trial, values: Mapping[str, Any]) -> optuna.Trial:
+    """The trial with values that were chosen elsewhere, which `suggest` gives it."""
+    study._storage.set_trial_system_attr(trial._trial_id, FIXED, dict(values))
+    trial._fixed_params = dict(values)
+    return trial
+
+
+def clone(study: optuna.Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> None:
+    """A trial that waits to do a failed one's work, and has what that one has reported."""
+    history = [*trial.system_attrs.get(HISTORY, ()), trial.number]
+    system = {**trial.system_attrs, FIRST: history[0], HISTORY: history}
+    study.add_trial(
+        create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs=dict(attributes),
+            system_attrs=system,
+            intermediate_values=trial.intermediate_values,
+        )
+    )
+
+
+def history_of(trial: FrozenTrial) -> Sequence[int]:
+    """Numbers of the trials whose work it does again, the first first."""
+    history: Sequence[int] = trial.system_attrs.get(HISTORY, ())
+    return history
+
+
+def first_of(trial: FrozenTrial) -> int:
+    """Number of the first trial of the chain that a trial belongs to."""
+    return int(trial.system_attrs.get(FIRST, trial.number))
+
+
+def with_trials(
+    study: optuna.Study, chosen: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]
+) -> optuna.Study:
+    """The same study, of which only some trials are seen; what is written goes to the study."""
+    view = copy.copy(study)
+    view._storage = cast(BaseStorage, _View(study._storage, chosen))
+    return view
+
+
+def pareto_ranks(losses: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The rank of each of (n, m) points: 0 on the front, 1 on the front of the rest, and so on.
+
+    Lower is better. Non-dominated sorting (Deb et al. 2002, NSGA-II, section III A); with one
+    objective, the place among the distinct values. Equal points do not dominate each other.
+    """
+    ranks: NDArray[np.int64] = _fast_non_domination_rank(losses)
+    return ranks
+
+
+class _View:
+    """A storage of which only some trials are seen."""
+
+    def __init__(
+        self,
+        storage: BaseStorage,
+        chosen: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]],
+    ) -> None:
+        self._storage, self._chosen = storage, chosen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        """Those that are chosen of all, and then of these states."""
+        chosen = self._chosen(self._storage.get_all_trials(study_id, deepcopy=False))
+        found = [t for t in chosen if states is None or t.state in states]
+        return copy.deepcopy(found) if deepcopy else found

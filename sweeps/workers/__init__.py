@@ -1,0 +1,1 @@
+"""Processes that train: how they are started, what they do, what they share."""
