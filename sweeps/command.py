@@ -32,6 +32,7 @@ from sweeps.space.composing import Composer
 from sweeps.space.dimensions import Space
 from sweeps.space.grid import Grid
 from sweeps.space.jobs import settled, times_resolved
+from sweeps.storage.answers import refusal
 from sweeps.storage.opening import file_of, open_storage
 from sweeps.storage.retry import is_away, retry
 from sweeps.study import recovery
@@ -136,7 +137,15 @@ def run_sweep(
         study, plan = opened(storage, plan, flat(relevant(values)), options)
         OmegaConf.save(config, plan.directory / "multirun.yaml")
     sweep = Sweep(study, plan.objectives, plan.directory, values)
-    return _run(plan, task, sweep, processes, config, context, at_end)
+    try:
+        return _run(plan, task, sweep, processes, config, context, at_end)
+    except Exception as error:
+        if isinstance(error, UserError) or not is_away(error):
+            raise
+        # Not chained: the cause's own message may hold the password.
+        raise UserError(
+            f"{refusal(error, plan.storage)}; what was trained is kept: give the command again"
+        ) from None
 
 
 @contextmanager
@@ -179,7 +188,7 @@ def _run(
     say_more(plan.verbose)
     claims = Claims(sweep.study, plan, partial(study_lock, plan))
     supervisor = Supervisor(_own_connection(plan), plan, partial(study_lock, plan))
-    is_work_left = claims.is_work_left()
+    is_work_left = retry(claims.is_work_left)
     if is_work_left or not _is_stopped(claims):
         _say(continuing.notice(sweep.study, plan, is_work_left=is_work_left))
     foreseen = foreseeing(plan, task, processes) if is_work_left else nullcontext()

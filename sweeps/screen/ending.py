@@ -18,6 +18,7 @@ from sweeps.results.tables import write_results
 from sweeps.screen.summary import print_paths, print_summary
 from sweeps.storage.attributes import REASON, counted
 from sweeps.storage.opening import dashboard_command
+from sweeps.storage.retry import retry
 from sweeps.study.claims import Claims
 from sweeps.workers.logs import first_line
 
@@ -47,9 +48,9 @@ def report(
         more: writes further files, and returns them by what they are.
     """
     paths = {"records": plan.directory, "results": plan.directory / _RESULTS}
-    claims.note_race()
-    write_results(paths["results"], study, plan.objectives)
-    print_summary(study, plan.objectives)
+    retry(claims.note_race)
+    retry(lambda: write_results(paths["results"], study, plan.objectives))
+    retry(lambda: print_summary(study, plan.objectives))
     print_paths({**paths, **(_called(more, plan) if more is not None else {})})
     reason = claims.stop_reason() or claims.no_improvement_reason()
     if reason is not None:

@@ -5,7 +5,8 @@ is popped whoever it is for, and one that is begun has no owner until a later ca
 a trial has its owner from its first moment, and a worker takes the one that it means. What is
 used: `Study._storage` and `Study._study_id`, `Trial(study, id)`, `Trial._trial_id`,
 `Trial._suggest`, the system attributes of `RetryHeartbeatStaleTrialCallback`, by which Optuna and
-its dashboard know a retry, and `_fast_non_domination_rank`. tests/test_sweep_private.py holds these against the pinned version.
+its dashboard know a retry, and `_fast_non_domination_rank`. tests/test_sweep_private.py holds these
+against the pinned version.
 """
 
 from __future__ import annotations
