@@ -49,8 +49,8 @@ PRINTS = {
     "serving/checkpoints.py": "experiments.rerun of the record, as on the page, below",
     "serving/portable.py": "how to install an extra, below",
     "sweeps/storage/databases.py": "how to install an extra, below",
-    "sweeps/command.py": "to go on, to look closer, to write the report: below",
-    "sweeps/storages.py": "how to install an extra, to look closer: below",
+    "sweeps/screen/ending.py": "to go on, to look closer, to write the report: below",
+    "sweeps/storage/opening.py": "how to install an extra, to look closer: below",
 }
 """Where messages hold commands, and what tests them."""
 

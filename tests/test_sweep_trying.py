@@ -74,7 +74,7 @@ def test_a_process_that_ends_is_told_in_words(custom: Any, monkeypatch: pytest.M
 @pytest.mark.parametrize("end", ["", "; os._exit(0)"], ids=["later", "at once"])
 def test_the_process_that_loads_libraries_ends_with_its_command(tmp_path: Path, end: str) -> None:
     (tmp_path / "torch.py").write_text("import time; time.sleep(100_000)")
-    code = "import os; from sweeps import launch; launch.prepare_processes(preload=True); "
+    code = "import os; from sweeps.workers import launch; launch.prepare_processes(preload=True); "
     code += f"print('told', flush=True){end}"
     done = subprocess.run(  # which waits until nobody can write any more
         [sys.executable, "-c", code],
