@@ -14,6 +14,8 @@ from experiments.errors import UserError
 from sweeps.search.pruners import build_pruner
 from sweeps.search.samplers import WorkerSeed, worker_sampler
 from sweeps.space.dimensions import Dimension, Space
+from sweeps.storage import private
+from sweeps.storage.attributes import LEASE
 from tests.hydra_multirun import multirun_config
 
 SPACE = Space(
@@ -73,9 +75,10 @@ def test_a_mistyped_option_of_tpe_is_refused(option: str, value: str) -> None:
 
 
 def asked(study: optuna.Study, trials: int) -> list[dict[str, Any]]:
+    """What a worker proposes, which begins a trial with its lease."""
     found = []
     for _ in range(trials):
-        trial = study.ask()
+        trial = private.begin(study, {LEASE: {"worker": "mine"}})
         for dimension in SPACE.dimensions:
             trial._suggest(dimension.key, dimension.distribution)
         found.append(trial.params)

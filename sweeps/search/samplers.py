@@ -16,6 +16,8 @@ from sweeps.search import cmaes
 from sweeps.search.building import built
 from sweeps.search.priors import with_priors
 from sweeps.space.dimensions import Space
+from sweeps.storage.attributes import CELL
+from sweeps.storage.private import FIXED
 
 GRID = "optuna.samplers.GridSampler"
 _WHOLE = {"seed", "n_startup_trials", "n_ei_candidates"}
@@ -109,8 +111,8 @@ class WorkerSeed(BaseSampler):
 
 
 def _is_new(trial: FrozenTrial) -> bool:
-    """Whether a worker has just begun it, rather than gone on with somebody's."""
-    return not (trial.params or trial.user_attrs or trial.system_attrs)
+    """Whether a worker has just begun it, rather than gone on with somebody's, and may choose."""
+    return not trial.params and CELL not in trial.user_attrs and FIXED not in trial.system_attrs
 
 
 def _check(config: Mapping[str, Any]) -> None:
