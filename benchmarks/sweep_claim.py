@@ -32,6 +32,7 @@ def milliseconds(
     from sweeps.space.grammar import parse
     from sweeps.space.grid import Grid
     from sweeps.storage import private
+    from sweeps.storage.locks import is_certain
     from sweeps.storage.opening import lock, open_storage
     from sweeps.study.claims import Claims
     from sweeps.study.definition import open_study
@@ -49,7 +50,13 @@ def milliseconds(
     study = _join(plan)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     lease = Lease(study, "bench-0", lambda: False)
-    claims = Claims(study, plan, lambda: lock(plan.storage, plan.study, directory / "lock"), lease)
+    claims = Claims(
+        study,
+        plan,
+        lambda: lock(plan.storage, plan.study, directory / "lock"),
+        lease,
+        is_lock_certain=is_certain(plan.storage),
+    )
     ours, optunas = list[float](), list[float]()
     for turn in range(rounds + 1):
         began = time.perf_counter()

@@ -28,13 +28,13 @@ def study(request: pytest.FixtureRequest, tmp_path: Path) -> optuna.Study:
     return optuna.create_study(storage=storages[request.param]())
 
 
-def test_a_trial_begins_running_with_its_attributes_and_fixed_values(study: optuna.Study) -> None:
-    trial = private.begin(study, {"lease": {"worker": "a"}}, {"lr": 0.25})
+def test_a_trial_begins_running_with_its_attributes_and_parameters(study: optuna.Study) -> None:
+    trial = private.begin(study, {"lease": {"worker": "a"}}, {"lr": 0.25}, {"lr": RATE})
     (stored,) = study.trials
     assert (stored.state, stored.user_attrs) == (TrialState.RUNNING, {"lease": {"worker": "a"}})
     assert stored.datetime_start is not None
+    assert stored.params == {"lr": 0.25}
     assert private.suggest(trial, "lr", RATE) == 0.25
-    assert study.trials[0].params == {"lr": 0.25}
 
 
 def test_values_that_are_fixed_later_are_suggested(study: optuna.Study) -> None:

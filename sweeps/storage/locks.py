@@ -56,6 +56,16 @@ def excludes_all(storage: str | Mapping[str, Any]) -> bool:
     return url is not None and not url.startswith("grpc://")
 
 
+def is_certain(storage: str | Mapping[str, Any]) -> bool:
+    """Whether the lock of a storage reaches all its workers and is never let go of meanwhile.
+
+    That is so for SQLite, whose own locks need no less of its file system. A server that restarts
+    lets go of all locks.
+    """
+    url = address(storage)
+    return url is not None and url.startswith("sqlite")
+
+
 def _beside(path: Path, name: str) -> Path:
     plain = re.sub(r"[^\w-]", "_", name)
     if plain != name:

@@ -44,13 +44,20 @@ def read(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> FrozenTrial:
 
 
 def begin(
-    study: optuna.Study, attributes: Mapping[str, Any], fixed: Mapping[str, Any] | None = None
+    study: optuna.Study,
+    attributes: Mapping[str, Any],
+    params: Mapping[str, Any] | None = None,
+    distributions: Mapping[str, BaseDistribution] | None = None,
 ) -> optuna.Trial:
-    """A new running trial, whose attributes are there from its first moment."""
+    """A new running trial, whose attributes are there from its first moment.
+
+    So are its parameters, if they were chosen elsewhere.
+    """
     template = create_trial(
         state=TrialState.RUNNING,
         user_attrs=dict(attributes),
-        system_attrs={FIXED: dict(fixed)} if fixed is not None else {},
+        params=dict(params or {}),
+        distributions=dict(distributions or {}),
     )
     study._thread_local.cached_all_trials = None
     return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))

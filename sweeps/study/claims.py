@@ -56,6 +56,7 @@ class Claim:
         number: of the first trial that this one continues, whose directory it goes on with.
         overrides: of Hydra, as they were when the trial first began; None to make them.
         is_new: it was begun without a cell.
+        has_params: they are stored in the trial.
     """
 
     trial: optuna.Trial
@@ -64,6 +65,7 @@ class Claim:
     number: int
     overrides: tuple[str, ...] | None = None
     is_new: bool = False
+    has_params: bool = False
 
     @property
     def is_confirmation(self) -> bool:
@@ -80,6 +82,7 @@ class Claims:
         lock: makes a context in which no other worker of the study claims.
         lease: of the worker; None for the command, which claims nothing.
         system: the machine.
+        is_lock_certain: the lock reaches everybody, and lasts as long as whoever has it lives.
     """
 
     def __init__(
@@ -89,7 +92,10 @@ class Claims:
         lock: Callable[[], AbstractContextManager[Any]],
         lease: Lease | None = None,
         system: System = REAL,
+        *,
+        is_lock_certain: bool = False,
     ) -> None:
+        self._is_lock_certain = is_lock_certain
         self._study, self._plan, self._system = study, plan, system
         self._lock, self._lease = lock, lease
         self.counts = Counts(plan.session)
@@ -132,7 +138,7 @@ class Claims:
             is_more_to_come = self._is_more_to_come()
         if claim is None:
             return None, is_more_to_come
-        if self._is_superseded(claim):
+        if not self._is_lock_certain and self._is_superseded(claim):
             return None, True
         return claim if is_finite else self._filled(claim), True
 
@@ -251,9 +257,9 @@ class Claims:
             if self._plan.grid:
                 point = self._remaining.first() if self._remaining is not None else None
                 if point is not None:
-                    return self._begun({CELL: point_name(*point)}, point[0])
+                    return self._begun_at(*point)
             elif self._is_within_budget():
-                return self._begun({}, None)
+                return self._going_on(private.begin(self._study, {LEASE: self._next_lease()}))
         if not self._plan.settings.confirm or self.counts.running:
             return None
         confirming.note(self._study, self._standing())
@@ -270,10 +276,16 @@ class Claims:
             return self._remaining is not None and self._remaining.count > 0
         return self._is_within_budget()
 
-    def _begun(self, attributes: Mapping[str, Any], values: Values | None) -> Claim:
+    def _begun_at(self, values: Values, seed: int | None) -> Claim:
+        """A trial of a point, whole in one call of the storage."""
+        attributes = {CELL: point_name(values, seed), LEASE: self._next_lease()}
+        known = {d.key: d.distribution for d in self._plan.space.dimensions if d.key in values}
+        trial = private.begin(self._study, attributes, values, known)
+        return Claim(trial, values, seed, trial.number, has_params=True)
+
+    def _next_lease(self) -> Mapping[str, Any]:
         assert self._lease is not None
-        own = {**attributes, LEASE: self._lease.next()}
-        return self._going_on(private.begin(self._study, own, values))
+        return self._lease.next()
 
     def _adopted(self) -> Claim | None:
         """A trial that this worker has begun, without having heard that it has."""
@@ -354,6 +366,8 @@ class Claims:
     def _filled(self, claim: Claim) -> Claim:
         """The claim with its parameters stored in the trial; may be repeated where it broke off."""
         trial, space = claim.trial, self._plan.space
+        if claim.has_params:
+            return claim
         if CELL in trial.user_attrs:
             self._suggest(trial, claim.values)
             return claim

@@ -25,6 +25,7 @@ from sweeps.search.pruners import build_pruner
 from sweeps.search.pruning import CountedPruner, ParetoHalving, Reporting
 from sweeps.search.samplers import worker_sampler
 from sweeps.storage.attributes import STOP
+from sweeps.storage.locks import is_certain
 from sweeps.storage.opening import lock, open_storage
 from sweeps.storage.retry import retry
 from sweeps.study.claims import Claims
@@ -58,7 +59,7 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
         lambda: bool(study.user_attrs.get(stop)) or REAL.is_gone(plan.command),
     )
     ports = _ports(plan, task, index, pruner)
-    claims = Claims(study, plan, ports.lock, lease)
+    claims = Claims(study, plan, ports.lock, lease, is_lock_certain=is_certain(plan.storage))
     worker = Worker(
         study, claims, lease, lambda claim: plan.space.overrides(claim.values, claim.seed), ports
     )
