@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from experiments import schema
+from sweeps import bounds
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -153,3 +154,13 @@ def test_settings_that_pages_name_exist() -> None:
     named = re.compile(rf"`((?:{'|'.join(SECTIONS)})\.[a-z_]+)(?:=[^`]*)?`")
     for page in (README, *DOCS):
         assert set(named.findall(prose(page))) - known == set(), page.name
+
+
+def test_the_bounds_that_the_protocols_page_gives_are_those_of_the_code() -> None:
+    shown = re.findall(
+        r"^\| `([A-Z_]+)` \| (\d+) \|", prose(ROOT / "docs" / "sweeps.md"), re.MULTILINE
+    )
+    assert len(shown) >= 7
+    assert {name: float(seconds) for name, seconds in shown} == {
+        name: getattr(bounds, name) for name, _ in shown
+    }
