@@ -98,7 +98,6 @@ def test_an_interval_runs_twenty_trials_unless_told_otherwise(run: RunSweep) -> 
         (["hydra/sweeper/pruner=magic"], "Could not find 'hydra/sweeper/pruner/magic'"),
         (["hydra/launcher=magic"], "Could not find 'hydra/launcher/magic'"),
         (["objective=beauty"], "`objective` must be one of psnr"),
-        (["loss=mse,custom", "loss.target=tests.absent.focal"], "cannot be imported"),
         (["loss=mse,ssim", "loss.window_size=7,-3"], "window_size` must be"),
         (["model=resnet,conv", "model.width=8,0"], "`model.width` must be"),
         (["hydra.sweeper.storage=mongodb://x"], "storage must be"),

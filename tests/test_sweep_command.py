@@ -280,6 +280,7 @@ def test_two_commands_at_once_share_one_study(tmp_path: Path, home: dict[str, st
         (["lr=interval(-1,1)"], "`lr` must be above 0, but got -1.0"),
         (["loss=mse,l1", *ABSENT], "absent does not exist"),
         (["loss=mse,custom", "loss.target=os.system"], "put VAESWEEP_TRUST=tests,os before"),
+        (["loss=mse,custom", "loss.target=tests.absent.focal"], "cannot be imported"),
         (["loss=mse,l1", "hydra.sweep.dir=/dev/null/x"], "the output directory must be one that"),
         (
             ["loss=mse,l1", "hydra.sweeper.storage=mysql://me:key@127.0.0.1:1/x", *ABSENT],
