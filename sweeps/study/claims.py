@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -97,6 +98,8 @@ class Claims:
         self._trials: list[FrozenTrial] = []
         self._remaining = Remaining(Grid(plan.space)) if plan.space.is_finite else None
         self._race: tuple[int, confirming.Standing | None] | None = None
+        self._since: tuple[int, int] | None = None
+        self._deadline = deadline_of(plan, system)
 
     def next(self) -> Claim | None:
         """The next trial, or None when there is no more to do for this worker.
@@ -107,6 +110,7 @@ class Claims:
         assert self._lease is not None
         if self.counts.is_new:
             self._update()  # a large study takes its time, for which nobody should wait
+        began = self._system.elapsed()
         while not self._lease.stopping.is_set():
             try:
                 claim, is_more_to_come = self._attempt()
@@ -116,7 +120,8 @@ class Claims:
                 return claim
             if not is_more_to_come:
                 return None
-            self._pause(bounds.POLL)
+            waited = self._system.elapsed() - began
+            self._pause(min(max(bounds.POLL, waited / 20), bounds.LONGEST_POLL))
         return None
 
     def _attempt(self) -> tuple[Claim | None, bool]:
@@ -182,16 +187,18 @@ class Claims:
         if self._plan.deadline is None:
             return False
         if self._lease is None:
-            return self._system.utc() >= self._plan.deadline
-        return bool(self._study.user_attrs.get(f"{OVER_TIME} {self._plan.session}"))
+            return self._system.elapsed() >= self._deadline
+        return private.is_set(self._study, f"{OVER_TIME} {self._plan.session}")
 
     def no_improvement_reason(self) -> str | None:
         """Why no trial of the search should begin, in words; its best may race all the same."""
         most = self._plan.settings.stop_after_no_improvement
         if most is not None:
-            since = last_improvement(self._study, self._plan.objectives)
-            if since >= most:
-                return f"the last {since} trials brought no improvement"
+            if self._since is None or self._since[0] != self.counts.finished:
+                found = last_improvement(self._study, self._plan.objectives)
+                self._since = (self.counts.finished, found)
+            if self._since[1] >= most:
+                return f"the last {self._since[1]} trials brought no improvement"
         return None
 
     def note_race(self) -> None:
@@ -421,6 +428,13 @@ class Claims:
                 attributes = {CELL: cell, PHASE: CONFIRM, CONFIRMS: candidate.trial}
                 missing.append((dict(candidate.params), attributes))
         return missing
+
+
+def deadline_of(plan: Plan, system: System) -> float:
+    """When no trial begins any more, by the clock of the command that nobody sets."""
+    if plan.deadline is None:
+        return math.inf
+    return system.elapsed() + plan.deadline - system.utc()
 
 
 def _suggest(trial: optuna.Trial, dimension: Dimension) -> Any:
