@@ -99,6 +99,7 @@ class Claims:
         self._remaining = Remaining(Grid(plan.space)) if plan.space.is_finite else None
         self._race: tuple[int, confirming.Standing | None] | None = None
         self._since: tuple[int, int] | None = None
+        self._fruitless: list[tuple[int, TrialState | None]] | None = None
         self._deadline = deadline_of(plan, system)
 
     def next(self) -> Claim | None:
@@ -110,7 +111,7 @@ class Claims:
         assert self._lease is not None
         if self.counts.is_new:
             self._update()  # a large study takes its time, for which nobody should wait
-        began = self._system.elapsed()
+        self._fruitless, began = None, self._system.elapsed()
         while not self._lease.stopping.is_set():
             try:
                 claim, is_more_to_come = self._attempt()
@@ -126,6 +127,8 @@ class Claims:
 
     def _attempt(self) -> tuple[Claim | None, bool]:
         """A claim, and whether there may be one later where there is none."""
+        if self._is_as_it_was():
+            return None, True
         is_finite = self._plan.space.is_finite
         with self._lock():
             self._look()
@@ -136,10 +139,22 @@ class Claims:
                 claim = self._filled(claim)  # before another worker proposes the same
             is_more_to_come = self._is_more_to_come()
         if claim is None:
+            self._fruitless = self._states()
             return None, is_more_to_come
         if self._is_superseded(claim):
             return None, True
         return claim if is_finite else self._filled(claim), True
+
+    def _is_as_it_was(self) -> bool:
+        """Whether there is still nothing to claim, so that nobody need wait for the lock."""
+        self._update()
+        is_abandoned = bool(self._watch.look(self._trials))
+        is_the_same = self._states() == self._fruitless and not is_abandoned
+        return is_the_same and self.stop_reason() is None and self._is_more_to_come()
+
+    def _states(self) -> list[tuple[int, TrialState | None]]:
+        states = [(number, self._trials[number].state) for number in self.counts.open]
+        return [(len(self._trials), None), *states]
 
     def is_work_left(self) -> bool:
         """Whether a worker would find something to do at once."""

@@ -49,7 +49,7 @@ def draw(
         objectives = random.choice((1, 1, 1, 1, 2))
     if timeout is None:
         timeout = random.choice((None, None, None, None, None, 0.3, 0.8))
-    epochs, seconds = random.randint(2, 3), random.choice((2.0, 10.0, 40.0))
+    epochs, seconds = random.randint(2, 3), random.choice((1.0, 6.0, 25.0))
     workers = random.randint(1, 3)
     settings = Settings(
         n_trials=n_trials if patience is None else 7,
