@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from itertools import permutations
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -17,6 +18,7 @@ from sweeps.space.points import point_name
 from sweeps.storage import private
 from sweeps.storage.attributes import (
     CELL,
+    ENDED,
     REASON,
     REPORTS,
     SAME_AS,
@@ -73,11 +75,11 @@ def _judge_interrupted(day: Day, command: Command, trials: list[FrozenTrial]) ->
         day.broken("a command ended as if it were interrupted")
         return
     since = command.interrupts[0]
-    could_not = day.server.writable(since) < day.world.now - since
+    could_not = day.server.writable(since) < day.world.now - since or len(command.interrupts) > 2
     if could_not or command.process.thaws > since:
         return
     for trial in trials:
-        if trial.state == TrialState.RUNNING and session_of(trial) == command.session:
+        if trial.state == TrialState.RUNNING and session_of(trial) in (command.session, ""):
             day.broken(f"trial {trial.number} runs after its command was interrupted")
 
 
@@ -107,6 +109,7 @@ def check(day: Day, order: Order, trials: list[FrozenTrial], ends: Ends) -> None
     for trial in counted(trials):
         if SAME_AS not in trial.user_attrs:
             _check_unit(day, trial)
+    _check_order(day, trials, ends)
     _check_confirmations(day, order, trials)
     _check_records(day, trials)
 
@@ -141,22 +144,42 @@ def _check_records(day: Day, trials: list[FrozenTrial]) -> None:
 
 
 def _is_stopped(setting: Setting, trials: list[FrozenTrial], ends: Ends) -> bool:
-    """Whether the last trials, in the order in which they truly ended, brought nothing better."""
+    """Whether the last trials brought nothing better.
+
+    They are taken in the order in which they truly ended, or in the protocol's own, which may
+    differ for those that ended at the same time.
+    """
     patience = setting.settings.stop_after_no_improvement
     if patience is None:
         return False
-    order = {trial_id: place for place, (_, trial_id) in enumerate(sorted(ends))}
-    kept = {t._trial_id for t in budgeted(trials)}
-    ended = [t for t in trials if t._trial_id in kept and t._trial_id in order]
+    order = {trial_id: moment for moment, trial_id in ends}
+    ended = [t for t in budgeted(trials) if t._trial_id in order]
     ended = [t for t in ended if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    truly = sorted(ended, key=lambda t: order[t._trial_id])
+    placed = sorted(truly, key=lambda t: (t.user_attrs[ENDED], t.number))
+    return max(_since(truly), _since(placed)) >= patience
+
+
+def _since(trials: list[FrozenTrial]) -> int:
+    """How many trials there are since the last that was better than those before."""
     since = 0
     best: list[list[float]] = []
-    for trial in sorted(ended, key=lambda t: order[t._trial_id]):
+    for trial in trials:
         since += 1
         if trial.state == TrialState.COMPLETE and not any(_covers(v, trial.values) for v in best):
             since = 0
             best.append(trial.values)
-    return since >= patience
+    return since
+
+
+def _check_order(day: Day, trials: list[FrozenTrial], ends: Ends) -> None:
+    """Trials that did not end at about the same time have their places in the order of time."""
+    placed = {t._trial_id: t for t in trials if t.state.is_finished() and ENDED in t.user_attrs}
+    times = {trial_id: moment for moment, trial_id in ends if trial_id in placed}
+    for one, other in permutations(times, 2):
+        is_earlier = times[one] + bounds.LEASE_TIMEOUT + bounds.RETRY_WINDOW < times[other]
+        if is_earlier and placed[one].user_attrs[ENDED] >= placed[other].user_attrs[ENDED]:
+            day.broken(f"trial {placed[other].number} ended last, but is not placed so")
 
 
 def _covers(one: list[float], other: list[float]) -> bool:

@@ -22,10 +22,11 @@ _SOON = 15.0
 """Seconds within which a deadline reaches all workers, if they can hear of it."""
 _TRIES = 10  # that a user gives a command, before losing patience
 FAULTS = (
-    "kill_worker", "kill_worker", "kill_workers", "kill_all", "reboot", "gone", "freeze_worker",
-    "freeze_worker", "freeze_machine", "freeze_writer", "away", "away_at_edges", "locked", "deaf",
-    "deaf", "full", "clock", "lock_lost", "second_command", "second_command", "other_space",
-    "larger_budget", "bad_start", "pictures", "interrupt", "interrupt_twice", "retry_failed",
+    "kill_worker", "kill_worker", "kill_workers", "kill_command", "kill_all", "reboot", "gone",
+    "freeze_worker", "freeze_worker", "freeze_machine", "freeze_writer", "away", "away_at_edges",
+    "locked", "slow", "deaf", "deaf", "full", "clock", "lock_lost", "second_command",
+    "second_command", "other_space", "larger_budget", "bad_start", "pictures", "interrupt",
+    "interrupt_twice", "retry_failed",
 )  # fmt: skip
 
 
@@ -173,6 +174,10 @@ class _Schedule:
         for worker in self._some(self._workers()):
             self.world.kill(worker)
 
+    def _kill_command(self) -> None:
+        for command in self._some(self._commands()):
+            self.world.kill(command.process)
+
     def _kill_workers(self) -> None:
         """Several, one after another."""
         for n in range(self.world.random.randint(2, 5)):
@@ -219,6 +224,10 @@ class _Schedule:
     def _locked(self) -> None:
         self.day.server.be_locked(self.world.random.uniform(1, 150))
         self.lasts = max(self.lasts, self.day.server.locked_until)
+
+    def _slow(self) -> None:
+        self.day.server.slow_until = self.world.now + self.world.random.uniform(5, 60)
+        self.lasts = max(self.lasts, self.day.server.slow_until)
 
     def _deaf(self) -> None:
         self.day.server.deaf_until = self.world.now + self.world.random.uniform(1, 60)
@@ -305,9 +314,11 @@ class _Schedule:
     def _listen(self, process: Process, name: str, args: tuple[Any, ...]) -> None:
         memory, world = self.day.server.memory, self.world
         if name == "create_new_trial":
-            world.note(f"{process.name} creates trial {len(self._trials()) - 1}")
-            self._check_time(process)
-            self.heard[self._trials()[-1]._trial_id] = world.now
+            new = self._trials()[-1]
+            world.note(f"{process.name} creates trial {new.number}, {new.state.name}")
+            self.heard[new._trial_id] = world.now
+            if new.state == TrialState.RUNNING:
+                self._check_time(process)
         elif name == "set_trial_user_attr" and args[1] == LEASE:
             self.heard[args[0]] = world.now
         elif name == "set_trial_user_attr" and args[1] == ENDED:

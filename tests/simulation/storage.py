@@ -40,13 +40,14 @@ class Server:
         away_until: nobody reads or writes before.
         locked_until: nobody writes before.
         deaf_until: before, some writes are done and the answer is lost.
+        slow_until: before, a write takes up to two seconds.
         writable: seconds so far in which everybody could write.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.memory = InMemoryStorage()
-        self.away_until = self.locked_until = self.deaf_until = 0.0
+        self.away_until = self.locked_until = self.deaf_until = self.slow_until = 0.0
         self.listeners: list[Callable[[Process, str, tuple[Any, ...]], None]] = []
         self._unwritable: list[tuple[float, float]] = []
 
@@ -77,7 +78,8 @@ class Connection(BaseStorage):
         server, world = self._server, self._server.world
         is_write = name in _WRITES
         if is_write or world.random.random() < 0.1:
-            world.pause(0.001 + 0.02 * world.random.random())
+            longest = 2.0 if server.slow_until > world.now else 0.02
+            world.pause(0.001 + longest * world.random.random())
         world.current  # noqa: B018  # the dead call nobody
         if server.away_until > world.now:
             world.pause(world.random.random())

@@ -142,7 +142,7 @@ class Lock:
         holder.process.holds.append(self)
         if self.flaky_until > world.now:
             world.at(
-                world.now + 0.2 * world.random.random(),
+                world.now + world.random.choice((0.05, 0.5, 5)) * world.random.random(),
                 world.fate,
                 lambda: self.release() if self.holder is holder else None,
             )
