@@ -99,6 +99,7 @@ class Claims:
         self._remaining = Remaining(Grid(plan.space)) if plan.space.is_finite else None
         self._race: tuple[int, confirming.Standing | None] | None = None
         self._since: tuple[int, int] | None = None
+        self._refused: set[int] = set()
         self._fruitless: list[tuple[int, TrialState | None]] | None = None
         self._deadline = deadline_of(plan, system)
 
@@ -302,7 +303,8 @@ class Claims:
         assert self._lease is not None
         for number in self.counts.open:
             trial = self._trials[number]
-            if trial.state == TrialState.RUNNING and self._lease.is_mine(trial):
+            is_running = trial.state == TrialState.RUNNING and number not in self._refused
+            if is_running and self._lease.is_mine(trial):
                 return self._going_on(private.adopt(self._study, trial))
         return None
 
@@ -310,6 +312,7 @@ class Claims:
         """A trial that waits; it has its new owner before it runs."""
         assert self._lease is not None
         for waiting in filter(self._can_train, self._waiting()):
+            self._refused.discard(waiting.number)
             try:
                 private.set_attribute(self._study, waiting, LEASE, self._lease.next())
             except optuna.exceptions.UpdateFinishedTrialError:
@@ -317,6 +320,7 @@ class Claims:
             trial = private.take(self._study, waiting)
             if trial is not None:
                 return self._going_on(trial)
+            self._refused.add(waiting.number)  # whose it is will say so with its next heartbeat
         return None
 
     def _waiting(self) -> Iterator[FrozenTrial]:

@@ -46,7 +46,8 @@ def judge(day: Day, command: Command, trials: list[FrozenTrial], ends: Ends) -> 
     elif isinstance(error, KeyboardInterrupt):
         _judge_interrupted(day, command, trials)
     elif isinstance(error, UserError):
-        last = max([moment for moment, _ in ends], default=0.0)
+        ended = {t._trial_id for t in counted(trials) if t.state.is_finished()}
+        last = max([moment for moment, trial_id in ends if trial_id in ended], default=0.0)
         in_a_row = sum(moment > last for moment in command.deaths)
         if "live" in str(error) and in_a_row <= bounds.DEATHS_IN_A_ROW * day.setting.workers:
             day.broken(f"a command gave up after {in_a_row} deaths in a row")
@@ -102,7 +103,7 @@ def check(day: Day, order: Order, trials: list[FrozenTrial], ends: Ends) -> None
     if len(units) < setting.budget and not _is_stopped(setting, trials, ends):
         day.broken(f"{len(units)} of {setting.budget} units of the budget were trained")
     points = [t.user_attrs[CELL] for t in units if CELL in t.user_attrs]
-    if setting.space.is_finite and len(set(points)) != len(units):
+    if setting.space.is_finite and len(set(points)) != len(points):
         day.broken("a grid point was trained twice")
     if setting.grid and set(points) != {point_name(*point) for point in Grid(setting.space)}:
         day.broken("a grid point was not trained")

@@ -76,6 +76,7 @@ class _Schedule:
         self.users = 0
         self.lasts = 0.0
         self.heard: dict[int, float] = {}
+        self.takers: dict[int, Process] = {}
         self.ends: list[tuple[float, int]] = []
         self.day.server.listeners.append(self._listen)
 
@@ -311,23 +312,25 @@ class _Schedule:
 
     # What must hold at every moment
 
-    def _listen(self, process: Process, name: str, args: tuple[Any, ...]) -> None:
+    def _listen(self, process: Process, name: str, args: tuple[Any, ...], found: Any) -> None:
         memory, world = self.day.server.memory, self.world
         if name == "create_new_trial":
             new = self._trials()[-1]
             world.note(f"{process.name} creates trial {new.number}, {new.state.name}")
             self.heard[new._trial_id] = world.now
+            self.takers[new._trial_id] = process
             if new.state == TrialState.RUNNING:
                 self._check_time(process)
         elif name == "set_trial_user_attr" and args[1] == LEASE:
             self.heard[args[0]] = world.now
         elif name == "set_trial_user_attr" and args[1] == ENDED:
             self.ends.append((world.now, args[0]))
-        elif name == "set_trial_state_values":
+        elif name == "set_trial_state_values" and found:
             trial = memory.get_trial(args[0])
             world.note(f"{process.name} makes trial {trial.number} {args[1].name}")
             self._check_taker(process, trial)
             if args[1] == TrialState.RUNNING:
+                self.takers[args[0]] = process
                 self._check_time(process)
 
     def _check_time(self, process: Process) -> None:
@@ -336,6 +339,7 @@ class _Schedule:
         if command is None or self.world.now < command.ends_at:
             return
         is_excused = any(p.thaws > command.ends_at for p in (process, command.process))
+        is_excused |= self.day.server.slow_until > command.ends_at
         if not is_excused and self.day.server.writable(command.ends_at) > _SOON:
             self.day.broken(f"{process.name} begins a trial after the deadline")
 
@@ -344,7 +348,7 @@ class _Schedule:
         if not lease or trial.state == TrialState.RUNNING:
             return
         owner = self._process(lease)
-        if owner is None or owner is process or not owner.is_alive:
+        if owner is None or process in (owner, self.takers[trial._trial_id]) or not owner.is_alive:
             return
         heard = self.heard[trial._trial_id]
         silent = self.day.server.writable(heard)

@@ -48,7 +48,7 @@ class Server:
         self.world = world
         self.memory = InMemoryStorage()
         self.away_until = self.locked_until = self.deaf_until = self.slow_until = 0.0
-        self.listeners: list[Callable[[Process, str, tuple[Any, ...]], None]] = []
+        self.listeners: list[Callable[[Process, str, tuple[Any, ...], Any], None]] = []
         self._unwritable: list[tuple[float, float]] = []
 
     def be_away(self, seconds: float) -> None:
@@ -95,7 +95,7 @@ class Connection(BaseStorage):
             if name == "set_trial_state_values":
                 self._stamp(*args)
             for listener in server.listeners:
-                listener(self._process, name, args)
+                listener(self._process, name, args, found)
             if server.deaf_until > world.now and world.random.random() < 0.3:
                 raise optuna.exceptions.StorageInternalError("the answer was lost")
         return found
