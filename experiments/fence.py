@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from experiments.errors import Superseded, UserError
+from experiments.errors import Superseded
 
 OWNER_FILE = ".owner.json"
 LOCK_FILE = ".owner.lock"
@@ -146,7 +146,7 @@ class _Files:
             end = time.monotonic() + _LOCK_SECONDS
             while not _locks(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 if time.monotonic() > end:
-                    raise UserError(
+                    raise TimeoutError(
                         f"a record must be free within {_LOCK_SECONDS:g} s, but another process "
                         f"holds {self._lock}; is it suspended?"
                     )

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 HEARTBEAT = 3.0
 """Between two signs of life of a worker that holds a trial."""
-LOOK = 1.0
+LOOK = 2.0
 """Between two looks of a command at the trials of its workers."""
 POLL = 0.5
-"""Between two looks of a worker that waits for something to do, on average."""
+"""Between two looks of a worker that waits for something to do, on average, at first."""
+LONGEST_POLL = 2.0
+"""And in the end: each is a twentieth of the wait so far."""
 STORAGE_CALL = 10.0
 """One call of the storage waits so long for a database file that others write."""
 RETRY_WINDOW = 60.0
@@ -33,7 +35,7 @@ TELLS = 10
 """Retries more of a trial whose record is finished, so that only the study has to hear of it."""
 
 assert 3 * HEARTBEAT < SUSPICION < LEASE_TIMEOUT, "a missed heartbeat is no suspicion"
-assert LOOK < LONGEST_GAP, "looks in a row leave no gap"
+assert max(LOOK, 1.5 * LONGEST_POLL) < LONGEST_GAP, "looks in a row leave no gap"
 assert RETRY_WINDOW + 2 * STORAGE_CALL + HEARTBEAT < LEASE_TIMEOUT, (
     "a worker gives up by itself before anybody takes its trial"
 )

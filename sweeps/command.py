@@ -35,7 +35,6 @@ from sweeps.space.jobs import settled, times_resolved
 from sweeps.storage.answers import refusal
 from sweeps.storage.opening import file_of, open_storage
 from sweeps.storage.retry import is_away, retry
-from sweeps.study import recovery
 from sweeps.study.claims import Claims
 from sweeps.study.definition import load_study
 from sweeps.study.supervision import Supervisor, progress_of, run_rounds
@@ -134,7 +133,7 @@ def run_sweep(
             if plan.on_one_machine:
                 try_data(plan, task)
                 try_parts(composed, processes)
-        study, plan = opened(storage, plan, flat(relevant(values)), options)
+        study, plan = retry(partial(opened, storage, plan, flat(relevant(values)), options))
         OmegaConf.save(config, plan.directory / "multirun.yaml")
     sweep = Sweep(study, plan.objectives, plan.directory, values)
     try:
@@ -206,13 +205,13 @@ def _run(
         killed = True
     interrupted = killed or supervisor.interrupted is not None
     if interrupted:
-        _requeue_killed(sweep.study, plan)
+        supervisor.requeue_killed()
     if not gets_on:
         raise UserError(
             f"workers must get on with trials, but in {DEATHS_IN_A_ROW} rounds they did "
             f"not; see their logs in {plan.directory / 'workers'}"
         )
-    has_begun = bool(sweep.study.get_trials(deepcopy=False))
+    has_begun = bool(retry(partial(sweep.study.get_trials, deepcopy=False), window=ANSWER))
     more = partial(at_end, sweep) if at_end and has_begun and not interrupted else None
     report(sweep.study, plan, claims, more)
     if interrupted or claims.is_work_left():
@@ -245,21 +244,6 @@ def _interruptible(supervisor: Supervisor) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _requeue_killed(study: optuna.Study, plan: Plan) -> None:
-    """What the workers could not do, as far as the storage is there: the next command does it."""
-
-    def requeue() -> None:
-        with study_lock(plan):
-            recovery.requeue_killed(study, plan.session)
-
-    try:
-        retry(requeue, window=ANSWER)
-    except Exception as error:
-        if not is_away(error):
-            raise
-        log.warning("trials were not requeued, since the storage is away: %s", error)
 
 
 def _say(text: str | None) -> None:

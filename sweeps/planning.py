@@ -179,7 +179,7 @@ def opened(
         take(plan.directory, id_, plan.study, redacted(plan.storage))
         if plan.settings.retry_failed:
             recovery.retry_failed(study)
-        deadline = _deadline(study, plan.settings.timeout)
+        deadline = _deadline(study, plan.settings.timeout, time.time())
     return study, replace(plan, space=space, deadline=deadline, study_id=id_)
 
 
@@ -199,7 +199,7 @@ def _verbose(config: DictConfig) -> bool | str | list[str]:
     return verbose if isinstance(verbose, bool | str) else list(verbose)
 
 
-def _deadline(study: optuna.Study, timeout: float | None) -> float | None:
+def _deadline(study: optuna.Study, timeout: float | None, now: float) -> float | None:
     """That of the commands which are at work on the study already, else this one's own.
 
     Where a machine's clock differs so much that theirs has passed, or is further away than the
@@ -207,7 +207,7 @@ def _deadline(study: optuna.Study, timeout: float | None) -> float | None:
     """
     if timeout is None:
         return None
-    now, shared = time.time(), study.user_attrs.get(DEADLINE)
+    shared = study.user_attrs.get(DEADLINE)
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     if running and shared is not None and now < shared <= now + timeout:
         return float(shared)

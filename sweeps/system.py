@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -119,7 +119,8 @@ class RealSystem:
         if process["pid"] == os.getpid():
             return False
         if not self.is_gone(process):
-            os.kill(process["pid"], signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(process["pid"], signal.SIGKILL)
         return True
 
     def has_record(self, directory: str, number: int) -> bool:

@@ -43,6 +43,11 @@ def read(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> FrozenTrial:
     return study._storage.get_trial(trial._trial_id)
 
 
+def is_set(study: optuna.Study, key: str) -> bool:
+    """Whether a study has an attribute; without the copy of all of them that Optuna makes."""
+    return bool(study._storage.get_study_user_attrs(study._study_id).get(key))
+
+
 def begin(
     study: optuna.Study,
     attributes: Mapping[str, Any],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -103,6 +104,10 @@ class Claims:
         self._trials: list[FrozenTrial] = []
         self._remaining = Remaining(Grid(plan.space)) if plan.space.is_finite else None
         self._race: tuple[int, confirming.Standing | None] | None = None
+        self._since: tuple[int, int] | None = None
+        self._refused: set[int] = set()
+        self._fruitless: list[tuple[int, TrialState | None]] | None = None
+        self._deadline = deadline_of(plan, system)
 
     def next(self) -> Claim | None:
         """The next trial, or None when there is no more to do for this worker.
@@ -113,6 +118,7 @@ class Claims:
         assert self._lease is not None
         if self.counts.is_new:
             self._update()  # a large study takes its time, for which nobody should wait
+        self._fruitless, began = None, self._system.elapsed()
         while not self._lease.stopping.is_set():
             try:
                 claim, is_more_to_come = self._attempt()
@@ -122,11 +128,14 @@ class Claims:
                 return claim
             if not is_more_to_come:
                 return None
-            self._pause(bounds.POLL)
+            waited = self._system.elapsed() - began
+            self._pause(min(max(bounds.POLL, waited / 20), bounds.LONGEST_POLL))
         return None
 
     def _attempt(self) -> tuple[Claim | None, bool]:
         """A claim, and whether there may be one later where there is none."""
+        if self._is_as_it_was():
+            return None, True
         is_finite = self._plan.space.is_finite
         with self._lock():
             self._look()
@@ -137,10 +146,22 @@ class Claims:
                 claim = self._filled(claim)  # before another worker proposes the same
             is_more_to_come = self._is_more_to_come()
         if claim is None:
+            self._fruitless = self._states()
             return None, is_more_to_come
         if not self._is_lock_certain and self._is_superseded(claim):
             return None, True
         return claim if is_finite else self._filled(claim), True
+
+    def _is_as_it_was(self) -> bool:
+        """Whether there is still nothing to claim, so that nobody need wait for the lock."""
+        self._update()
+        is_abandoned = bool(self._watch.look(self._trials))
+        is_the_same = self._states() == self._fruitless and not is_abandoned
+        return is_the_same and self.stop_reason() is None and self._is_more_to_come()
+
+    def _states(self) -> list[tuple[int, TrialState | None]]:
+        states = [(number, self._trials[number].state) for number in self.counts.open]
+        return [(len(self._trials), None), *states]
 
     def is_work_left(self) -> bool:
         """Whether a worker would find something to do at once."""
@@ -188,16 +209,18 @@ class Claims:
         if self._plan.deadline is None:
             return False
         if self._lease is None:
-            return self._system.utc() >= self._plan.deadline
-        return bool(self._study.user_attrs.get(f"{OVER_TIME} {self._plan.session}"))
+            return self._system.elapsed() >= self._deadline
+        return private.is_set(self._study, f"{OVER_TIME} {self._plan.session}")
 
     def no_improvement_reason(self) -> str | None:
         """Why no trial of the search should begin, in words; its best may race all the same."""
         most = self._plan.settings.stop_after_no_improvement
         if most is not None:
-            since = last_improvement(self._study, self._plan.objectives)
-            if since >= most:
-                return f"the last {since} trials brought no improvement"
+            if self._since is None or self._since[0] != self.counts.finished:
+                found = last_improvement(self._study, self._plan.objectives)
+                self._since = (self.counts.finished, found)
+            if self._since[1] >= most:
+                return f"the last {self._since[1]} trials brought no improvement"
         return None
 
     def note_race(self) -> None:
@@ -292,7 +315,8 @@ class Claims:
         assert self._lease is not None
         for number in self.counts.open:
             trial = self._trials[number]
-            if trial.state == TrialState.RUNNING and self._lease.is_mine(trial):
+            is_running = trial.state == TrialState.RUNNING and number not in self._refused
+            if is_running and self._lease.is_mine(trial):
                 return self._going_on(private.adopt(self._study, trial))
         return None
 
@@ -300,6 +324,7 @@ class Claims:
         """A trial that waits; it has its new owner before it runs."""
         assert self._lease is not None
         for waiting in filter(self._can_train, self._waiting()):
+            self._refused.discard(waiting.number)
             try:
                 private.set_attribute(self._study, waiting, LEASE, self._lease.next())
             except optuna.exceptions.UpdateFinishedTrialError:
@@ -307,6 +332,7 @@ class Claims:
             trial = private.take(self._study, waiting)
             if trial is not None:
                 return self._going_on(trial)
+            self._refused.add(waiting.number)  # whose it is will say so with its next heartbeat
         return None
 
     def _waiting(self) -> Iterator[FrozenTrial]:
@@ -435,6 +461,13 @@ class Claims:
                 attributes = {CELL: cell, PHASE: CONFIRM, CONFIRMS: candidate.trial}
                 missing.append((dict(candidate.params), attributes))
         return missing
+
+
+def deadline_of(plan: Plan, system: System) -> float:
+    """When no trial begins any more, by the clock of the command that nobody sets."""
+    if plan.deadline is None:
+        return math.inf
+    return system.elapsed() + plan.deadline - system.utc()
 
 
 def _suggest(trial: optuna.Trial, dimension: Dimension) -> Any:

@@ -7,7 +7,6 @@ import time
 import uuid
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -72,16 +71,20 @@ def open_study(
             compared with those of this command.
     """
     _restore(storage, name)
-    if name not in optuna.study.get_all_study_names(storage):
-        directions = [METRICS[objective].direction for objective in objectives]
-        with suppress(optuna.exceptions.DuplicatedStudyError):  # somebody was faster
-            study = optuna.create_study(study_name=name, storage=storage, directions=directions)
-            study.set_user_attr(STUDY_ID, uuid.uuid4().hex)
-            _describe(study, objectives, space.describe(), base, options)
-            return study, space
+    directions = [METRICS[objective].direction for objective in objectives]
+    is_new = name not in optuna.study.get_all_study_names(storage)
+    if is_new:
+        try:
+            optuna.create_study(study_name=name, storage=storage, directions=directions)
+        except optuna.exceptions.DuplicatedStudyError:  # somebody was faster
+            is_new = False
     study = optuna.load_study(study_name=name, storage=storage)
-    if not is_locked:
+    if not is_locked and not is_new:
         _await_description(study)
+    if _is_blank(study, directions):
+        study.set_user_attr(STUDY_ID, uuid.uuid4().hex)
+        _describe(study, objectives, space.describe(), base, options)
+        return study, space
     stored = _description(study)
     _check_unfinished(study)
     _check_objectives(name, stored, objectives)
@@ -125,6 +128,13 @@ def study_id(study: optuna.Study) -> str:
 def load_study(storage: BaseStorage, name: str, sampler: Any = None) -> optuna.Study:
     """The study of a sweep, for a worker."""
     return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+
+
+def _is_blank(study: optuna.Study, directions: Sequence[str]) -> bool:
+    """Whether a study says nothing yet: it is new, or whoever made it died before it said more."""
+    known = [direction.name.lower() for direction in study.directions]
+    has_said = study.user_attrs.keys() - {STUDY_ID} or study.get_trials(deepcopy=False)
+    return known == list(directions) and not has_said
 
 
 def _await_description(study: optuna.Study) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -142,7 +142,9 @@ class Worker:
                 self._retry(partial(self._copy, trial, duplicate))
                 self._ports.give_back(job.directory)
                 return
-            with self._ports.own(job.directory, trial.number, lease.name):
+            with ExitStack() as stack:
+                own = partial(self._ports.own, job.directory, trial.number, lease.name)
+                self._retry(lambda: stack.enter_context(own()))  # it may be locked
                 values = job.run(partial(self._report, trial), lease.should_end_trial)
         except Pruned as pruned:
             self._end(trial, job, TrialState.PRUNED, reason=str(pruned))
@@ -202,6 +204,7 @@ class Worker:
             raise _StorageAwayError(f"the storage is away: {error}") from error
 
     def _describe(self, trial: optuna.Trial, job: Job, overrides: Sequence[str]) -> None:
+        known = trial.user_attrs
         for key, value in (
             (OVERRIDES, list(overrides)),
             (EPOCHS, job.epochs),
@@ -209,7 +212,7 @@ class Worker:
             (DIRECTORY, job.directory),
             (IDENTITY, job.identity),
         ):
-            if trial.user_attrs.get(key) != value:
+            if known.get(key) != value:
                 trial.set_user_attr(key, value)
 
     def _copy(self, trial: optuna.Trial, number: int) -> None:

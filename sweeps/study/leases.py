@@ -9,7 +9,7 @@ time counts in which the watcher has proved that one could write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ class Lease:
         worker: name of the worker.
         should_stop: asked at every heartbeat.
         system: the machine.
+        command: the process whose worker this is.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Lease:
         worker: str,
         should_stop: Callable[[], bool],
         system: System = REAL,
+        command: Mapping[str, Any] | None = None,
     ) -> None:
-        self._study, self._holder, self._system = study, holder(worker, system), system
+        self._study, self._system = study, system
+        self._holder = {**holder(worker, system), "command": command}
         self._should_stop = should_stop
         self._trial: optuna.Trial | None = None
         self._is_lost = False

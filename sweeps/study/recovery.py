@@ -51,8 +51,9 @@ def take_over(
         study: of the trials.
         trials: as they were when they were found to be abandoned.
         max_retries: of a trial whose worker was lost.
-        session: of this command, whose own workers are ended where they are only frozen: nobody
-            needs them any more, and the command would wait for them.
+        session: of this command, whose workers are ended where they are only frozen: the command
+            would wait for them. So are those whose command is gone: whoever takes the trial may
+            wait for a lock that they hold.
         system: the machine.
 
     Returns:
@@ -78,7 +79,8 @@ def take_over(
             continue  # its worker ended it
         if is_retried:
             _clone(study, trial)
-        if session and session_of(trial) == session:
+        command = lease.get("command")
+        if session_of(trial) == session or (command is not None and system.is_gone(command)):
             system.kill(lease)
         taken.append(trial.number)
     return taken
@@ -107,7 +109,7 @@ def requeue_killed(study: optuna.Study, session: str, system: System = REAL) -> 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         lease = lease_of(trial)
         if str(lease.get("worker")).startswith(f"{session}-") and system.kill(lease):
-            _requeue(study, trial)
+            private.requeue(study, trial)
             numbers.append(trial.number)
     return numbers
 
@@ -116,14 +118,7 @@ def requeue(study: optuna.Study, trial: optuna.Trial, lease: Lease) -> None:
     """Let another worker go on with a trial of this one, unless it has done so already."""
     current = private.read(study, trial)
     if current.state == TrialState.RUNNING and lease.is_mine(current):
-        _requeue(study, current)
-
-
-def _requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-    # Its lease goes first: whoever claims the trial would hold that of the last worker, which may
-    # be dead, until its own is written, and the trial would be taken for abandoned.
-    private.set_attribute(study, trial, LEASE, None)
-    private.requeue(study, trial)
+        private.requeue(study, current)
 
 
 def _is_trained(trial: FrozenTrial, system: System) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol
@@ -17,9 +17,9 @@ from sweeps import bounds
 from sweeps.plan import Plan
 from sweeps.storage.attributes import ENDED, OVER_TIME, REPORTS, STOP, is_superseded
 from sweeps.storage.retry import is_away, retry
-from sweeps.study.claims import Claims
+from sweeps.study.claims import Claims, deadline_of
 from sweeps.study.leases import Watch, lease_of
-from sweeps.study.recovery import take_over
+from sweeps.study.recovery import requeue_killed, take_over
 from sweeps.system import REAL, System
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class Supervisor:
         self._watch = Watch(study, system)
         self._ended = system.event()
         self._told = self._told_time = False
+        self._deadline = deadline_of(plan, system)
         self.interrupted: signal.Signals | None = None
 
     def __enter__(self) -> Supervisor:
@@ -87,6 +88,21 @@ class Supervisor:
                 raise
             log.warning("worker %s died while the storage is away: %s", worker, error)
 
+    def requeue_killed(self) -> None:
+        """Let the trials of killed workers wait, if the storage is there; else the next command
+        does it."""
+
+        def requeue() -> None:
+            with self._lock():
+                requeue_killed(self._study, self._plan.session, self._system)
+
+        try:
+            retry(requeue, self._system, bounds.ANSWER)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            log.warning("trials were not requeued, since the storage is away: %s", error)
+
     def ended_trials(self) -> int:
         """How many trials were ended by their workers, not for want of one."""
         trials = retry(lambda: self._study.get_trials(deepcopy=False), self._system)
@@ -117,8 +133,7 @@ class Supervisor:
 
     def _tell_time(self) -> None:
         """Machines' clocks differ; that of the command counts."""
-        deadline = self._plan.deadline
-        if deadline is not None and not self._told_time and self._system.utc() >= deadline:
+        if not self._told_time and self._system.elapsed() >= self._deadline:
             self._study.set_user_attr(f"{OVER_TIME} {self._plan.session}", True)
             self._told_time = True
 
@@ -181,17 +196,17 @@ class Pool:
             UserError: workers die one after another, and no trial ends between.
         """
         deaths, ended = 0, ended_trials()
-        for index in range(count):
-            self._running[index] = self._start(index)
-        while self._running:
-            self._wait(self._running.values())
+        missing = list(range(count))
+        while missing or self._running:
+            died_now = self._started(missing)
+            if self._running:
+                self._wait(self._running.values())
+            elif died_now:
+                self._system.sleep(bounds.LOOK)
             self._end_stopped()
-            for index, process in list(self._running.items()):
-                if process.exitcode is None:
-                    continue
-                del self._running[index]
-                self._stopped.pop(index, None)
-                if process.exitcode == 0:
+            missing = []
+            for index, code in [*died_now, *self._ended()]:
+                if code == 0:
                     continue
                 again = died(index)
                 before, ended = ended, ended_trials()
@@ -200,10 +215,29 @@ class Pool:
                     self.kill()
                     raise UserError(
                         f"workers must live until a trial ends, but {deaths} in a row did not; "
-                        f"{describe(index, process.exitcode)}"
+                        f"{describe(index, code)}"
                     )
                 if again:
-                    self._running[index] = self._start(index)
+                    missing.append(index)
+
+    def _started(self, indices: Iterable[int]) -> list[tuple[int, None]]:
+        """Start workers; those that cannot be started have died."""
+        failed: list[tuple[int, None]] = []
+        for index in indices:
+            try:
+                self._running[index] = self._start(index)
+            except OSError as error:  # no memory, no process, no space for its log
+                log.warning("worker %d cannot be started: %s", index, error)
+                failed.append((index, None))
+        return failed
+
+    def _ended(self) -> list[tuple[int, int]]:
+        """Indices and exit codes of the workers that have ended since the last call."""
+        ended = [(i, p.exitcode) for i, p in self._running.items() if p.exitcode is not None]
+        for index, _ in ended:
+            del self._running[index]
+            self._stopped.pop(index, None)
+        return ended
 
     def kill(self) -> None:
         """End all workers at once."""

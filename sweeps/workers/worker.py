@@ -24,6 +24,7 @@ from sweeps.plan import Plan, artifacts_directory
 from sweeps.search.pruners import build_pruner
 from sweeps.search.pruning import CountedPruner, ParetoHalving, Reporting
 from sweeps.search.samplers import worker_sampler
+from sweeps.storage import private
 from sweeps.storage.attributes import STOP
 from sweeps.storage.locks import is_certain
 from sweeps.storage.opening import lock, open_storage
@@ -56,7 +57,8 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
     lease = Lease(
         study,
         f"{plan.session}-{index}",
-        lambda: bool(study.user_attrs.get(stop)) or REAL.is_gone(plan.command),
+        lambda: private.is_set(study, stop) or REAL.is_gone(plan.command),
+        command=plan.command,
     )
     ports = _ports(plan, task, index, pruner)
     claims = Claims(study, plan, ports.lock, lease, is_lock_certain=is_certain(plan.storage))

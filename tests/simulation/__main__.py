@@ -1,4 +1,4 @@
-"""The command: many schedules, or one again."""
+"""The command: many schedules, one again, or how many find each fault of the past."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 
+from tests.simulation.mutations import MUTATIONS, schedules_until_found
 from tests.simulation.schedule import simulate
 
 
@@ -15,7 +16,15 @@ def main() -> None:
     parser.add_argument("--schedules", type=int, default=3000, help="how many (default: 3000)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
     parser.add_argument("--seed", type=int, help="replay this one, and tell what happens")
+    parser.add_argument(
+        "--mutations", action="store_true", help="how many schedules find each fault of the past"
+    )
     arguments = parser.parse_args()
+    if arguments.mutations:
+        for number, mutation in MUTATIONS.items():
+            found = schedules_until_found(mutation, arguments.schedules)
+            print(f"{number:3} {mutation.fault}: {found or 'not found'}", flush=True)
+        return
     if arguments.seed is not None:
         result = simulate(arguments.seed, log=True)
         print("\n".join(result.log))

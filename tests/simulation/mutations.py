@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,16 +12,19 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from experiments.errors import UserError
 from experiments.fence import Fence
 from sweeps.results import ranking as results
 from sweeps.search.pruning import CountedPruner, Reporting
 from sweeps.storage import private
+from sweeps.storage.attributes import LEASE
 from sweeps.study import counts, execution, recovery
 from sweeps.study.claims import Claims
 from sweeps.study.execution import Worker
 from sweeps.study.leases import Watch
 from sweeps.study.supervision import Pool, Supervisor
-from tests.simulation import world
+from tests.simulation import programs, world
+from tests.simulation import storage as simulated_storage
 from tests.simulation.schedule import Result, simulate
 from tests.simulation.world import SimulatedSystem
 
@@ -34,15 +37,13 @@ class Mutation:
         fault: in words.
         take_away: by these patches.
         kinds: of what goes wrong in the schedules that look for it.
-        space: that is searched in them, if it must be a certain one.
-        patience: their `stop_after_no_improvement`, if there must be one.
+        drawn: what must be so in them (see `tests.simulation.settings.draw`).
     """
 
     fault: str
     take_away: Callable[[pytest.MonkeyPatch], None]
     kinds: tuple[str, ...]
-    space: str | None = None
-    patience: int | None = None
+    drawn: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _nobody_waits_for_the_bound(patch: pytest.MonkeyPatch) -> None:
@@ -146,6 +147,58 @@ def _not_a_number_is_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(execution, "_why_no_result", lambda values, objectives: None)
 
 
+def _a_locked_record_is_an_error(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(simulated_storage, "RECORD_IS_LOCKED", UserError)
+
+
+def _nobody_is_superseded(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Claims, "_is_superseded", lambda self, claim: False)
+
+
+def _whoever_lost_a_claim_adopts_the_trial(patch: pytest.MonkeyPatch) -> None:
+    adopted = Claims._adopted
+
+    def of_all(self: Claims) -> Any:
+        self._refused.clear()
+        return adopted(self)
+
+    patch.setattr(Claims, "_adopted", of_all)
+
+
+def _workers_compare_clocks(patch: pytest.MonkeyPatch) -> None:
+    def is_over_time(self: Claims) -> bool:
+        deadline = self._plan.deadline
+        return deadline is not None and self._system.utc() >= deadline
+
+    patch.setattr(Claims, "_is_over_time", is_over_time)
+
+
+def _confirmations_take_budget(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(counts, "is_confirmation", lambda trial: False)
+
+
+def _the_lease_goes_first(patch: pytest.MonkeyPatch) -> None:
+    requeue = private.requeue
+
+    def in_two_steps(study: optuna.Study, trial: FrozenTrial) -> None:
+        private.set_attribute(study, trial, LEASE, None)
+        requeue(study, trial)
+
+    patch.setattr(private, "requeue", in_two_steps)
+
+
+def _a_start_must_not_fail(patch: pytest.MonkeyPatch) -> None:
+    def started(self: Pool, indices: Any) -> list[Any]:
+        self._running.update({index: self._start(index) for index in indices})
+        return []
+
+    patch.setattr(Pool, "_started", started)
+
+
+def _nobody_waits_at_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(programs, "retry", lambda call, *rest: call())
+
+
 MUTATIONS = {
     1: Mutation(
         "a reboot strands trials", _nobody_waits_for_the_bound, ("kill_all", "gone", "reboot")
@@ -153,7 +206,9 @@ MUTATIONS = {
     2: Mutation(
         "live trials are declared dead", _silence_counts_while_nobody_can_write, ("locked",)
     ),
-    3: Mutation("a woken worker writes on", _no_fence, ("freeze_machine", "second_command")),
+    3: Mutation(
+        "a woken worker writes on", _no_fence, ("freeze_machine", "freeze_writer", "second_command")
+    ),
     4: Mutation(
         "a frozen worker hangs the sweep",
         _idle_workers_leave_and_frozen_ones_stay,
@@ -168,8 +223,8 @@ MUTATIONS = {
     10: Mutation(
         "a command claims what it does not know",
         _what_waits_is_claimed_by_anybody,
-        ("fewer_keys", "kill_worker", "interrupt"),
-        "two",
+        ("other_space", "kill_worker", "interrupt"),
+        {"space": "two"},
     ),
     11: Mutation("a report is lost", _a_report_counts_before_it_is_made, ("deaf", "away")),
     12: Mutation("rungs count the dead", _rungs_count_the_dead, ("kill_worker",)),
@@ -182,24 +237,67 @@ MUTATIONS = {
         "local times end a search",
         _ends_are_sorted_by_local_times,
         ("second_command", "clock"),
-        "search",
-        2,
+        {"space": "search", "patience": 2, "objectives": 1},
     ),
     17: Mutation("an objective is no number", _not_a_number_is_told, ("clock",)),
+    18: Mutation(
+        "a locked record fails a trial",
+        _a_locked_record_is_an_error,
+        ("freeze_writer", "freeze_machine", "kill_command", "second_command"),
+    ),
+    19: Mutation(
+        "two take the last of the budget",
+        _nobody_is_superseded,
+        ("lock_lost", "second_command", "slow"),
+    ),
+    26: Mutation(
+        "two train the trial that one has claimed",
+        _whoever_lost_a_claim_adopts_the_trial,
+        ("lock_lost", "second_command", "slow"),
+        {"confirm": 2, "has_common_lock": False},
+    ),
+    20: Mutation(
+        "machines' clocks end a search",
+        _workers_compare_clocks,
+        ("second_command", "clock"),
+        {"timeout": 0.8},
+    ),
+    21: Mutation(
+        "confirmations take the budget",
+        _confirmations_take_budget,
+        ("larger_budget",),
+        {"confirm": 2, "space": "search"},
+    ),
+    22: Mutation("a stopped trial runs on", _the_lease_goes_first, ("interrupt_twice", "deaf")),
+    23: Mutation("a worker that cannot be started", _a_start_must_not_fail, ("bad_start",)),
+    24: Mutation(
+        "the storage is away when a command begins", _nobody_waits_at_first, ("away_at_edges",)
+    ),
+    25: Mutation(
+        "a report of several objectives is lost",
+        _a_report_counts_before_it_is_made,
+        ("deaf", "away"),
+        {"objectives": 2},
+    ),
 }
-"""By the number of the fault."""
+"""By a number: up to 17 as these faults were found first, before there was a simulation."""
 
 
 def schedules_until_found(mutation: Mutation, most: int) -> int | None:
-    """How many schedules show that a repair is missing; None if `most` do not."""
+    """How many schedules show that a repair is missing; None if `most` do not.
+
+    The last of them breaks no promise with the repair.
+    """
     with pytest.MonkeyPatch.context() as patch:
         mutation.take_away(patch)
-        for seed in range(most):
-            if simulate_for(mutation, seed).faults:
-                return seed + 1
-    return None
+        faulty = (seed for seed in range(most) if simulate_for(mutation, seed).faults)
+        found = next(faulty, None)
+    if found is None:
+        return None
+    assert not simulate_for(mutation, found).faults, "it is not the repair that was missing"
+    return found + 1
 
 
 def simulate_for(mutation: Mutation, seed: int) -> Result:
     """A schedule in which the fault can show."""
-    return simulate(seed, kinds=mutation.kinds, space=mutation.space, patience=mutation.patience)
+    return simulate(seed, kinds=mutation.kinds, **mutation.drawn)

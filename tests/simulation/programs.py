@@ -9,19 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.pruners import BasePruner
-from optuna.samplers import RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.errors import Interrupted, Pruned, Superseded, UserError, is_disk_full
 from experiments.fence import Owner
-from sweeps import bounds
+from sweeps import bounds, planning
 from sweeps.plan import Plan
-from sweeps.search.pruning import CountedPruner, Reporting
+from sweeps.search.pruning import CountedPruner, ParetoHalving, Reporting
 from sweeps.settings import Settings
 from sweeps.space.dimensions import Dimension, Space
 from sweeps.space.grid import Grid
@@ -34,7 +35,7 @@ from sweeps.study.execution import Job, Ports, Report, Worker
 from sweeps.study.leases import Lease, Watch, holder
 from sweeps.study.supervision import Pool, Supervisor, progress_of, run_rounds
 from tests.simulation.storage import Disk, Pen, Server, connect
-from tests.simulation.world import Machine, Process, SimulatedSystem, World
+from tests.simulation.world import Lock, Machine, Process, SimulatedSystem, World
 
 SIZES = Dimension("latent_dim", CategoricalDistribution([4, 8]), ("4", "8"))
 RATES = Dimension("lr", FloatDistribution(1e-4, 1e-2, log=True), enumerated=False)
@@ -47,21 +48,25 @@ class Setting:
 
     Attributes:
         space: what is searched.
-        limits: of the sweep.
-        grid: whether every cell is run.
+        settings: of the sweep.
+        grid: whether every point is run.
+        objectives: names of them.
         epochs: of a trial.
         seconds: an epoch takes.
         workers: of a command.
         behaviour: what a trial does by its overrides: "fail", "nan", "bad" or nothing.
+        has_common_lock: the study's lock reaches all machines, as it does not with a gRPC proxy.
     """
 
     space: Space
     settings: Settings
     grid: bool
+    objectives: tuple[str, ...]
     epochs: int
     seconds: float
     workers: int
     behaviour: Callable[[Sequence[str]], str]
+    has_common_lock: bool
 
     @property
     def budget(self) -> int:
@@ -85,11 +90,26 @@ class Day:
     commands: list[Command] = field(default_factory=list)
     picture_faults: float = 0.0
     start_faults: float = 0.0
+    is_away_at_edges: bool = False
     sessions: int = 0
+    locks: dict[str, Lock] = field(default_factory=dict)
 
     def broken(self, text: str) -> None:
         self.world.note(f"BROKEN: {text}")
         self.faults.append(text)
+
+    def study_lock(self, machine: Machine) -> Lock:
+        """The lock of the study, as a machine sees it."""
+        name = "" if self.setting.has_common_lock else machine.machine
+        return self.locks.setdefault(name, Lock(self.world, bounds.LOCK_WAIT))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a user wants of a command: settings and a space, which need not be those of others."""
+
+    settings: Settings
+    space: Space
 
 
 class SimulatedJob:
@@ -103,8 +123,9 @@ class SimulatedJob:
         self.pen: Pen | None = None
 
     @property
-    def value(self) -> float:
-        return sum(map(ord, self.identity)) % 97 / 10
+    def values(self) -> tuple[float, ...]:
+        code = sum(map(ord, self.identity))
+        return tuple(code * (2 * n + 1) % 97 / 10 for n in range(len(self._day.setting.objectives)))
 
     def run(self, report: Report, should_stop: Callable[[], bool]) -> tuple[float, ...]:
         assert self.pen is not None
@@ -121,13 +142,13 @@ class SimulatedJob:
                 day.world.pause(day.setting.seconds * (0.5 + day.world.random.random()))
                 if behaviour == "fail":
                     raise RuntimeError("asked to fail")
-                value = -1.0 if behaviour == "bad" else self.value
-                if report(epoch, [value]) and epoch < self.epochs:
+                values = (-1.0,) * len(self.values) if behaviour == "bad" else self.values
+                if report(epoch, values) and epoch < self.epochs:
                     raise Pruned("not among the best")
                 write(epochs=epoch)
                 if should_stop() and epoch < self.epochs:
                     raise Interrupted("asked to stop")
-            values = (math.nan,) if behaviour == "nan" else (self.value,)
+            values = (math.nan, *self.values[1:]) if behaviour == "nan" else self.values
             write(status="completed", values=values)
         except Pruned:
             write(status="pruned")
@@ -149,6 +170,32 @@ class SimulatedJob:
         return {"epochs": self.epochs}
 
 
+class Draws(BaseSampler):
+    """Draws a value of each parameter, as Optuna's RandomSampler does in a hundred times the time.
+
+    Args:
+        random: where from.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if isinstance(param_distribution, CategoricalDistribution):
+            return self._random.choice(param_distribution.choices)
+        assert isinstance(param_distribution, FloatDistribution)
+        low, high = math.log(param_distribution.low), math.log(param_distribution.high)
+        return math.exp(self._random.uniform(low, high))
+
+
 class BadOnes(BasePruner):
     """Stops a trial whose value is negative, once it has reported; sees that none counts twice."""
 
@@ -168,14 +215,15 @@ class BadOnes(BasePruner):
 
 
 def plan_of(
-    day: Day, session: str, system: SimulatedSystem, settings: Settings, space: Space
-) -> Plan:
+    day: Day, session: str, system: SimulatedSystem, settings: Settings, space: Space,
+    deadline: float | None,
+) -> Plan:  # fmt: skip
     setting = day.setting
     return Plan(
         settings=settings, storage=None, directory=Path("/"), session=session, space=space,
-        grid=setting.grid, objectives=("psnr",), pruner={}, max_epochs=setting.epochs,
+        grid=setting.grid, objectives=setting.objectives, pruner={}, max_epochs=setting.epochs,
         workers=setting.workers, threads=None, on_one_machine=True,
-        command=holder("command", system), working_directory=Path("/"),
+        command=holder("command", system), working_directory=Path("/"), deadline=deadline,
     )  # fmt: skip
 
 
@@ -184,26 +232,26 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
     world, system = day.world, SimulatedSystem(process)
     world.pause(2.0 * world.random.random())
     if world.random.random() < day.start_faults:
-        raise OSError("cannot start")
+        raise OSError("dies at its start")
     storage = connect(day.server, process)
     study = retry(
         lambda: optuna.load_study(
             study_name="study",
             storage=storage,
-            sampler=RandomSampler(seed=world.random.randrange(2**31)),
+            sampler=Draws(world.random),
             pruner=CountedPruner(BadOnes(day)),
         ),
         system,
     )
+    stop = f"{STOP} {plan.session}"
     lease = Lease(
         study,
         f"{plan.session}-{index}",
-        lambda: (
-            bool(study.user_attrs.get(f"{STOP} {plan.session}")) or system.is_gone(plan.command)
-        ),
+        lambda: private.is_set(study, stop) or system.is_gone(plan.command),
         system,
+        plan.command,
     )
-    reporting = Reporting()
+    reporting = Reporting(ParetoHalving(1, 2))
     jobs: dict[str, SimulatedJob] = {}
 
     def prepare(overrides: Sequence[str], number: int) -> SimulatedJob:
@@ -213,7 +261,7 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
 
     @contextmanager
     def own(directory: str, token: int, name: str) -> Iterator[None]:
-        pen = Pen(day.disk, directory, Owner(token, name))
+        pen = Pen(day.disk, directory, Owner(token, name), process)
         pen.fence.take()
         jobs[directory].pen = pen
         yield
@@ -232,7 +280,7 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
         announce=announce,
         own=own,
         free_memory=lambda: None,
-        lock=lambda: world.study_lock,
+        lock=lambda: day.study_lock(process.machine),
         system=system,
     )
     claims = Claims(study, plan, ports.lock, lease, system)
@@ -246,20 +294,24 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
 
 
 class Command:
-    """A command, given on a machine; again and again by its user until it has ended well."""
+    """A command, given on a machine; again and again by its user until it has ended well.
 
-    def __init__(
-        self, day: Day, machine: Machine, *, space: Space | None = None, retry_failed: bool = False
-    ) -> None:
-        self._day, self._machine = day, machine
-        self._space, self._retry_failed = space or day.setting.space, retry_failed
+    Args:
+        day: of the world.
+        machine: that it is given on.
+        order: what the user wants of it.
+    """
+
+    def __init__(self, day: Day, machine: Machine, order: Order) -> None:
+        self._day, self.machine, self.order = day, machine, order
         self.supervisor: Supervisor | None = None
         day.sessions += 1
         self.session = f"s{day.sessions}"
         self.process = Process(day.world, machine, self.session)
         self.workers: list[Process] = []
         self.deaths: list[float] = []
-        self.began = day.world.now
+        self.interrupts: list[float] = []
+        self.ends_at = math.inf
         day.commands.append(self)
         day.world.start(self.process, self._run)
 
@@ -268,90 +320,106 @@ class Command:
         return not self.process.is_alive
 
     def interrupt(self) -> None:
-        """As Ctrl-C."""
+        """As Ctrl-C: see `sweeps.command._interruptible`."""
         import signal
 
-        if self.supervisor is not None:
+        self.interrupts.append(self._day.world.now)
+        if self.supervisor is not None and self.supervisor.interrupted is None:
             self.supervisor.interrupted = signal.SIGINT
+            return
+        if self.supervisor is not None:
+            self.supervisor.end()
+        self._day.world.interrupt(self.process, KeyboardInterrupt())
 
     def _run(self) -> None:
-        day, world = self._day, self._day.world
-        system = SimulatedSystem(self.process)
-        study = self._open(system)
-        settings = day.setting.settings
-        plan = plan_of(day, self.session, system, settings, self._space)
-        lock = lambda: world.study_lock  # noqa: E731
+        """As `sweeps.command.run_sweep`."""
+        day, system = self._day, SimulatedSystem(self.process)
+        self._may_find_the_storage_away()
+        study, deadline = self._open(system)
+        plan = plan_of(day, self.session, system, self.order.settings, self.order.space, deadline)
+        lock = lambda: day.study_lock(self.machine)  # noqa: E731
         claims = Claims(study, plan, lock, None, system)
-        supervisor = self.supervisor = Supervisor(self._connected(), plan, lock, system)
-
-        def died(index: int) -> bool:
-            self.deaths.append(world.now)
-            supervisor.worker_died(f"{self.session}-{index}")
-            return supervisor.interrupted is None
-
-        def launch() -> None:
-            pool = Pool(
-                partial(self._start, plan), self._until_one_ends, lambda p: p.is_frozen, system
-            )
-            try:
-                pool.run(
-                    day.setting.workers,
-                    died=died,
-                    ended_trials=supervisor.ended_trials,
-                    describe=lambda index, code: f"{index} ended with {code}",
+        supervisor = Supervisor(self._connected(system), plan, lock, system)
+        self.supervisor = supervisor
+        killed, gets_on = False, True
+        try:
+            with supervisor:
+                gets_on = run_rounds(
+                    claims,
+                    lambda: self._launch(plan, supervisor, system),
+                    lambda: progress_of(study),
+                    lambda: supervisor.interrupted is not None,
+                    lambda text: None,
+                    system,
                 )
-            finally:
-                pool.kill()
-
-        with supervisor:
-            gets_on = run_rounds(
-                claims,
-                launch,
-                lambda: progress_of(study),
-                lambda: supervisor.interrupted is not None,
-                lambda text: None,
-                system,
-            )
-        if supervisor.interrupted is not None:
-
-            def requeue() -> None:
-                with world.study_lock:
-                    recovery.requeue_killed(study, self.session, system)
-
-            retry(requeue, system, bounds.ANSWER)
+        except KeyboardInterrupt:
+            killed = True
+        self._may_find_the_storage_away()
+        if killed or supervisor.interrupted is not None:
+            supervisor.requeue_killed()
             raise KeyboardInterrupt
         if not gets_on:
             raise UserError("workers do not get on")
+        retry(partial(study.get_trials, deepcopy=False), system, bounds.ANSWER)
 
-    def _connected(self) -> optuna.Study:
-        return optuna.load_study(
-            study_name="study", storage=connect(self._day.server, self.process)
-        )
+    def _may_find_the_storage_away(self) -> None:
+        world = self._day.world
+        if self._day.is_away_at_edges and world.random.random() < 0.5:
+            self._day.server.be_away(world.random.uniform(1, 50))
 
-    def _open(self, system: SimulatedSystem) -> optuna.Study:
-        """As `sweeps.planning._open`."""
-        day, settings = self._day, self._day.setting.settings
+    def _launch(self, plan: Plan, supervisor: Supervisor, system: SimulatedSystem) -> None:
+        """A round of workers, as `sweeps.command._launch`."""
 
-        def opened() -> optuna.Study:
-            with day.world.study_lock:
+        def died(index: int) -> bool:
+            self.deaths.append(self._day.world.now)
+            supervisor.worker_died(f"{self.session}-{index}")
+            return supervisor.interrupted is None
+
+        pool = Pool(partial(self._start, plan), self._until_one_ends, lambda p: p.is_frozen, system)
+        try:
+            pool.run(
+                plan.workers,
+                died=died,
+                ended_trials=supervisor.ended_trials,
+                describe=lambda index, code: f"{index} ended with {code}",
+            )
+        finally:
+            pool.kill()
+
+    def _connected(self, system: SimulatedSystem) -> optuna.Study:
+        storage = connect(self._day.server, self.process)
+        return retry(lambda: optuna.load_study(study_name="study", storage=storage), system)
+
+    def _open(self, system: SimulatedSystem) -> tuple[optuna.Study, float | None]:
+        """As `sweeps.planning.opened`."""
+        day, settings = self._day, self.order.settings
+
+        def opened() -> tuple[optuna.Study, float | None]:
+            with day.study_lock(self.machine):
                 study = optuna.create_study(
                     study_name="study",
                     storage=connect(day.server, self.process),
-                    direction="maximize",
+                    directions=["maximize"] * len(day.setting.objectives),
                     load_if_exists=True,
                 )
                 running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
                 abandoned = Watch(study, system).look(running)
                 recovery.take_over(study, abandoned, settings.max_retries, system=system)
-                if self._retry_failed:
+                if settings.retry_failed:
                     recovery.retry_failed(study)
-            return study
+                deadline = planning._deadline(study, settings.timeout, system.utc())
+            return study, deadline
 
-        return retry(opened, system)
+        study, deadline = retry(opened, system)
+        if deadline is not None:
+            self.ends_at = day.world.now + deadline - system.utc()
+        return study, deadline
 
     def _start(self, plan: Plan, index: int) -> Process:
         day = self._day
-        process = Process(day.world, self._machine, f"{self.session}-{index}")
+        if day.world.random.random() < day.start_faults / 2:
+            raise OSError(errno.EAGAIN, "no more processes")
+        process = Process(day.world, self.machine, f"{self.session}-{index}")
         self.workers.append(process)
         day.world.start(process, lambda: worker(day, plan, index, process))
         return process
@@ -363,4 +431,4 @@ class Command:
         waiters: list[Any] = []
         for process in processes:
             process.ended._waiters = waiters
-        world.pause(1.0, waiters)
+        world.pause(0.9 * bounds.LONGEST_GAP, waiters)

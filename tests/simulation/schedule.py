@@ -1,34 +1,32 @@
-"""One bad day: what is swept, what goes wrong and when, and whether all promises were kept."""
+"""One bad day: what goes wrong and when, and what must hold at every moment."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.errors import UserError
 from sweeps import bounds
-from sweeps.settings import Settings
 from sweeps.space.dimensions import Space
-from sweeps.space.grid import Grid
-from sweeps.space.points import point_name
-from sweeps.storage import private
-from sweeps.storage.attributes import CELL, ENDED, LEASE, REASON, budgeted
-from sweeps.storage.retry import is_away
+from sweeps.storage.attributes import ENDED, LEASE
 from sweeps.study.leases import lease_of
-from tests.simulation.programs import LISTED, RATES, SIZES, Command, Day, Setting
+from tests.simulation.programs import RATES, SIZES, Command, Day, Order, Setting
+from tests.simulation.promises import check, judge
+from tests.simulation.settings import draw
 from tests.simulation.storage import Disk, Server
 from tests.simulation.world import Machine, Process, World, quiet
 
+_SOON = 15.0
+"""Seconds within which a deadline reaches all workers, if they can hear of it."""
 _TRIES = 10  # that a user gives a command, before losing patience
 FAULTS = (
-    "kill_worker", "kill_worker", "kill_workers", "kill_all", "reboot", "gone", "freeze_worker",
-    "freeze_worker", "freeze_machine", "away", "locked", "deaf", "deaf", "full", "clock",
-    "second_command", "second_command", "bad_start", "pictures", "interrupt", "fewer_keys",
-    "retry_failed",
+    "kill_worker", "kill_worker", "kill_workers", "kill_command", "kill_all", "reboot", "gone",
+    "freeze_worker", "freeze_worker", "freeze_machine", "freeze_writer", "away", "away_at_edges",
+    "locked", "slow", "deaf", "deaf", "full", "clock", "lock_lost", "second_command",
+    "second_command", "other_space", "larger_budget", "bad_start", "pictures", "interrupt",
+    "interrupt_twice", "retry_failed",
 )  # fmt: skip
 
 
@@ -47,12 +45,7 @@ class Result:
 
 
 def simulate(
-    seed: int,
-    *,
-    log: bool = False,
-    kinds: tuple[str, ...] = FAULTS,
-    space: str | None = None,
-    patience: int | None = None,
+    seed: int, *, log: bool = False, kinds: tuple[str, ...] = FAULTS, **drawn: Any
 ) -> Result:
     """Live through the day of a seed.
 
@@ -60,11 +53,10 @@ def simulate(
         seed: what happens follows from it.
         log: keep what happened.
         kinds: of faults to draw from.
-        space: that is searched; None to draw it.
-        patience: `stop_after_no_improvement`; None to draw it.
+        drawn: what is not to be drawn: see `tests.simulation.settings.draw`.
     """
     with quiet():
-        return _Schedule(seed, log, kinds, _setting(World(seed), space, patience)).run()
+        return _Schedule(seed, log, kinds, draw(World(seed).random, **drawn)).run()
 
 
 class _Schedule:
@@ -80,116 +72,89 @@ class _Schedule:
         ]
         if world.random.random() < 0.3:  # two containers of one machine that share a name
             self.machines[1] = Machine("one", "m1", "n2", next_pid=100)
-        nobody = Machine("nowhere", "m0", "n0")
-        self.fate = Process(world, nobody, "fate")
-        world.start(self.fate, lambda: world.pause(None))
+        self.order = Order(setting.settings, setting.space)
         self.users = 0
         self.lasts = 0.0
-        self.interrupted: set[Command] = set()
         self.heard: dict[int, float] = {}
+        self.takers: dict[int, Process] = {}
         self.ends: list[tuple[float, int]] = []
         self.day.server.listeners.append(self._listen)
 
     def run(self) -> Result:
         random, setting, world = self.world.random, self.day.setting, self.world
         work = setting.budget * setting.epochs * setting.seconds / setting.workers
-        self._user(self.machines[0], 0.0, setting.space)
+        self._user(self.machines[0], 0.0, self.order)
         for _ in range(random.randint(1, 6)):
             kind = random.choice(self.kinds)
             moment = random.uniform(0, 1.3 * work + 20)
             self.lasts = max(self.lasts, moment)
-            world.at(moment, self.fate, partial(self._strike, kind))
-        retries = setting.settings.max_retries + 1
-        limit = work * setting.workers * retries + 3000
+            world.at(moment, world.fate, partial(self._strike, kind))
         world.run(20_000, lambda: self.users == 0 and world.now > self.lasts)
         world.now = max(world.now, self.lasts + 1)
         if self.users:
             self.day.broken("a command waits although nobody works")
-        elif world.now > self.lasts + limit:
+        elif world.now > self.lasts + self._limit():
             self.day.broken(f"a sweep took {world.now:.0f} s")
         else:
             self._last_command()
         world.end()
         return Result(self.seed, self.day.faults, world.log)
 
+    def _limit(self) -> float:
+        """Seconds in which a sweep must end, once nothing goes wrong any more."""
+        setting, settings = self.day.setting, self.order.settings
+        trials = (settings.n_trials or setting.budget) + settings.confirm * settings.confirm_seeds
+        return trials * setting.epochs * setting.seconds * (settings.max_retries + 1) + 3000
+
     def _last_command(self) -> None:
         """Given when nobody works any more, and nothing goes wrong any more."""
         day, world = self.day, self.world
         day.picture_faults = day.start_faults = 0.0
+        day.is_away_at_edges, day.disk.freeze_writer = False, None
+        self._end_writers_elsewhere()
         failed = [t for t in self._trials() if t.state == TrialState.FAIL]
         retry_failed = bool(failed) and self.seed % 2 == 0
-        machine = self._machine()
+        settings = replace(self.order.settings, retry_failed=retry_failed, timeout=None)
+        order = replace(self.order, settings=settings)
         began = world.now
-        command = Command(day, machine, retry_failed=retry_failed)
+        command = Command(day, self.machines[0], order)
         world.run(began + 5000, lambda: command.is_over)
         if command.process.exitcode != 0:
             day.broken(f"the last command ended with {command.process.error!r}")
         else:
-            _check(day, self._trials(), self.ends, retry_failed)
+            check(day, order, self._trials(), self.ends)
 
     def _trials(self) -> list[FrozenTrial]:
         memory = self.day.server.memory
         studies = memory.get_all_studies()
         return memory.get_all_trials(studies[0]._study_id, deepcopy=False) if studies else []
 
-    def _machine(self) -> Machine:
-        return self.machines[0]
-
-    def _user(
-        self, machine: Machine, moment: float, space: Space, *, retry_failed: bool = False
-    ) -> None:
+    def _user(self, machine: Machine, moment: float, order: Order) -> None:
         self.users += 1
-        self.world.at(moment, self.fate, lambda: self._give(machine, space, retry_failed))
+        self.world.at(moment, self.world.fate, lambda: self._give(machine, order))
 
-    def _give(self, machine: Machine, space: Space, retry_failed: bool) -> None:
+    def _give(self, machine: Machine, order: Order) -> None:
         """Give a command until it has ended well."""
         for _ in range(_TRIES):
             if machine not in self.machines:
-                machine = self._machine()  # the other is gone for good
-            command = Command(self.day, machine, space=space, retry_failed=retry_failed)
+                machine = self.machines[0]  # the other is gone for good
+            command = Command(self.day, machine, order)
             command.process.ended.wait()
-            self._judge(command)
+            judge(self.day, command, self._trials(), self.ends)
             if command.process.exitcode == 0:
                 break
             self.world.pause(self.world.random.uniform(1, 90))
+            self._end_writers_elsewhere()
         else:
             self.day.broken(f"a command failed {_TRIES} times: {command.process.error!r}")
         self.users -= 1
 
-    def _judge(self, command: Command) -> None:
-        error = command.process.error
-        day = self.day
-        if command.process.exitcode == 0:
-            self._judge_end()
-        if error is None or command.process.exitcode == -9 or is_away(error):
-            pass
-        elif isinstance(error, KeyboardInterrupt):
-            if command not in self.interrupted:
-                day.broken("a command ended as if it were interrupted")
-        elif isinstance(error, UserError):
-            last = max([moment for moment, _ in self.ends], default=0.0)
-            in_a_row = sum(moment > last for moment in command.deaths)
-            if "live" in str(error) and in_a_row <= bounds.DEATHS_IN_A_ROW * day.setting.workers:
-                day.broken(f"a command gave up after {in_a_row} deaths in a row")
-        else:
-            day.broken(f"a command broke: {error!r}")
-        for worker in command.workers:
-            broke = worker.error
-            is_excused = isinstance(broke, OSError) and "picture" not in str(broke)
-            if broke is not None and not is_away(broke) and not is_excused:
-                day.broken(f"{worker.name} broke: {broke!r}")
-
-    def _judge_end(self) -> None:
-        """Whether a command that ended well had a reason to leave some of the budget."""
-        setting, trials = self.day.setting, self._trials()
-        ends = sorted(self.ends)
-        if (
-            setting.settings.stop_after_no_improvement is None
-            or len(budgeted(trials)) >= setting.budget
-        ):
-            return
-        if not any(_is_stopped(setting, trials, ends[:n]) for n in range(1, len(ends) + 1)):
-            self.day.broken("a search was stopped although it got better")
+    def _end_writers_elsewhere(self) -> None:
+        """As the message asks for that names a lock which a frozen process holds."""
+        for record in self.day.disk.records.values():
+            holder = record.lock.holder
+            if holder is not None and holder.process.is_frozen:
+                self.world.kill(holder.process)
 
     # What goes wrong
 
@@ -210,12 +175,16 @@ class _Schedule:
         for worker in self._some(self._workers()):
             self.world.kill(worker)
 
+    def _kill_command(self) -> None:
+        for command in self._some(self._commands()):
+            self.world.kill(command.process)
+
     def _kill_workers(self) -> None:
         """Several, one after another."""
         for n in range(self.world.random.randint(2, 5)):
             delay = n * self.world.random.uniform(0.2, 1.5) * self.day.setting.seconds
             self.lasts = max(self.lasts, self.world.now + delay)
-            self.world.at(self.world.now + delay, self.fate, self._kill_worker)
+            self.world.at(self.world.now + delay, self.world.fate, self._kill_worker)
 
     def _kill_all(self, machine: Machine | None = None) -> None:
         machine = machine or self.world.random.choice(self.machines)
@@ -257,6 +226,10 @@ class _Schedule:
         self.day.server.be_locked(self.world.random.uniform(1, 150))
         self.lasts = max(self.lasts, self.day.server.locked_until)
 
+    def _slow(self) -> None:
+        self.day.server.slow_until = self.world.now + self.world.random.uniform(5, 60)
+        self.lasts = max(self.lasts, self.day.server.slow_until)
+
     def _deaf(self) -> None:
         self.day.server.deaf_until = self.world.now + self.world.random.uniform(1, 60)
         self.lasts = max(self.lasts, self.day.server.deaf_until)
@@ -269,20 +242,34 @@ class _Schedule:
         self.world.random.choice(self.machines).clock += self.world.random.uniform(-7200, 7200)
 
     def _second_command(self) -> None:
-        machine = self.world.random.choice(self.machines)
-        self._user(machine, self.world.now, self.day.setting.space)
+        self._user(self.world.random.choice(self.machines), self.world.now, self.order)
 
-    def _fewer_keys(self) -> None:
-        space = self.day.setting.space
-        if not self.day.setting.grid and not space.is_finite:
-            fewer = Space(tuple(d for d in space.dimensions if d is RATES))
-            if self.world.random.random() < 0.5:
-                self._kill_all(self._machine())
-            self._user(self._machine(), self.world.now, fewer)
+    def _other_space(self) -> None:
+        """A command that searches fewer keys, or more."""
+        random, space = self.world.random, self.order.space
+        if self.day.setting.grid or space.is_finite:
+            return
+        fewer, more = Space((RATES,)), Space((SIZES, RATES))
+        other = fewer if len(space.dimensions) > 1 else more
+        if other is more:
+            self.order = replace(self.order, space=more)
+        if random.random() < 0.5:
+            self._kill_all()
+        self._user(random.choice(self.machines), self.world.now, replace(self.order, space=other))
+
+    def _larger_budget(self) -> None:
+        before = self.order.settings.n_trials
+        if before is not None:
+            settings = replace(
+                self.order.settings, n_trials=before + self.world.random.randint(1, 2)
+            )
+            self.order = replace(self.order, settings=settings)
+            self._second_command()
 
     def _retry_failed(self) -> None:
-        space = self.day.setting.space
-        self._user(self._machine(), self.world.now, space, retry_failed=True)
+        settings = replace(self.order.settings, retry_failed=True)
+        order = replace(self.order, settings=settings)
+        self._user(self.world.random.choice(self.machines), self.world.now, order)
 
     def _bad_start(self) -> None:
         self.day.start_faults = 0.8
@@ -292,38 +279,76 @@ class _Schedule:
 
         moment = self.world.now + self.world.random.uniform(1, 40)
         self.lasts = max(self.lasts, moment)
-        self.world.at(moment, self.fate, end)
+        self.world.at(moment, self.world.fate, end)
 
     def _pictures(self) -> None:
         self.day.picture_faults = 0.7
 
+    def _freeze_writer(self) -> None:
+        """Whoever writes a record next, in the middle of it."""
+        random = self.world.random
+        self.day.disk.freeze_writer = random.choice((40, 130, 400, 15_000)) * random.random()
+
+    def _away_at_edges(self) -> None:
+        """When commands begin and end."""
+        self.day.is_away_at_edges = True
+
+    def _lock_lost(self) -> None:
+        """The study's lock is let go while somebody holds it, such as by a server that restarts."""
+        until = self.world.now + self.world.random.uniform(1, 60)
+        for machine in self.machines:
+            self.day.study_lock(machine).flaky_until = until
+
     def _interrupt(self) -> None:
         for command in self._some(self._commands()):
-            self.interrupted.add(command)
             command.interrupt()
+
+    def _interrupt_twice(self) -> None:
+        for command in self._some(self._commands()):
+            command.interrupt()
+            moment = self.world.now + 5 * self.world.random.random()
+            self.lasts = max(self.lasts, moment)
+            self.world.at(moment, self.world.fate, command.interrupt)
 
     # What must hold at every moment
 
-    def _listen(self, process: Process, name: str, args: tuple[Any, ...]) -> None:
+    def _listen(self, process: Process, name: str, args: tuple[Any, ...], found: Any) -> None:
         memory, world = self.day.server.memory, self.world
         if name == "create_new_trial":
-            world.note(f"{process.name} creates trial {len(self._trials()) - 1}")
-            self.heard[self._trials()[-1]._trial_id] = world.now
+            new = self._trials()[-1]
+            world.note(f"{process.name} creates trial {new.number}, {new.state.name}")
+            self.heard[new._trial_id] = world.now
+            self.takers[new._trial_id] = process
+            if new.state == TrialState.RUNNING:
+                self._check_time(process)
         elif name == "set_trial_user_attr" and args[1] == LEASE:
             self.heard[args[0]] = world.now
         elif name == "set_trial_user_attr" and args[1] == ENDED:
             self.ends.append((world.now, args[0]))
-        elif name == "set_trial_state_values":
+        elif name == "set_trial_state_values" and found:
             trial = memory.get_trial(args[0])
             world.note(f"{process.name} makes trial {trial.number} {args[1].name}")
             self._check_taker(process, trial)
+            if args[1] == TrialState.RUNNING:
+                self.takers[args[0]] = process
+                self._check_time(process)
+
+    def _check_time(self, process: Process) -> None:
+        """Whether a trial may begin, by the clock of the command."""
+        command = next((c for c in self.day.commands if process in c.workers), None)
+        if command is None or self.world.now < command.ends_at:
+            return
+        is_excused = any(p.thaws > command.ends_at for p in (process, command.process))
+        is_excused |= self.day.server.slow_until > command.ends_at
+        if not is_excused and self.day.server.writable(command.ends_at) > _SOON:
+            self.day.broken(f"{process.name} begins a trial after the deadline")
 
     def _check_taker(self, process: Process, trial: FrozenTrial) -> None:
         lease = lease_of(trial)
         if not lease or trial.state == TrialState.RUNNING:
             return
         owner = self._process(lease)
-        if owner is None or owner is process or not owner.is_alive:
+        if owner is None or process in (owner, self.takers[trial._trial_id]) or not owner.is_alive:
             return
         heard = self.heard[trial._trial_id]
         silent = self.day.server.writable(heard)
@@ -341,106 +366,3 @@ class _Schedule:
             if is_here and found is not None and found.born == lease["born"]:
                 return found
         return None
-
-
-def _setting(world: World, space: str | None, patience: int | None) -> Setting:
-    random = world.random
-    kind = space or random.choice(("grid", "grid", "search", "search", "choice", "two"))
-    spaces = {
-        "grid": Space((SIZES, LISTED)),
-        "search": Space((RATES,)),
-        "choice": Space((SIZES, LISTED)),
-        "two": Space((SIZES, RATES)),
-    }
-    grid = kind == "grid"
-    n_trials = None if grid else random.randint(1, 4)
-    if patience is None and kind in ("search", "two"):
-        patience = random.choice((None, None, None, 2))
-    settings = Settings(
-        n_trials=n_trials if patience is None else 7,
-        stop_after_no_improvement=patience,
-        max_failure_rate=1.0,
-        max_retries=random.choice((0, 2, 2, 2, 5)),
-    )
-    odd = random.random() < 0.4
-    kinds = [random.choice(("", "", "fail", "nan", "bad")) if odd else "" for _ in range(5)]
-
-    def behaviour(overrides: Any) -> str:
-        return kinds[sum(map(ord, "".join(sorted(overrides)))) % 5]
-
-    return Setting(
-        spaces[kind], settings, grid, random.randint(2, 3), random.choice((2.0, 10.0, 40.0)),
-        random.randint(1, 3), behaviour,
-    )  # fmt: skip
-
-
-def _check(
-    day: Day, trials: list[FrozenTrial], ends: list[tuple[float, int]], retry_failed: bool
-) -> None:
-    """The promises, when all is over."""
-    setting = day.setting
-    for trial in trials:
-        if not trial.state.is_finished():
-            day.broken(f"trial {trial.number} stays {trial.state.name}")
-    units = budgeted(trials)
-    stopped = _is_stopped(setting, trials, ends)
-    if len(units) > setting.budget or (len(units) < setting.budget and not stopped):
-        day.broken(f"{len(units)} of {setting.budget} units of the budget were trained")
-    cells = [t.user_attrs[CELL] for t in units if CELL in t.user_attrs]
-    if setting.space.is_finite and len(set(cells)) != len(units):
-        day.broken("a grid point was trained twice")
-    if setting.grid and set(cells) != {point_name(*point) for point in Grid(setting.space)}:
-        day.broken("a grid point was not trained")
-    for trial in units:
-        _check_unit(day, trial, retry_failed)
-    for directory, record in day.disk.records.items():
-        for fault in record.faults:
-            day.broken(f"{directory}: {fault}")
-        if record.finished > 1:
-            day.broken(f"{directory}: was trained to its end {record.finished} times")
-        if record.status == "completed" and not math.isnan(record.values[0]):
-            number = int(directory.removeprefix("vae-"))
-            chain = [t for t in trials if private.first_of(t) == number]
-            if not any(t.values == list(record.values) for t in chain):
-                day.broken(f"{directory}: its result was lost")
-
-
-def _is_stopped(setting: Setting, trials: list[FrozenTrial], ends: list[tuple[float, int]]) -> bool:
-    """Whether the last trials, in the order in which they truly ended, brought nothing better."""
-    patience = setting.settings.stop_after_no_improvement
-    if patience is None:
-        return False
-    order = {trial_id: place for place, (_, trial_id) in enumerate(sorted(ends))}
-    kept = {t._trial_id for t in budgeted(trials)}
-    ended = [t for t in trials if t._trial_id in kept and t._trial_id in order]
-    ended = [t for t in ended if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    since, best = 0, -math.inf
-    for trial in sorted(ended, key=lambda t: order[t._trial_id]):
-        since += 1
-        if trial.state == TrialState.COMPLETE and trial.values[0] > best:
-            since, best = 0, trial.values[0]
-    return since >= patience
-
-
-def _check_unit(day: Day, trial: FrozenTrial, retry_failed: bool) -> None:
-    setting, number = day.setting, trial.number
-    behaviour = setting.behaviour(trial.user_attrs.get("overrides", ()))
-    reason = str(trial.user_attrs.get(REASON))
-    chain = [*private.history_of(trial), number]
-    if trial.state == TrialState.FAIL:
-        excused = {
-            "fail": "asked to fail" in reason,
-            "nan": "must be a number" in reason,
-        }.get(behaviour, False)
-        lost = "its worker died" in reason and len(chain) > setting.settings.max_retries
-        if not excused and not lost:
-            day.broken(f"trial {number} failed without need: {reason}")
-    if trial.state == TrialState.COMPLETE:
-        if reason != "None":
-            day.broken(f"trial {number} is complete, with the reason {reason}")
-        if set(trial.intermediate_values) != set(range(1, setting.epochs + 1)):
-            day.broken(f"trial {number} lacks reports: {trial.intermediate_values}")
-        record = day.disk.record(f"vae-{private.first_of(trial)}")
-        was_continued = len(record.writers) > 1
-        if behaviour in ("fail", "nan") or (behaviour == "bad" and not was_continued):
-            day.broken(f"trial {number} is complete, which should {behaviour}")

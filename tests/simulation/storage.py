@@ -14,9 +14,10 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
 from experiments.fence import Fence, Owner
-from sweeps.bounds import STORAGE_CALL
-from tests.simulation.world import Process, World
+from sweeps.bounds import RECORD_LOCK_WAIT, STORAGE_CALL
+from tests.simulation.world import Lock, Process, World
 
+RECORD_IS_LOCKED: type[Exception] = TimeoutError
 _EPOCH = datetime(2026, 1, 1)
 _WRITES = {
     "create_new_study", "delete_study", "set_study_user_attr", "set_study_system_attr",
@@ -39,14 +40,15 @@ class Server:
         away_until: nobody reads or writes before.
         locked_until: nobody writes before.
         deaf_until: before, some writes are done and the answer is lost.
+        slow_until: before, a write takes up to two seconds.
         writable: seconds so far in which everybody could write.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.memory = InMemoryStorage()
-        self.away_until = self.locked_until = self.deaf_until = 0.0
-        self.listeners: list[Callable[[Process, str, tuple[Any, ...]], None]] = []
+        self.away_until = self.locked_until = self.deaf_until = self.slow_until = 0.0
+        self.listeners: list[Callable[[Process, str, tuple[Any, ...], Any], None]] = []
         self._unwritable: list[tuple[float, float]] = []
 
     def be_away(self, seconds: float) -> None:
@@ -76,7 +78,8 @@ class Connection(BaseStorage):
         server, world = self._server, self._server.world
         is_write = name in _WRITES
         if is_write or world.random.random() < 0.1:
-            world.pause(0.001 + 0.02 * world.random.random())
+            longest = 2.0 if server.slow_until > world.now else 0.02
+            world.pause(0.001 + longest * world.random.random())
         world.current  # noqa: B018  # the dead call nobody
         if server.away_until > world.now:
             world.pause(world.random.random())
@@ -92,7 +95,7 @@ class Connection(BaseStorage):
             if name == "set_trial_state_values":
                 self._stamp(*args)
             for listener in server.listeners:
-                listener(self._process, name, args)
+                listener(self._process, name, args, found)
             if server.deaf_until > world.now and world.random.random() < 0.3:
                 raise optuna.exceptions.StorageInternalError("the answer was lost")
         return found
@@ -132,8 +135,16 @@ def connect(server: Server, process: Process) -> BaseStorage:
 
 @dataclass
 class Record:
-    """What a trial leaves on the disk."""
+    """What a trial leaves on the disk: files that are written one after another.
 
+    Attributes:
+        lock: of whoever writes a file of it.
+        owner: in the file that says so.
+        status: of result.json, with `values`.
+        epochs: of the checkpoint.
+    """
+
+    lock: Lock
     owner: Owner | None = None
     status: str | None = None
     epochs: int = 0
@@ -150,10 +161,20 @@ class Disk:
         self.world = world
         self.records: dict[str, Record] = {}
         self.full_until = 0.0
+        self.freeze_writer: float | None = None
         world.has_record = lambda name: self.record(name).status in ("completed", "pruned")
 
     def record(self, directory: str) -> Record:
-        return self.records.setdefault(directory, Record())
+        if directory not in self.records:
+            lock = Lock(self.world, RECORD_LOCK_WAIT, RECORD_IS_LOCKED)
+            self.records[directory] = Record(lock)
+        return self.records[directory]
+
+    def freeze(self, process: Process) -> None:
+        """Freeze whoever writes, if that was asked for."""
+        if self.freeze_writer is not None:
+            seconds, self.freeze_writer = self.freeze_writer, None
+            self.world.freeze(process, seconds)
 
     def check_space(self) -> None:
         if self.full_until > self.world.now:
@@ -163,13 +184,17 @@ class Disk:
 class Shelf:
     """Where the owner of a record is kept, as `experiments.fence` wants it."""
 
-    def __init__(self, disk: Disk, directory: str) -> None:
-        self._disk, self._record = disk, disk.record(directory)
+    def __init__(self, disk: Disk, directory: str, process: Process) -> None:
+        self._disk, self._record, self._process = disk, disk.record(directory), process
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        self._disk.world.current  # noqa: B018  # the dead write nothing
-        yield
+        world = self._disk.world
+        with self._record.lock:
+            yield
+            self._disk.freeze(self._process)  # between two files
+            if world.random.random() < 0.2 or self._process.is_frozen:
+                world.pause(0.01 * world.random.random())
 
     def read(self) -> Owner | None:
         return self._record.owner
@@ -182,9 +207,10 @@ class Shelf:
 class Pen:
     """Writes a record for one owner."""
 
-    def __init__(self, disk: Disk, directory: str, owner: Owner) -> None:
+    def __init__(self, disk: Disk, directory: str, owner: Owner, process: Process) -> None:
         self._disk, self._record, self._owner = disk, disk.record(directory), owner
-        self.fence = Fence(Shelf(disk, directory), owner)
+        self._process = process
+        self.fence = Fence(Shelf(disk, directory, process), owner)
 
     def write(self, **changes: Any) -> None:
         """As `Record` of experiments does: whole, or not at all."""
@@ -192,6 +218,9 @@ class Pen:
         world.pause(0.001 + 0.01 * world.random.random())
         self._disk.check_space()
         with self.fence.writing():
+            self._disk.freeze(self._process)  # between the look at the owner and the write
+            if world.random.random() < 0.2 or self._process.is_frozen:
+                world.pause(0.01 * world.random.random())
             record, owner = self._record, self._owner
             if record.status in ("completed", "pruned"):
                 record.faults.append(f"{owner} writes {changes} over a finished record")

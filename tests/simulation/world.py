@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -35,16 +36,17 @@ class Machine:
     processes: dict[int, Process] = field(default_factory=dict)
 
     def here(self) -> dict[str, str]:
-        return {
-            "host": self.host,
-            "machine": self.machine,
-            "namespace": self.namespace,
-            "boot": f"{self.machine}/{self.boots}",
-        }
+        return _here(self.host, self.machine, self.namespace, self.boots)
 
     def born(self, pid: int) -> str | None:
         process = self.processes.get(pid)
         return process.born if process is not None and process.is_alive else None
+
+
+@cache
+def _here(host: str, machine: str, namespace: str, boots: int) -> dict[str, str]:
+    boot = f"{machine}/{boots}"
+    return {"host": host, "machine": machine, "namespace": namespace, "boot": boot}
 
 
 class Process:
@@ -62,6 +64,7 @@ class Process:
         self.thaws = 0.0
         self.frozen_since: float | None = None
         self.tasks: list[Task] = []
+        self.holds: list[Lock] = []
         self.ended = Flag(world)
 
     @property
@@ -81,6 +84,7 @@ class Task:
     def __init__(self, process: Process, target: Callable[[], Any]) -> None:
         self.process = process
         self.turn = 0
+        self.interrupt: BaseException | None = None
         self.is_over = Flag(process.world)
         self.greenlet = greenlet(lambda: process.world.body(self, target), process.world.hub)
 
@@ -108,11 +112,23 @@ class Flag:
 
 
 class Lock:
-    """A lock that goes with the process that holds it."""
+    """A lock that goes with the process that holds it.
 
-    def __init__(self, world: World, timeout: float | None) -> None:
-        self._world, self._timeout = world, timeout
+    Args:
+        world: where it is.
+        timeout: for how long one waits for it; None for ever.
+        error: is raised then.
+
+    Attributes:
+        flaky_until: before, it may be let go while somebody holds it, who does not hear of it.
+    """
+
+    def __init__(
+        self, world: World, timeout: float | None, error: type[Exception] = LockTimeoutError
+    ) -> None:
+        self._world, self._timeout, self._error = world, timeout, error
         self.holder: Task | None = None
+        self.flaky_until = 0.0
         self._waiters: list[tuple[Task, int]] = []
 
     def __enter__(self) -> None:
@@ -120,15 +136,24 @@ class Lock:
         end = None if self._timeout is None else world.now + self._timeout
         while self.holder is not None:
             if end is not None and world.now >= end:
-                raise LockTimeoutError("another one holds the lock")
+                raise self._error("another one holds the lock")
             world.pause(None if end is None else end - world.now, self._waiters)
-        self.holder = world.current
+        self.holder = holder = world.current
+        holder.process.holds.append(self)
+        if self.flaky_until > world.now:
+            world.at(
+                world.now + world.random.choice((0.05, 0.5, 5)) * world.random.random(),
+                world.fate,
+                lambda: self.release() if self.holder is holder else None,
+            )
 
     def __exit__(self, *_: Any) -> None:
         if self.holder is not None and self.holder.greenlet is getcurrent():
             self.release()
 
     def release(self) -> None:
+        assert self.holder is not None
+        self.holder.process.holds.remove(self)
         self.holder = None
         waiters, self._waiters = self._waiters, []
         self._world.random.shuffle(waiters)
@@ -143,7 +168,6 @@ class World:
         self.random = random.Random(seed)
         self.now = 0.0
         self.tasks: dict[Any, Task] = {}
-        self.study_lock = Lock(self, 30.0)
         self._heap: list[Wake] = []
         self._sequence = 0
         self._dead: list[Task] = []
@@ -152,6 +176,8 @@ class World:
         self.is_logging = False
         self.steps = 0
         self.has_record: Callable[[str], bool] = lambda directory: False
+        self.fate = Process(self, Machine("nowhere", "m0", "n0"), "fate")
+        self.start(self.fate, lambda: self.pause(None))
 
     @property
     def current(self) -> Task:
@@ -206,6 +232,16 @@ class World:
         self.hub.switch()
         if not task.process.is_alive:
             raise GreenletExit
+        if task.interrupt is not None:
+            error, task.interrupt = task.interrupt, None
+            raise error
+
+    def interrupt(self, process: Process, error: BaseException) -> None:
+        """Raise an error in the main thread of a process, as a signal's handler may."""
+        if process.is_alive:
+            self.note(f"{process.name} is interrupted")
+            process.tasks[0].interrupt = error
+            self._schedule(process.tasks[0], self.now)
 
     def wake(self, task: Task, turn: int) -> None:
         if task.process.is_alive and task.turn == turn:
@@ -261,8 +297,8 @@ class World:
         if not process.is_alive:
             return
         process.is_alive, process.exitcode = False, exitcode
-        if self.study_lock.holder is not None and self.study_lock.holder.process is process:
-            self.study_lock.release()
+        for lock in list(process.holds):
+            lock.release()
         process.ended.set()
         for task in process.tasks:
             self.tasks.pop(task.greenlet, None)
@@ -332,12 +368,16 @@ class Joined:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing of what a bad day says."""
+    """Nothing of what a bad day says, nor collections of garbage, which take a third of it."""
+    import gc
     import logging
 
-    before = logging.root.manager.disable
+    before, collects = logging.root.manager.disable, gc.isenabled()
     logging.disable(logging.CRITICAL)
+    gc.disable()
     try:
         yield
     finally:
         logging.disable(before)
+        if collects:
+            gc.enable()
