@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Protocol
 
 from experiments.errors import Superseded, UserError
+from experiments.waits import scaled
 
 OWNER_FILE = ".owner.json"
 LOCK_FILE = ".owner.lock"
-_LOCK_SECONDS = 10.0
+LOCK_SECONDS = 10.0
+"""For so long one waits for another that writes the record, which takes milliseconds."""
 
 _owned: dict[Path, Fence] = {}
 
@@ -141,13 +143,14 @@ class _Files:
         except ImportError:  # where there are no such locks, the look at the owner must do
             yield
             return
+        seconds = scaled(LOCK_SECONDS)
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            end = time.monotonic() + _LOCK_SECONDS
+            end = time.monotonic() + seconds
             while not _locks(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 if time.monotonic() > end:
                     raise UserError(
-                        f"a record must be free within {_LOCK_SECONDS:g} s, but another process "
+                        f"a record must be free within {seconds:g} s, but another process "
                         f"holds {self._lock}; is it suspended?"
                     )
                 time.sleep(0.005)

@@ -29,6 +29,7 @@ from experiments.foreign import read_checkpoint
 from experiments.identity import relevant
 from experiments.record import HISTORY, RESULT, Record, flat, read_config, read_result
 from experiments.training import CHECKPOINT
+from experiments.waits import scaled
 
 LAST = "checkpoints/last.ckpt"
 SAVE_SECONDS = 10.0
@@ -186,7 +187,7 @@ class LastCheckpoint(Callback):
 
     def _between_epochs(self, trainer: pl.Trainer) -> None:
         stop = self._should_stop is not None and self._should_stop()
-        if self._save and (stop or time.monotonic() - self._saved >= SAVE_SECONDS):
+        if self._save and (stop or time.monotonic() - self._saved >= scaled(SAVE_SECONDS)):
             trainer.save_checkpoint(self._record.path(LAST), weights_only=False)
             self._saved = time.monotonic()
             self._record.took("fit", self._saved - self._started)
