@@ -79,6 +79,10 @@ class Fence:
             if known != self._owner:
                 self._store.write(self._owner)
 
+    def is_lost(self) -> bool:
+        """Whether the record is another's by now; nobody who lost it gets it back."""
+        return self._store.read() != self._owner
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """A context in which the record is this process's; brief, since others wait for it.
@@ -128,6 +132,23 @@ def writing(path: Path) -> Iterator[None]:
             if directory in path.absolute().parents:
                 stack.enter_context(fence.writing())
         yield
+
+
+def is_lost(path: Path) -> bool:
+    """Whether a file is of a record that was this process's and is another's now.
+
+    For those who write where no lock can be held, such as into a log or to a server.
+    """
+    return any(
+        directory in path.absolute().parents and fence.is_lost()
+        for directory, fence in list(_owned.items())
+    )
+
+
+def refuse_lost(path: Path) -> None:
+    """Raise `Superseded` for a path of which `is_lost` says so."""
+    if is_lost(path):
+        raise Superseded(f"{path} is another process's now")
 
 
 class _Files:

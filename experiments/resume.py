@@ -24,7 +24,7 @@ from torch import Tensor
 from experiments.device import random_state, restore_random_state
 from experiments.errors import Interrupted, UserError
 from experiments.fence import writing
-from experiments.files import replacing
+from experiments.files import remove, replacing
 from experiments.foreign import read_checkpoint
 from experiments.identity import relevant
 from experiments.record import HISTORY, RESULT, Record, flat, read_config, read_result
@@ -107,7 +107,7 @@ def restore_files(record: Record, session: Session) -> None:
     record.keep_history(session.epochs)
     path = record.path(CHECKPOINT)
     if session.best is None:
-        path.unlink(missing_ok=True)
+        remove(path)
         return
     with replacing(path) as temporary:
         temporary.write_bytes(session.best.numpy().tobytes())
