@@ -358,7 +358,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--storage", help="as hydra.sweeper.storage takes it (default: a SQLite file)")
     add("--restart", metavar="COMMAND", help="restarts the storage's server; run twice on the way")
     add("--workers", type=int, default=2, help="of the sweep (default: 2)")
-    add("--epochs", type=int, default=40, help="of each of the ten trials (default: 40)")
+    add("--epochs", type=int, default=20, help="of each of the ten trials (default: 20)")
     add("--directory", type=Path, help="new; kept (default: a temporary one, kept if it fails)")
     return parser
 
