@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from experiments.errors import Superseded, UserError
+from experiments.errors import RecordLockedError, Superseded
 from experiments.waits import scaled
 
 OWNER_FILE = ".owner.json"
@@ -170,7 +170,7 @@ class _Files:
             end = time.monotonic() + seconds
             while not _locks(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 if time.monotonic() > end:
-                    raise UserError(
+                    raise RecordLockedError(
                         f"a record must be free within {seconds:g} s, but another process "
                         f"holds {self._lock}; is it suspended?"
                     )

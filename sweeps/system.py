@@ -118,8 +118,13 @@ class RealSystem:
             return self.is_gone(process)
         if process["pid"] == os.getpid():
             return False
-        if not self.is_gone(process):
-            os.kill(process["pid"], signal.SIGKILL)
+        try:
+            if not self.is_gone(process):
+                os.kill(process["pid"], signal.SIGKILL)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # another user's
+            return False
         return True
 
     def has_record(self, directory: str, number: int) -> bool:

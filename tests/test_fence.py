@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from experiments.errors import Interrupted, Superseded
+from experiments.errors import Interrupted, RecordLockedError, Superseded
 from experiments.fence import OWNER_FILE, Fence, Owner, _Files, owning, writing
 from experiments.files import replacing
 from experiments.logs import only_by_owner
 from experiments.record import RESULT, Record, discard
+from experiments.waits import WAITS
+from sweeps.storage.retry import is_away
 
 CONFIG = {"name": "vae", "seed": 0}
 
@@ -66,6 +68,16 @@ def test_a_broken_owners_file_is_nobodys(tmp_path: Path) -> None:
     (tmp_path / OWNER_FILE).write_text("{")
     with owning(tmp_path, 3, "first"):
         assert json.loads((tmp_path / OWNER_FILE).read_text()) == {"token": 3, "process": "first"}
+
+
+def test_a_record_that_stays_locked_is_nothing_wrong_with_its_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds the lock may be stopped; the trial goes on when it is not."""
+    monkeypatch.setenv(WAITS, "0.01")
+    with _Files(tmp_path).locked(), pytest.raises(RecordLockedError, match="suspended") as raised:
+        Fence(_Files(tmp_path), Owner(5, "successor")).take()
+    assert is_away(raised.value)
 
 
 def test_the_lock_goes_with_a_process_that_dies_in_it(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
         study,
         f"{plan.session}-{index}",
         lambda: bool(study.user_attrs.get(stop)) or REAL.is_gone(plan.command),
+        command=plan.command,
     )
     ports = _ports(plan, task, index, pruner)
     claims = Claims(study, plan, ports.lock, lease)
