@@ -16,6 +16,10 @@ class TrialError(UserError):
     """A trial that failed while it trained; its record says why."""
 
 
+class RecordLockedError(UserError, TimeoutError):
+    """A record that another process holds for too long; there is nothing wrong with its trial."""
+
+
 class Interrupted(Exception):  # noqa: N818  # nothing went wrong
     """A trial that was asked to stop and can be continued."""
 

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from experiments.errors import Superseded
+from experiments.errors import RecordLockedError, Superseded
+from experiments.waits import scaled
 
 OWNER_FILE = ".owner.json"
 LOCK_FILE = ".owner.lock"
-_LOCK_SECONDS = 10.0
+LOCK_SECONDS = 10.0
+"""For so long one waits for another that writes the record, which takes milliseconds."""
 
 _owned: dict[Path, Fence] = {}
 
@@ -77,6 +79,10 @@ class Fence:
             if known != self._owner:
                 self._store.write(self._owner)
 
+    def is_lost(self) -> bool:
+        """Whether the record is another's by now; nobody who lost it gets it back."""
+        return self._store.read() != self._owner
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """A context in which the record is this process's; brief, since others wait for it.
@@ -128,6 +134,23 @@ def writing(path: Path) -> Iterator[None]:
         yield
 
 
+def is_lost(path: Path) -> bool:
+    """Whether a file is of a record that was this process's and is another's now.
+
+    For those who write where no lock can be held, such as into a log or to a server.
+    """
+    return any(
+        directory in path.absolute().parents and fence.is_lost()
+        for directory, fence in list(_owned.items())
+    )
+
+
+def refuse_lost(path: Path) -> None:
+    """Raise `Superseded` for a path of which `is_lost` says so."""
+    if is_lost(path):
+        raise Superseded(f"{path} is another process's now")
+
+
 class _Files:
     """A store in the record's directory."""
 
@@ -141,13 +164,14 @@ class _Files:
         except ImportError:  # where there are no such locks, the look at the owner must do
             yield
             return
+        seconds = scaled(LOCK_SECONDS)
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            end = time.monotonic() + _LOCK_SECONDS
+            end = time.monotonic() + seconds
             while not _locks(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 if time.monotonic() > end:
-                    raise TimeoutError(
-                        f"a record must be free within {_LOCK_SECONDS:g} s, but another process "
+                    raise RecordLockedError(
+                        f"a record must be free within {seconds:g} s, but another process "
                         f"holds {self._lock}; is it suspended?"
                     )
                 time.sleep(0.005)

@@ -66,10 +66,20 @@ def create(path: Path, text: str) -> bool:
     return True
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        Superseded: it is of a record that is another process's now; it stays.
+    """
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
 def remove_unfinished(directory: Path) -> None:
     """Remove what processes that were killed in `replacing` have left in and below a directory."""
     for path in directory.rglob(f".*{_SUFFIX}"):
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def _beside(path: Path) -> Path:

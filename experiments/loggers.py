@@ -24,12 +24,12 @@ def open_loggers(config: Mapping[str, Any], record: Record) -> Iterator[list[Any
     if name == "none":
         yield []
     elif name == "csv":
-        from pytorch_lightning.loggers import CSVLogger
+        from experiments.csv_logger import FencedCSVLogger
 
         # It would delete the rows of an earlier session.
         sessions = len(record.result.get("resumed", []))
         version = f"resumed-{sessions}" if sessions else ""
-        yield [CSVLogger(record.directory, name="csv", version=version)]
+        yield [FencedCSVLogger(record.directory, name="csv", version=version)]
     else:
         with _wandb(config, record) as logger:
             yield [logger]
@@ -81,14 +81,17 @@ def _wandb(config: Mapping[str, Any], record: Record) -> Iterator[Any]:
         raise
     record.update(wandb=tracking.describe(logger))
     try:
-        yield logger
+        try:
+            yield logger
+        except Superseded:
+            raise
+        except BaseException:
+            _finish(logger, config, record)
+            raise
+        _finish(logger, config, record)
     except Superseded:
         end_client(seconds=0)  # the run is another process's, which goes on with it
         raise
-    except BaseException:
-        _finish(logger, config, record)
-        raise
-    _finish(logger, config, record)
 
 
 def _finish(logger: Any, config: Mapping[str, Any], record: Record) -> None:

@@ -6,9 +6,31 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TextIO
 
+from experiments.fence import is_lost
+
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def only_by_owner() -> Iterator[None]:
+    """Keep messages out of the files of a record that is another process's by now."""
+    handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+    filters = [(handler, partial(_is_ours, Path(handler.baseFilename))) for handler in handlers]
+    for handler, is_ours in filters:
+        handler.addFilter(is_ours)
+    try:
+        yield
+    finally:
+        for handler, is_ours in filters:
+            handler.removeFilter(is_ours)
+
+
+def _is_ours(path: Path, record: logging.LogRecord) -> bool:
+    return not is_lost(path)
 
 
 @contextmanager

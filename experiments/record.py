@@ -206,7 +206,8 @@ def discard(directory: Path, also: Collection[str] = ()) -> None:
     """
     if not directory.is_dir() or {p.name for p in directory.iterdir()} - _EARLY - set(also):
         return
-    shutil.rmtree(directory, ignore_errors=True)
+    with writing(directory / RESULT):
+        shutil.rmtree(directory, ignore_errors=True)
     for parent in directory.absolute().parents:
         if Path.cwd() not in parent.parents or any(parent.iterdir()):
             return

@@ -24,11 +24,12 @@ from torch import Tensor
 from experiments.device import random_state, restore_random_state
 from experiments.errors import Interrupted, UserError
 from experiments.fence import writing
-from experiments.files import replacing
+from experiments.files import remove, replacing
 from experiments.foreign import read_checkpoint
 from experiments.identity import relevant
 from experiments.record import HISTORY, RESULT, Record, flat, read_config, read_result
 from experiments.training import CHECKPOINT
+from experiments.waits import scaled
 
 LAST = "checkpoints/last.ckpt"
 SAVE_SECONDS = 10.0
@@ -106,7 +107,7 @@ def restore_files(record: Record, session: Session) -> None:
     record.keep_history(session.epochs)
     path = record.path(CHECKPOINT)
     if session.best is None:
-        path.unlink(missing_ok=True)
+        remove(path)
         return
     with replacing(path) as temporary:
         temporary.write_bytes(session.best.numpy().tobytes())
@@ -186,7 +187,7 @@ class LastCheckpoint(Callback):
 
     def _between_epochs(self, trainer: pl.Trainer) -> None:
         stop = self._should_stop is not None and self._should_stop()
-        if self._save and (stop or time.monotonic() - self._saved >= SAVE_SECONDS):
+        if self._save and (stop or time.monotonic() - self._saved >= scaled(SAVE_SECONDS)):
             trainer.save_checkpoint(self._record.path(LAST), weights_only=False)
             self._saved = time.monotonic()
             self._record.took("fit", self._saved - self._started)

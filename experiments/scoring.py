@@ -11,6 +11,7 @@ from torch import Tensor
 
 from experiments.errors import TrialError
 from experiments.evaluation import draw_samples, evaluate, reconstruct
+from experiments.files import replacing
 from experiments.foreign import read_checkpoint
 from experiments.metrics.features import feature_distances
 from experiments.metrics.reconstruction import mean_image_psnr
@@ -68,7 +69,8 @@ def score(
             metrics[name] |= feature_distances(real, drawn, feature_extractor)
         if name == "val":
             units = {f"{key}_per_unit": values for key, values in found.per_unit.items()}
-            np.savez(directory / "validation.npz", **found.per_image, **units)  # type: ignore[arg-type]
+            with replacing(directory / "validation.npz") as path, path.open("wb") as file:
+                np.savez(file, **found.per_image, **units)  # type: ignore[arg-type]
     broken = [name for name, value in metrics["val"].items() if not np.isfinite(value)]
     if broken:
         raise TrialError(f"the trained model gives {', '.join(broken)} that is NaN or infinite")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import WandbLogger
+
+from experiments.fence import refuse_lost
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +39,14 @@ class SafeWandbLogger(WandbLogger):
         self.lost = False
 
     def attempt(self, action: Callable[..., Any], *arguments: Any) -> None:
-        """Do something with the client, unless it is lost."""
+        """Do something with the client, unless it is lost.
+
+        Raises:
+            Superseded: the record, and so the run, is another process's by now.
+        """
         if self.lost:
             return
+        refuse_lost(Path(str(self.save_dir)) / "wandb")
         try:
             action(*arguments)
         except self._failures as error:

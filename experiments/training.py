@@ -19,6 +19,7 @@ from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfi
 from experiments.config import objectives
 from experiments.device import Hardware
 from experiments.errors import Pruned
+from experiments.fence import writing
 from experiments.files import replacing
 from experiments.parts import Data, Schedule, mode
 
@@ -44,6 +45,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             torch.save(checkpoint, temporary)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        with writing(Path(path)):
+            super().remove_checkpoint(path)
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.config import objectives, validate
 from experiments.cores import FreeCores
 from experiments.errors import Interrupted, Pruned, TrialError, UserError, is_disk_full
-from experiments.files import remove_unfinished
+from experiments.files import remove, remove_unfinished
 from experiments.home import ensure_home
 from experiments.loading import loading
 from experiments.loggers import open_loggers
@@ -242,7 +242,7 @@ def _ending(trial: _Trial) -> Iterator[None]:
         record.end("completed")
     finally:
         if record.result["status"] not in ("running", "interrupted"):
-            record.path(LAST).unlink(missing_ok=True)
+            remove(record.path(LAST))
 
 
 def _note_best_epoch(trial: _Trial) -> None:

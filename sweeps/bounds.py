@@ -1,33 +1,37 @@
 """Every time that the protocol of a sweep waits, and how these times depend on each other.
 
-All but the last two are seconds, of a clock that never goes back (see `sweeps.system`).
+All but the last two are seconds, of a clock that never goes back (see `sweeps.system`), and are
+multiplied alike by VAESWEEP_WAITS (see `experiments.waits`).
 """
 
 from __future__ import annotations
 
-HEARTBEAT = 3.0
+from experiments.fence import LOCK_SECONDS
+from experiments.waits import scaled
+
+HEARTBEAT = scaled(3.0)
 """Between two signs of life of a worker that holds a trial."""
-LOOK = 2.0
+LOOK = scaled(2.0)
 """Between two looks of a command at the trials of its workers."""
-POLL = 0.5
+POLL = scaled(0.5)
 """Between two looks of a worker that waits for something to do, on average, at first."""
-LONGEST_POLL = 2.0
+LONGEST_POLL = scaled(2.0)
 """And in the end: each is a twentieth of the wait so far."""
-STORAGE_CALL = 10.0
+STORAGE_CALL = scaled(10.0)
 """One call of the storage waits so long for a database file that others write."""
-RETRY_WINDOW = 60.0
+RETRY_WINDOW = scaled(60.0)
 """For so long a call is repeated while the storage is away; then its worker gives up."""
-LOCK_WAIT = 30.0
+LOCK_WAIT = scaled(30.0)
 """For so long a worker waits for the others to release the study's lock, before it tries again."""
-RECORD_LOCK_WAIT = 10.0
+RECORD_LOCK_WAIT = scaled(LOCK_SECONDS)
 """For so long a worker waits for the lock of a record, which is held for milliseconds."""
-SUSPICION = 10.0
+SUSPICION = scaled(10.0)
 """Of silence, after which whoever watches proves by writes of its own that others can write."""
-LONGEST_GAP = 5.0
+LONGEST_GAP = scaled(5.0)
 """Between two such writes; what lies between two that are further apart counts as no silence."""
-LEASE_TIMEOUT = 90.0
+LEASE_TIMEOUT = scaled(90.0)
 """Of proven silence, after which a trial goes to another worker."""
-ANSWER = 30.0
+ANSWER = scaled(30.0)
 """For so long a command at its end waits for the storage, before it leaves the rest to the next."""
 DEATHS_IN_A_ROW = 3
 """Workers that die one after another while no trial gets on; then something else is wrong."""

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,9 +118,13 @@ class RealSystem:
             return self.is_gone(process)
         if process["pid"] == os.getpid():
             return False
-        if not self.is_gone(process):
-            with suppress(ProcessLookupError):  # it has just ended
+        try:
+            if not self.is_gone(process):
                 os.kill(process["pid"], signal.SIGKILL)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # another user's
+            return False
         return True
 
     def has_record(self, directory: str, number: int) -> bool:

@@ -52,6 +52,8 @@ SWEEPS = [
     "sweeps.planning",
     "sweeps.command",
     "sweeps.sweeper",
+    "sweeps.outcomes",
+    "sweeps.chaos",
     "sweeps",
 ]
 """Rooms and modules of a package; each imports from itself and from those above it only."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -16,11 +18,13 @@ from experiments.errors import UserError
 from sweeps.results.ranking import last_improvement
 from sweeps.search.pruning import CountedPruner, Reporting
 from sweeps.storage import private
-from sweeps.storage.attributes import CONFIRM, ENDED, PHASE, REASON, RETRIED, TAKEN
+from sweeps.storage.attributes import CONFIRM, ENDED, LEASE, PHASE, REASON, RETRIED, TAKEN
 from sweeps.study.counts import Counts
-from sweeps.study.execution import _why_no_result
+from sweeps.study.execution import Worker, _why_no_result
+from sweeps.study.leases import Lease
 from sweeps.study.recovery import retry_failed
 from sweeps.study.supervision import Pool
+from sweeps.system import REAL
 
 
 @pytest.fixture
@@ -138,6 +142,38 @@ def test_what_is_no_result_fails_the_trial_in_words(values: Any, why: str | None
         assert found is None
     else:
         assert re.search(why, str(found))
+
+
+def test_a_trial_ends_under_the_lock_of_those_who_take_trials_over(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage that looks and then writes would let one that was frozen between end it twice."""
+    held: list[bool] = []
+
+    @contextmanager
+    def lock() -> Iterator[None]:
+        held.append(True)
+        yield
+        held.pop()
+
+    end, was_held = study._storage.set_trial_state_values, []
+
+    def note(*arguments: Any) -> bool:
+        was_held.append(held == [True])
+        return end(*arguments)
+
+    monkeypatch.setattr(study._storage, "set_trial_state_values", note)
+    lease = Lease(study, "here-0", lambda: False)
+    try:
+        trial = private.begin(study, {LEASE: lease.next()})
+        ports: Any = SimpleNamespace(lock=lock, system=REAL)
+        claims: Any = SimpleNamespace(next_end=lambda: 1)
+        worker = Worker(study, claims, lease, lambda claim: [], ports)
+        worker._end(trial, None, TrialState.COMPLETE, [1.0])
+    finally:
+        lease.end()
+    assert was_held == [True]
+    assert study.trials[0].state == TrialState.COMPLETE
 
 
 class Ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ import sweeps
 from experiments.errors import Interrupted
 from sweeps import bounds
 from sweeps.storage.attributes import LEASE
-from sweeps.study.leases import Lease, Watch
+from sweeps.study.leases import Lease, Watch, lease_of
 from sweeps.study.recovery import requeue_killed, take_over
 from sweeps.system import REAL, born, is_known_gone, is_stopped
 from sweeps.workers.task import Report, WorkerSettings
@@ -41,6 +42,46 @@ def worker(study: optuna.Study) -> subprocess.Popen[bytes]:
     lease["born"] = born(process.pid)
     optuna.Trial(study, 0).set_user_attr(LEASE, lease)
     return process
+
+
+@pytest.mark.parametrize("of", ["ours", "a dead command", "a live command"])
+def test_a_stopped_worker_that_nobody_else_would_end_is_ended_with_its_trial(
+    study: optuna.Study, worker: subprocess.Popen[bytes], of: str
+) -> None:
+    """It may have been stopped while it held a lock."""
+    command = REAL.this_process()
+    if of == "a dead command":
+        command = {**command, "born": "0"}
+    optuna.Trial(study, 0).set_user_attr(LEASE, {**lease_of(study.trials[0]), "command": command})
+    session = "earlier" if of == "ours" else "here"
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        assert take_over(study, running(study), max_retries=1, session=session) == [0]
+        if of == "a live command":
+            assert is_stopped(worker.pid)
+        else:
+            assert worker.wait() == -signal.SIGKILL
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_a_process_that_is_not_ours_to_kill_or_has_just_ended_is_let_be(
+    worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = {**REAL.this_process(), "pid": worker.pid, "born": born(worker.pid)}
+
+    def refuse(pid: int, number: int) -> None:
+        raise refusal
+
+    monkeypatch.setattr(os, "kill", refuse)
+    refusal: OSError = PermissionError()
+    assert not REAL.kill(lease)
+    refusal = ProcessLookupError()
+    assert REAL.kill(lease)
+    monkeypatch.undo()
+    worker.kill()
+    worker.wait()
 
 
 def running(study: optuna.Study) -> list[FrozenTrial]:

@@ -265,7 +265,21 @@ class Worker:
         values: Sequence[float] | None,
         attributes: dict[str, Any],
     ) -> None:
-        """End a trial in the study; may be repeated where it broke off."""
+        """End a trial in the study; may be repeated where it broke off.
+
+        Not every storage looks and writes at once, so that a worker which was frozen between the
+        two would end a trial that was taken over meanwhile: that needs the lock as well.
+        """
+        with self._ports.lock():
+            self._tell_unlocked(trial, state, values, attributes)
+
+    def _tell_unlocked(
+        self,
+        trial: optuna.Trial,
+        state: TrialState,
+        values: Sequence[float] | None,
+        attributes: dict[str, Any],
+    ) -> None:
         current = private.read(self._study, trial)
         if current.state != TrialState.RUNNING or not self._lease.is_mine(current):
             return  # it was told, but the answer was lost; or another worker took it over

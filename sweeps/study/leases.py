@@ -23,9 +23,14 @@ from sweeps.system import REAL, System
 _NAMED = ("worker", "host", "boot", "namespace", "pid", "born")
 
 
-def holder(worker: str, system: System = REAL) -> dict[str, Any]:
-    """This process, as a lease names it."""
-    return {"worker": worker, **system.this_process(), "beat": 0}
+def holder(
+    worker: str, system: System = REAL, command: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """This process, as a lease names it, and that of its command where it works for one."""
+    known = {"worker": worker, **system.this_process(), "beat": 0}
+    if command is not None:
+        known["command"] = {key: command[key] for key in system.this_process()}
+    return known
 
 
 def lease_of(trial: FrozenTrial) -> dict[str, Any]:
@@ -41,7 +46,7 @@ class Lease:
         worker: name of the worker.
         should_stop: asked at every heartbeat.
         system: the machine.
-        command: the process whose worker this is.
+        command: the process that the worker works for.
     """
 
     def __init__(
@@ -53,7 +58,7 @@ class Lease:
         command: Mapping[str, Any] | None = None,
     ) -> None:
         self._study, self._system = study, system
-        self._holder = {**holder(worker, system), "command": command}
+        self._holder = holder(worker, system, command)
         self._should_stop = should_stop
         self._trial: optuna.Trial | None = None
         self._is_lost = False

@@ -47,13 +47,14 @@ def take_over(
     is finished; it goes on from the trial's last checkpoint if it finds that. Should the clone be
     missing, `retry_taken` makes it.
 
+    A worker that is only frozen is ended if it is this command's, which would wait for it, or if
+    its own command is gone: nobody needs it any more, and it may hold a lock.
+
     Args:
         study: of the trials.
         trials: as they were when they were found to be abandoned.
         max_retries: of a trial whose worker was lost.
-        session: of this command, whose workers are ended where they are only frozen: the command
-            would wait for them. So are those whose command is gone: whoever takes the trial may
-            wait for a lock that they hold.
+        session: of this command.
         system: the machine.
 
     Returns:
@@ -79,8 +80,8 @@ def take_over(
             continue  # its worker ended it
         if is_retried:
             _clone(study, trial)
-        command = lease.get("command")
-        if session_of(trial) == session or (command is not None and system.is_gone(command)):
+        is_orphan = "command" in lease and system.is_gone(lease["command"])
+        if is_orphan or (session and session_of(trial) == session):
             system.kill(lease)
         taken.append(trial.number)
     return taken

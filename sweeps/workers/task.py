@@ -153,12 +153,12 @@ class TrainingJob:
         from hydra.core.utils import run_job, setup_globals
         from hydra.types import HydraContext
 
-        from experiments.logs import warnings_logged
+        from experiments.logs import only_by_owner, warnings_logged
         from sweeps.workers.logs import restored
 
         def train(_: DictConfig) -> tuple[float, ...] | Pruned | Interrupted:
             try:
-                with warnings_logged():
+                with only_by_owner(), warnings_logged():
                     return self._train(report, should_stop)
             except (Pruned, Interrupted) as ended:
                 return ended  # which is no failure, as Hydra would report it
