@@ -22,13 +22,13 @@ from sweeps.space.grid import Grid, Remaining
 from sweeps.space.points import Point, Values, canonical, point_name, point_seed
 from sweeps.storage import private
 from sweeps.storage.attributes import (
-    CELL,
     CONFIRM,
     CONFIRMS,
     LEASE,
     OVER_TIME,
     OVERRIDES,
     PHASE,
+    POINT,
     REASON,
     RETRIED,
     budgeted,
@@ -56,7 +56,7 @@ class Claim:
         seed: of the trial, if seeds are searched.
         number: of the first trial that this one continues, whose directory it goes on with.
         overrides: of Hydra, as they were when the trial first began; None to make them.
-        is_new: it was begun without a cell.
+        is_new: it was begun without a point.
     """
 
     trial: optuna.Trial
@@ -231,7 +231,7 @@ class Claims:
         self._trials = self._study.get_trials(deepcopy=False)
         self.counts.update(self._trials)
         if self._remaining is not None:
-            self._remaining.update(self.counts.ended_cells, self.counts.open_cells)
+            self._remaining.update(self.counts.ended_points, self.counts.open_points)
 
     def _look(self) -> None:
         """Called under the lock: bring the counts up to date, and take over what is abandoned."""
@@ -274,7 +274,7 @@ class Claims:
             if self._plan.grid:
                 point = self._remaining.first() if self._remaining is not None else None
                 if point is not None:
-                    return self._begun({CELL: point_name(*point)}, point[0])
+                    return self._begun({POINT: point_name(*point)}, point[0])
             elif self._is_within_budget():
                 return self._begun({}, None)
         if not self._plan.settings.confirm or self.counts.running:
@@ -338,26 +338,26 @@ class Claims:
 
     def _going_on(self, trial: optuna.Trial) -> Claim:
         frozen = private.read(self._study, trial)
-        values, cell = _values(frozen), frozen.user_attrs.get(CELL)
+        values, point = _values(frozen), frozen.user_attrs.get(POINT)
         first = private.first_of(frozen)
-        if cell is None:
+        if point is None:
             return Claim(trial, {}, None, first, is_new=True)
         known = {dimension.key for dimension in self._plan.space.dimensions}
         stored = None if values.keys() <= known else tuple(frozen.user_attrs[OVERRIDES])
-        return Claim(trial, values, point_seed(cell), first, stored)
+        return Claim(trial, values, point_seed(point), first, stored)
 
     def _is_superseded(self, claim: Claim) -> bool:
         """Whether a trial is one too many, since somebody claimed at the same time; ends it then.
 
         Where the lock does not reach everybody, or a server that restarts lets go of it, two may
-        begin the last trial of the budget, or the same cell. Numbers are given out one by one, so
-        the lower one stays; of two trials that were given their cells after their numbers,
+        begin the last trial of the budget, or the same point. Numbers are given out one by one, so
+        the lower one stays; of two trials that were given their points after their numbers,
         neither need have seen the other.
         """
         self._update()
         trials, mine = self._trials, self._trials[claim.trial.number]
         own = {mine.number, *private.history_of(mine)}
-        rivals = self.counts.holders(point_of(mine)) - own if CELL in mine.user_attrs else ()
+        rivals = self.counts.holders(point_of(mine)) - own if POINT in mine.user_attrs else ()
         is_taken = any(claim.is_new or number < mine.number for number in rivals)
         limit = self._plan.settings.n_trials
         is_beyond = claim.is_new and limit is not None
@@ -380,7 +380,7 @@ class Claims:
     def _filled(self, claim: Claim) -> Claim:
         """The claim with its parameters stored in the trial; may be repeated where it broke off."""
         trial, space = claim.trial, self._plan.space
-        if CELL in trial.user_attrs:
+        if POINT in trial.user_attrs:
             self._suggest(trial, claim.values)
             return claim
         if self._remaining is not None:
@@ -389,7 +389,7 @@ class Claims:
         else:
             values = space.fill(lambda dimension: _suggest(trial, dimension))
             seed = self._seed_for(trial.number)
-        trial.set_user_attr(CELL, point_name(values, seed))
+        trial.set_user_attr(POINT, point_name(values, seed))
         self._suggest(trial, values)
         return replace(claim, trial=trial, values=values, seed=seed)
 
@@ -403,7 +403,7 @@ class Claims:
         return seeds[number % len(seeds)] if seeds else None
 
     def _untaken_proposal(self, trial: optuna.Trial, remaining: Remaining) -> Point:
-        """What the sampler proposes, drawn again while it is taken: no cell is run twice."""
+        """What the sampler proposes, drawn again while it is taken: no point is run twice."""
         space, study = self._plan.space, self._study
         frozen = private.read(study, trial)
 
@@ -419,7 +419,7 @@ class Claims:
         for _ in range(_REDRAWS):
             values = space.fill(draw)
             for seed in space.seeds or (None,):
-                if point_name(values, seed) not in self.counts.cells:
+                if point_name(values, seed) not in self.counts.points:
                     break
             else:
                 continue
@@ -442,9 +442,9 @@ class Claims:
         found = self._standing()
         missing = []
         for candidate, seed in found.wanted() if found is not None else ():
-            cell = point_name(candidate.params, seed)
-            if confirmation_of(cell) not in self.counts.cells:
-                attributes = {CELL: cell, PHASE: CONFIRM, CONFIRMS: candidate.trial}
+            point = point_name(candidate.params, seed)
+            if confirmation_of(point) not in self.counts.points:
+                attributes = {POINT: point, PHASE: CONFIRM, CONFIRMS: candidate.trial}
                 missing.append((dict(candidate.params), attributes))
         return missing
 

@@ -17,8 +17,8 @@ from sweeps.space.grid import Grid
 from sweeps.space.points import point_name
 from sweeps.storage import private
 from sweeps.storage.attributes import (
-    CELL,
     ENDED,
+    POINT,
     REASON,
     REPORTS,
     SAME_AS,
@@ -102,7 +102,7 @@ def check(day: Day, order: Order, trials: list[FrozenTrial], ends: Ends) -> None
         day.broken(f"{len(units)} of {setting.budget} units of the budget were trained")
     if len(units) < setting.budget and not _is_stopped(setting, trials, ends):
         day.broken(f"{len(units)} of {setting.budget} units of the budget were trained")
-    points = [t.user_attrs[CELL] for t in units if CELL in t.user_attrs]
+    points = [t.user_attrs[POINT] for t in units if POINT in t.user_attrs]
     if setting.space.is_finite and len(set(points)) != len(points):
         day.broken("a grid point was trained twice")
     if setting.grid and set(points) != {point_name(*point) for point in Grid(setting.space)}:
