@@ -43,6 +43,7 @@ What holds by this, under which faults, is checked by tests/simulation, in whose
 classes run. All waits are in `sweeps.bounds`.
 
 From top to bottom: `command` (rounds of workers, and a look at them), `execution` (a worker's way
-with a trial), `claims`, `recovery`, `leases`, `counts`, `attributes` (what is kept with trials),
-`definition` (what a study searches), `private` (Optuna's own), `ports` (the machine).
+with a trial), `claims`, `proposals` (its parameters), `stopping`, `recovery`, `leases`, `counts`,
+`definition` (what a study searches); in other rooms `storage.attributes` (what is kept with
+trials), `storage.private` (Optuna's own), `sweeps.system` (the machine).
 """
