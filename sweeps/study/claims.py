@@ -63,7 +63,7 @@ class Claim:
     @property
     def is_confirmation(self) -> bool:
         """Whether it only repeats another with a fresh seed."""
-        return self.trial.user_attrs.get(PHASE) == CONFIRM
+        return private.attributes(self.trial).get(PHASE) == CONFIRM
 
 
 class Claims:
@@ -345,7 +345,7 @@ class Claims:
     def _filled(self, claim: Claim) -> Claim:
         """The claim with its parameters stored in the trial; may be repeated where it broke off."""
         space, trial = self._plan.space, claim.trial
-        if POINT in trial.user_attrs:
+        if POINT in private.attributes(trial):
             suggest(trial, space, claim.values)
             return claim
         trial, (values, seed) = proposed(self._study, trial, space, self.counts, self._remaining)
