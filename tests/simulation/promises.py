@@ -175,7 +175,8 @@ def _since(trials: list[FrozenTrial]) -> int:
 
 def _check_order(day: Day, trials: list[FrozenTrial], ends: Ends) -> None:
     """Trials that did not end at about the same time have their places in the order of time."""
-    placed = {t._trial_id: t for t in trials if t.state.is_finished() and ENDED in t.user_attrs}
+    told = (TrialState.COMPLETE, TrialState.PRUNED)  # by who trained them
+    placed = {t._trial_id: t for t in trials if t.state in told and ENDED in t.user_attrs}
     times = {trial_id: moment for moment, trial_id in ends if trial_id in placed}
     for one, other in permutations(times, 2):
         is_earlier = times[one] + bounds.LEASE_TIMEOUT + bounds.RETRY_WINDOW < times[other]
