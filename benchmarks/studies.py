@@ -125,7 +125,7 @@ def _attributes_of(number: int, values: Mapping[str, Any]) -> dict[str, Any]:
     from sweeps.storage import attributes
 
     return {
-        attributes.CELL: point_name(values, None),
+        attributes.POINT: point_name(values, None),
         attributes.DIRECTORY: f"/data/outputs/vae/sweep/{number}",
         attributes.EPOCHS: _EPOCHS[-1],
         attributes.IDENTITY: f"{number:064x}",

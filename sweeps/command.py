@@ -253,7 +253,7 @@ def _say(text: str | None) -> None:
 
 def _is_stopped(claims: Claims) -> bool:
     """Whether a limit other than the budget ended the search, which is said at the end."""
-    return claims.stop_reason() is not None or claims.no_improvement_reason() is not None
+    return bool(claims.stopping.reason() or claims.stopping.no_improvement())
 
 
 def _own_connection(plan: Plan) -> optuna.Study:

@@ -133,7 +133,7 @@ def _usual_workers(
 
 
 def _pruner(settings: Settings, config: DictConfig, grid: bool) -> dict[str, Any]:
-    """A grid is there to compare all its cells, so only a pruner that was asked for prunes it."""
+    """A grid is there to compare all its points, so only a pruner that was asked for prunes it."""
     named = any(text.startswith(_PRUNER_KEY) for text in hydra_overrides(config))
     if grid and not named:
         return {"_target_": "optuna.pruners.NopPruner"}

@@ -146,8 +146,9 @@ def is_known_gone(
         here: host, machine, boot and namespace of the machine that asks.
         born: when the process of a number started there; None where there is none.
     """
-    if any(process.get(key) != here[key] for key in ("host", "machine", "namespace")):
-        return False  # another machine, or a container with process numbers of its own
+    for key in ("host", "machine", "namespace"):
+        if process.get(key) != here[key]:
+            return False  # another machine, or a container with process numbers of its own
     return bool(process["boot"] != here["boot"] or born(process["pid"]) != process["born"])
 
 

@@ -15,7 +15,7 @@ from optuna.trial import TrialState, create_trial
 
 from sweeps.chaos import KINDS, RESTART, drawn
 from sweeps.outcomes import Outcome, differences, outcomes
-from sweeps.storage.attributes import CELL, DIRECTORY, REASON, RETRIED, STUDY_ID, TAKEN
+from sweeps.storage.attributes import DIRECTORY, POINT, REASON, RETRIED, STUDY_ID, TAKEN
 
 ROOT = Path(__file__).parents[1]
 GOOD = [
@@ -55,7 +55,7 @@ def left(directory: Path, **result: Any) -> list[Outcome]:
     """The outcomes of a study with one completed trial, of which this is the record."""
     study = optuna.create_study()
     study.set_user_attr(STUDY_ID, "s")
-    attributes = {CELL: "[{}, 0]", DIRECTORY: str(directory)}
+    attributes = {POINT: "[{}, 0]", DIRECTORY: str(directory)}
     retry = {"retry_history": [0], "failed_trial": 0}
     study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={RETRIED: TAKEN}))
     study.add_trial(create_trial(values=[20.0], user_attrs=attributes, system_attrs=retry))

@@ -63,7 +63,7 @@ def states(sweep: Sweep) -> list[str]:
 
 
 @pytest.mark.slow
-def test_choices_are_a_grid_of_which_each_cell_runs_once(
+def test_choices_are_a_grid_of_which_each_point_runs_once(
     run: RunSweep, trained: Callable[[], list[str]]
 ) -> None:
     sweep = run("loss=ssim,mse", "lr=1e-3,3e-4", "max_epochs=7")
@@ -76,7 +76,7 @@ def test_choices_are_a_grid_of_which_each_cell_runs_once(
 
 
 @pytest.mark.slow
-def test_a_budget_below_the_grid_samples_cells_without_repeating_one(
+def test_a_budget_below_the_grid_samples_points_without_repeating_one(
     run: RunSweep, trained: Callable[[], list[str]]
 ) -> None:
     sweep = run("loss=ssim,mse,l1", "latent_dim=4,8,16", "hydra.sweeper.n_trials=8")
@@ -228,13 +228,13 @@ def test_the_best_are_confirmed_with_fresh_seeds(run: RunSweep) -> None:
 
 
 @pytest.mark.slow
-def test_a_wider_grid_runs_the_new_cells_only(
+def test_a_wider_grid_runs_the_new_points_only(
     run: RunSweep, trained: Callable[[], list[str]]
 ) -> None:
     run("loss=ssim,mse", "latent_dim=4,8")
     sweep = run("loss=ssim,mse,l1", "latent_dim=4,8,16")
-    cells = [f"loss={n} latent_dim={z}" for n in ("ssim", "mse", "l1") for z in (4, 8, 16)]
-    assert sorted(trained()) == sorted(cells)
+    points = [f"loss={n} latent_dim={z}" for n in ("ssim", "mse", "l1") for z in (4, 8, 16)]
+    assert sorted(trained()) == sorted(points)
     assert len(sweep.study.trials) == 9
     narrow = run("loss=l1,ssim", "latent_dim=4,8")
     assert len(trained()) == 9, "a narrower grid is done already"
@@ -247,11 +247,11 @@ def test_a_wider_grid_runs_the_new_cells_only(
 def test_a_trial_that_is_done_is_known_by_its_configuration(
     run: RunSweep, trained: Callable[[], list[str]]
 ) -> None:
-    """A fixed value that becomes a dimension: its cells are the same trials as before."""
+    """A fixed value that becomes a dimension: its points are the same trials as before."""
     run("loss=ssim,mse", "lr=0.001")
     sweep = run("loss=ssim,mse", "lr=0.001,0.0003")
-    cells = [frozenset(words.split()) for words in trained()]
-    assert len(cells) == len(set(cells)) == 4
+    points = [frozenset(words.split()) for words in trained()]
+    assert len(points) == len(set(points)) == 4
     copies = [t for t in sweep.study.trials if "same_as" in t.user_attrs]
     assert [t.value for t in copies] == [
         sweep.study.trials[t.user_attrs["same_as"]].value for t in copies

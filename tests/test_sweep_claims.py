@@ -22,7 +22,7 @@ from sweeps.space.grammar import parse
 from sweeps.space.grid import Grid
 from sweeps.space.points import point_name
 from sweeps.storage import private
-from sweeps.storage.attributes import CELL, CONFIRM, LEASE, PHASE, is_superseded
+from sweeps.storage.attributes import CONFIRM, LEASE, PHASE, POINT, is_superseded
 from sweeps.study.claims import Claim, Claims
 from sweeps.study.definition import open_study
 from sweeps.study.leases import Lease
@@ -115,7 +115,7 @@ def test_a_budget_is_spent_once_though_two_claim_at_the_same_time(
     found = claimed_at_once(one, other)
     numbers = [claim.trial.number for claim in found]
     assert len(numbers) == len(set(numbers)) == expected
-    assert len({claim.trial.user_attrs[CELL] for claim in found}) == expected
+    assert len({claim.trial.user_attrs[POINT] for claim in found}) == expected
     kept = [t.number for t in one._study.trials if not is_superseded(t)]
     assert sorted(numbers) == kept, "what was one too many counts nowhere"
 
@@ -155,7 +155,7 @@ def test_a_command_that_searches_fewer_keys_trains_what_it_can(
 ) -> None:
     """Another's trial waits: with its overrides stored, or not."""
     one, _ = two(RATES, grid=False, n_trials=5)
-    attributes = {CELL: '[{"loss": "l1", "lr": 0.001}, null]'}
+    attributes = {POINT: '[{"loss": "l1", "lr": 0.001}, null]'}
     if is_described:
         attributes["overrides"] = ["loss=l1", "lr=0.001"]  # type: ignore[assignment]
     one._study.enqueue_trial({"loss": "l1", "lr": 1e-3}, user_attrs=attributes)
@@ -200,7 +200,7 @@ def test_points_of_an_older_study_are_the_points_of_this_one(two: Two, grid: boo
                 params={"beta": value},
                 distributions={"beta": tenths.distribution},
                 value=1.0,
-                user_attrs={CELL: f'[{{"beta": {value!r}}}, null]'},
+                user_attrs={POINT: f'[{{"beta": {value!r}}}, null]'},
             )
         )
     assert sorted(claim.values["beta"] for claim in all_of(one)) == [0.4, 0.5, 0.9]
@@ -240,7 +240,7 @@ def test_a_claim_lists_no_grid(two: Two, grid: bool, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Grid, "__getitem__", counted)
     claimed = [c for _ in range(3) for claims in (one, other) for c in end(claims, claims.next())]
     assert one.is_work_left()
-    assert len({claim.trial.user_attrs[CELL] for claim in claimed}) == 6
+    assert len({claim.trial.user_attrs[POINT] for claim in claimed}) == 6
     assert len(looked_at) <= len(claimed)
 
 
@@ -252,7 +252,7 @@ def test_a_confirmation_takes_no_point_of_the_search(two: Two) -> None:
             params={"latent_dim": 4},
             distributions={"latent_dim": SIZES.distribution},
             value=1.0,
-            user_attrs={CELL: point_name({"latent_dim": 4}, None), PHASE: CONFIRM},
+            user_attrs={POINT: point_name({"latent_dim": 4}, None), PHASE: CONFIRM},
         )
     )
     assert [claim.values["latent_dim"] for claim in all_of(one)] == [4, 8, 16]

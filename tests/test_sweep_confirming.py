@@ -51,7 +51,7 @@ def test_a_clear_winner_needs_few_seeds_and_is_named(
     sweep = run(CLEAR, "sweep.confirm_seeds=12")
     race = sweep.study.user_attrs["race"]
     assert race["kept"] == [2]
-    assert race["contenders"] == [2, 1]
+    assert race["candidates"] == [2, 1]
     seeds = race["seeds"]
     assert 2 <= seeds < 12
     assert seeds_of(sweep) == {100: [*range(1, seeds + 1)], 50: [*range(1, seeds + 1)]}
@@ -98,7 +98,7 @@ def test_two_workers_race_by_the_same_rules_as_one(run: Race) -> None:
     assert seeds_of(both)[50] == seeds_of(both)[100] == [*range(1, told(both)[2] + 1)]
 
 
-def test_a_contender_that_fails_with_a_fresh_seed_leaves_the_race(run: Race) -> None:
+def test_a_candidate_that_fails_with_a_fresh_seed_leaves_the_race(run: Race) -> None:
     sweep = run(CLEAR, fail=("seed=2",), noise=0.0)
     assert sweep.study.user_attrs["race"]["kept"] == []
     names = {t.user_attrs["seed"] for t in sweep.study.trials if t.state.name == "FAIL"}
@@ -112,7 +112,7 @@ def test_a_sweep_that_stops_for_want_of_improvement_still_races(run: Race) -> No
     assert sorted(seeds_of(sweep)) == [32, 64]
 
 
-def test_a_single_contender_is_confirmed_by_two_seeds(
+def test_a_single_candidate_is_confirmed_by_two_seeds(
     run: Race, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = run(CLEAR, "sweep.confirm=1", "sweep.confirm_seeds=9")
@@ -138,12 +138,13 @@ def test_a_single_contender_is_confirmed_by_two_seeds(
             "undecided between trials 3 and 9, and trial 5 better in another objective after "
             "5 fresh seeds; more: sweep.confirm_seeds=8",
         ),
-        (([], [], 1, True), "every contender failed with a fresh seed"),
+        (([], [], 1, True), "every candidate failed with a fresh seed"),
     ],
 )
+@pytest.mark.parametrize("key", ["candidates", "contenders"])  # now, and in older studies
 def test_the_outcome_is_told_in_words(
-    race: tuple[list[int], list[int], int, bool], words: str
+    race: tuple[list[int], list[int], int, bool], words: str, key: str
 ) -> None:
     kept, racing, seeds, is_over = race
-    described = {"contenders": [3, 5, 9], "kept": kept, "racing": racing, "seeds": seeds}
+    described = {key: [3, 5, 9], "kept": kept, "racing": racing, "seeds": seeds}
     assert outcome({**described, "most_seeds": 5, "is_over": is_over}) == f"race: {words}"

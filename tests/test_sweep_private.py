@@ -37,6 +37,15 @@ def test_a_trial_begins_running_with_its_attributes_and_parameters(study: optuna
     assert private.suggest(trial, "lr", RATE) == 0.25
 
 
+def test_attributes_are_read_without_a_copy_of_all(study: optuna.Study) -> None:
+    trial = private.begin(study, {"cell": "a"})
+    trial.set_user_attr("epochs", 3)
+    assert dict(private.attributes(trial)) == {"cell": "a", "epochs": 3}
+    study.set_user_attr("stop", True)
+    assert private.is_set(study, "stop")
+    assert not private.is_set(study, "over time")
+
+
 def test_values_that_are_fixed_later_are_suggested(study: optuna.Study) -> None:
     trial = private.fix(study, private.begin(study, {}), {"lr": 0.75})
     assert private.suggest(trial, "lr", RATE) == 0.75

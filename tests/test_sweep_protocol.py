@@ -11,20 +11,35 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import TrialState, create_trial
 
 from experiments.errors import UserError
 from sweeps.results.ranking import last_improvement
 from sweeps.search.pruning import CountedPruner, Reporting
+from sweeps.space.dimensions import Dimension, Space
 from sweeps.storage import private
-from sweeps.storage.attributes import CONFIRM, ENDED, LEASE, PHASE, REASON, RETRIED, TAKEN
+from sweeps.storage.attributes import (
+    CONFIRM,
+    ENDED,
+    LEASE,
+    OVER_TIME,
+    PHASE,
+    REASON,
+    RETRIED,
+    STUDY,
+    STUDY_ID,
+    TAKEN,
+)
 from sweeps.study.counts import Counts
+from sweeps.study.definition import open_study
 from sweeps.study.execution import Worker, _why_no_result
 from sweeps.study.leases import Lease
 from sweeps.study.recovery import retry_failed
+from sweeps.study.stopping import Stopping, deadline_of
 from sweeps.study.supervision import Pool
-from sweeps.system import REAL
+from sweeps.system import REAL, RealSystem
 
 
 @pytest.fixture
@@ -212,3 +227,66 @@ def test_only_deaths_in_a_row_end_a_sweep(ends: str, gives_up: bool) -> None:
             pool.run(1, **arguments)
     else:
         pool.run(1, **arguments)
+
+
+@pytest.mark.parametrize(("failures", "gives_up"), [(3, False), (4, True)])
+def test_a_worker_that_cannot_be_started_is_started_again(failures: int, gives_up: bool) -> None:
+    """No memory, no process or no space for its log, for a while."""
+    left = [OSError("no more processes")] * failures
+
+    def start(index: int) -> Ended:
+        if left:
+            raise left.pop()
+        return Ended(0)
+
+    pool = Pool(start, lambda processes: None, lambda process: False, Patient())
+    arguments: dict[str, Any] = {
+        "died": lambda index: True,
+        "ended_trials": lambda: 0,
+        "describe": lambda index, code: f"{index} ended with {code}",
+    }
+    if gives_up:
+        with pytest.raises(UserError, match="4 in a row did not; 0 ended with None"):
+            pool.run(1, **arguments)
+    else:
+        pool.run(1, **arguments)
+    assert not left
+
+
+class Patient(RealSystem):
+    """A machine on which waiting takes no time, and whose clock may be set."""
+
+    ahead = 0.0
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def utc(self) -> float:
+        return super().utc() + self.ahead
+
+
+def test_a_clock_that_is_set_ends_no_sweep(study: optuna.Study) -> None:
+    plan: Any = SimpleNamespace(deadline=REAL.utc() + 600, session="s", settings=None)
+    system = Patient()
+    ends = deadline_of(plan, system)
+    assert 590 < ends - system.elapsed() <= 600
+    stopping = Stopping(study, plan, Counts("s"), system, is_command=True)
+    system.ahead = 7200.0
+    assert not stopping._is_over_time()
+    workers = Stopping(study, plan, Counts("s"), system, is_command=False)
+    assert not workers._is_over_time()
+    study.set_user_attr(f"{OVER_TIME} s", True)
+    assert workers._is_over_time()
+
+
+def test_a_study_whose_maker_died_before_it_said_more_is_begun_again() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    optuna.create_study(study_name="vae", storage=storage, direction="maximize")
+    rate = Dimension("lr", FloatDistribution(1e-4, 1e-2, log=True), enumerated=False)
+    arguments: dict[str, Any] = {"space": Space((rate,)), "base": {}, "grid": False}
+    found, _ = open_study(storage, "vae", objectives=["psnr"], **arguments)
+    assert found.user_attrs[STUDY]["objectives"] == ["psnr"]
+    again, _ = open_study(storage, "vae", objectives=["psnr"], **arguments)
+    assert again.user_attrs[STUDY_ID] == found.user_attrs[STUDY_ID]
+    optuna.create_study(study_name="other", storage=storage, direction="minimize")
+    with pytest.raises(UserError, match="made by vaesweep, but 'other' was not"):
+        open_study(storage, "other", objectives=["psnr"], **arguments)

@@ -1,4 +1,4 @@
-"""A race tells contenders apart where it may, and is wrong as seldom as it says."""
+"""A race tells candidates apart where it may, and is wrong as seldom as it says."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ NAN, INF = np.nan, np.inf
 
 
 def drawn(
-    generator: np.random.Generator, contenders: int, seeds: int, *, lead: float, objectives: int = 1
+    generator: np.random.Generator, candidates: int, seeds: int, *, lead: float, objectives: int = 1
 ) -> NDArray[np.float64]:
-    """Losses of which the first contender's are lower, by `lead` standard deviations.
+    """Losses of which the first candidate's are lower, by `lead` standard deviations.
 
-    These are of the differences; what all contenders have in common, seed by seed, is ten times
+    These are of the differences; what all candidates have in common, seed by seed, is ten times
     as large.
     """
-    own = generator.normal(size=(contenders, objectives, seeds))
+    own = generator.normal(size=(candidates, objectives, seeds))
     common = 10 * generator.normal(size=(1, objectives, seeds))
     losses: NDArray[np.float64] = own + common
     losses[0] -= lead * np.sqrt(2)
     return losses
 
 
-def verdicts(contenders: int, seeds: int, lead: float, objectives: int = 1) -> list[Verdict]:
+def verdicts(candidates: int, seeds: int, lead: float, objectives: int = 1) -> list[Verdict]:
     generator = np.random.default_rng(0)
     shape = {"lead": lead, "objectives": objectives}
-    return [race(drawn(generator, contenders, seeds, **shape)) for _ in range(RACES)]  # type: ignore[arg-type]
+    return [race(drawn(generator, candidates, seeds, **shape)) for _ in range(RACES)]  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("contenders", "objectives"), [(2, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize(("candidates", "objectives"), [(2, 1), (3, 1), (3, 2)])
 def test_equals_are_told_apart_as_seldom_as_promised_over_all_looks(
-    contenders: int, objectives: int
+    candidates: int, objectives: int
 ) -> None:
-    found = verdicts(contenders, 10, 0.0, objectives)
+    found = verdicts(candidates, 10, 0.0, objectives)
     wrong = sum(not verdict.kept.all() for verdict in found) / RACES
     assert wrong <= ALPHA
     undecided = sum(verdict.racing.all() and verdict.seeds == 10 for verdict in found) / RACES
@@ -54,10 +54,10 @@ def test_the_best_of_many_looks_without_this_control_would_be_wrong_far_more_oft
     assert np.mean(np.min(looks, axis=0) < ALPHA) > 3 * ALPHA
 
 
-@pytest.mark.parametrize(("contenders", "lead", "seeds"), [(2, 2.5, 6), (3, 3.0, 8)])
-def test_a_planted_winner_is_found(contenders: int, lead: float, seeds: int) -> None:
-    found = verdicts(contenders, seeds, lead)
-    won = [v for v in found if v.kept.tolist() == [True] + [False] * (contenders - 1)]
+@pytest.mark.parametrize(("candidates", "lead", "seeds"), [(2, 2.5, 6), (3, 3.0, 8)])
+def test_a_planted_winner_is_found(candidates: int, lead: float, seeds: int) -> None:
+    found = verdicts(candidates, seeds, lead)
+    won = [v for v in found if v.kept.tolist() == [True] + [False] * (candidates - 1)]
     assert len(won) / RACES > 0.85
     assert sum(not verdict.kept[0] for verdict in found) / RACES <= ALPHA
     assert all(not verdict.racing.any() for verdict in won)
@@ -109,7 +109,7 @@ def test_a_verdict_stays_when_more_seeds_come_in() -> None:
     assert kept[-1].tolist() == [True, False, False]
 
 
-def test_a_contender_without_a_value_leaves_the_race() -> None:
+def test_a_candidate_without_a_value_leaves_the_race() -> None:
     losses = drawn(np.random.default_rng(3), 3, 4, lead=0.0)
     losses[1, :, 0] = INF
     losses[1, :, 1:] = NAN
@@ -120,7 +120,7 @@ def test_a_contender_without_a_value_leaves_the_race() -> None:
     assert not nobody.racing.any()
 
 
-def test_a_single_contender_is_done_after_two_seeds() -> None:
+def test_a_single_candidate_is_done_after_two_seeds() -> None:
     verdict = race(np.array([[[3.0, 1.0, 2.0]]]))
     assert (verdict.seeds, verdict.kept.tolist(), verdict.racing.tolist()) == (2, [True], [False])
 

@@ -1,4 +1,4 @@
-"""Search spaces: from overrides to dimensions, conditions and cells."""
+"""Search spaces: from overrides to dimensions, conditions and points."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def space(composer: Composer) -> Callable[..., Space]:
 
 
 def overrides_of(space: Space) -> list[list[str]]:
-    return [space.overrides(*cell) for cell in Grid(space)]
+    return [space.overrides(*point) for point in Grid(space)]
 
 
 @pytest.mark.slow
@@ -180,11 +180,11 @@ def test_a_command_line_wins_over_a_preset(space: Callable[..., Space]) -> None:
     )
 
 
-def test_a_grid_has_every_cell_once_and_the_seed_varies_fastest() -> None:
+def test_a_grid_has_every_point_once_and_the_seed_varies_fastest() -> None:
     space = parse(["loss=ssim,mse", "latent_dim=4,8", "seed=1,2"])
-    cells = overrides_of(space)
-    assert len({tuple(cell) for cell in cells}) == len(cells) == Grid(space).size == 8
-    assert cells[:3] == [
+    points = overrides_of(space)
+    assert len({tuple(point) for point in points}) == len(points) == Grid(space).size == 8
+    assert points[:3] == [
         ["loss=ssim", "latent_dim=4", "seed=1"],
         ["loss=ssim", "latent_dim=4", "seed=2"],
         ["loss=ssim", "latent_dim=8", "seed=1"],
@@ -196,8 +196,8 @@ def test_a_key_that_one_loss_has_is_searched_for_that_loss_only(
     space: Callable[..., Space],
 ) -> None:
     found = space("loss.window_size=7,11", "loss=ssim,mse,ms_ssim")
-    cells = overrides_of(found)
-    assert cells == [
+    points = overrides_of(found)
+    assert points == [
         ["loss=ssim", "loss.window_size=7"],
         ["loss=ssim", "loss.window_size=11"],
         ["loss=mse"],
@@ -257,8 +257,8 @@ def test_so_does_one_beside_a_preset(space: Callable[..., Space], option: str) -
 
 
 def test_an_option_that_does_not_apply_makes_no_second_trial(space: Callable[..., Space]) -> None:
-    cells = overrides_of(space("data=cats,images", "data.count=100,200"))
-    assert cells == [
+    points = overrides_of(space("data=cats,images", "data.count=100,200"))
+    assert points == [
         ["data=cats", "data.count=100"],
         ["data=cats", "data.count=200"],
         ["data=images"],

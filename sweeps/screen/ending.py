@@ -52,7 +52,7 @@ def report(
     retry(lambda: write_results(paths["results"], study, plan.objectives))
     retry(lambda: print_summary(study, plan.objectives))
     print_paths({**paths, **(_called(more, plan) if more is not None else {})})
-    reason = claims.stop_reason() or claims.no_improvement_reason()
+    reason = claims.stopping.reason() or claims.stopping.no_improvement()
     if reason is not None:
         log.info("stopped: %s", reason)
     log.info("to look closer: %s", _dashboard_command(plan))
@@ -84,7 +84,7 @@ def refuse_failure(study: optuna.Study, claims: Claims) -> None:
     trials = counted(study.get_trials(deepcopy=False))
     failed = [t for t in trials if t.state == TrialState.FAIL]
     ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    reason = claims.stop_reason()
+    reason = claims.stopping.reason()
     if failed and not ended:
         first = failed[0]
         raise UserError(

@@ -20,7 +20,7 @@ from sweeps.results.ranking import as_losses, search_ranking
 from sweeps.search.race import ALPHA, LEAST_SEEDS, Verdict, race
 from sweeps.space.points import point_name, point_seed
 from sweeps.storage.attributes import (
-    CELL,
+    POINT,
     RACE,
     SEED,
     confirmation_of,
@@ -35,43 +35,43 @@ class Standing:
     """How the race in a study stands.
 
     Attributes:
-        contenders: the best configurations of the search, best first.
-        seeds: fresh ones, in the order in which the contenders get them.
+        candidates: the best configurations of the search, best first.
+        seeds: fresh ones, in the order in which the candidates get them.
         verdict: of the race.
-        kept: indices of the contenders that are still in it, best first.
+        kept: indices of the candidates that are still in it, best first.
     """
 
-    contenders: tuple[Configuration, ...]
+    candidates: tuple[Configuration, ...]
     seeds: range
     verdict: Verdict
     kept: tuple[int, ...]
 
     @property
     def is_over(self) -> bool:
-        """Whether no contender is to get another seed."""
+        """Whether no candidate is to get another seed."""
         return not self.verdict.racing.any() or self.verdict.seeds == len(self.seeds)
 
     def wanted(self) -> list[tuple[Configuration, int]]:
         """Configurations and seeds that the next round needs, or has already.
 
-        The first round is one of as many seeds as each contender gets in any case.
+        The first round is one of as many seeds as each candidate gets in any case.
         """
         if self.is_over:
             return []
         rounds = self.seeds[: max(LEAST_SEEDS, self.verdict.seeds + 1)]
-        racing = [c for c, still in zip(self.contenders, self.verdict.racing, strict=True) if still]
-        return [(contender, seed) for seed in rounds for contender in racing]
+        racing = [c for c, still in zip(self.candidates, self.verdict.racing, strict=True) if still]
+        return [(candidate, seed) for seed in rounds for candidate in racing]
 
     def describe(self) -> dict[str, Any]:
         """As plain values, with each configuration by the number of its first trial.
 
-        Keys are `contenders` and those that are still `kept` and still `racing`, best first,
+        Keys are `candidates` and those that are still `kept` and still `racing`, best first,
         the `seeds` that the racing ones have had and may have (`most_seeds`), whether the race
         `is_over`, and `alpha`, how likely any of its comparisons may be wrong.
         """
-        numbers = [contender.trial for contender in self.contenders]
+        numbers = [candidate.trial for candidate in self.candidates]
         return {
-            "contenders": numbers,
+            "candidates": numbers,
             "kept": [numbers[i] for i in self.kept],
             "racing": [numbers[i] for i in self.kept if self.verdict.racing[i]],
             "seeds": self.verdict.seeds,
@@ -90,21 +90,21 @@ def standing(study: optuna.Study, plan: Plan) -> Standing | None:
     ranked = search_ranking(trials, study.directions)[: plan.settings.confirm]
     if not ranked:
         return None
-    contenders = tuple(entry.configuration for entry in ranked)
+    candidates = tuple(entry.configuration for entry in ranked)
     first = max([0, *plan.space.seeds, *filter(None, map(_seed, trials))]) + 1
     seeds = range(first, first + plan.settings.confirm_seeds)
     ended = {point_of(t): t for t in trials if is_confirmation(t) and t.state.is_finished()}
-    losses = np.full((len(contenders), len(study.directions), len(seeds)), np.nan)
-    for i, contender in enumerate(contenders):
+    losses = np.full((len(candidates), len(study.directions), len(seeds)), np.nan)
+    for i, candidate in enumerate(candidates):
         for j, seed in enumerate(seeds):
-            trial = ended.get(confirmation_of(point_name(contender.params, seed)))
+            trial = ended.get(confirmation_of(point_name(candidate.params, seed)))
             if trial is not None:
                 losses[i, :, j] = _losses(trial, study.directions)
     verdict = race(losses)
     with np.errstate(invalid="ignore"):
         means = losses[:, :, : max(1, verdict.seeds)].mean(axis=2).mean(axis=1)
     kept = sorted(np.flatnonzero(verdict.kept).tolist(), key=lambda i: (means[i], i))
-    return Standing(contenders, seeds, verdict, tuple(kept))
+    return Standing(candidates, seeds, verdict, tuple(kept))
 
 
 def note(study: optuna.Study, found: Standing | None) -> None:
@@ -118,11 +118,12 @@ def outcome(race: Mapping[str, Any]) -> str:
     kept, racing, seeds = race["kept"], race["racing"], race["seeds"]
     after = f"after {seeds} fresh seed{'' if seeds == 1 else 's'}"
     if not kept:
-        return "race: every contender failed with a fresh seed"
+        return "race: every candidate failed with a fresh seed"
     if not race["is_over"]:
         return f"race: not over, {_and(racing)} {after}"
     if not racing and len(kept) == 1:
-        verb = "wins" if len(race["contenders"]) > 1 else "is confirmed"
+        candidates = race.get("candidates") or race["contenders"]  # of an older version
+        verb = "wins" if len(candidates) > 1 else "is confirmed"
         return f"race: {_and(kept)} {verb} {after}"
     if not racing:
         return f"race: {_and(kept)} are each better in another objective, {after}"
@@ -144,7 +145,7 @@ def _seed(trial: FrozenTrial) -> int | None:
     """Of a trial of the search, also of one that failed before it was prepared."""
     if is_confirmation(trial):
         return None
-    named = point_seed(trial.user_attrs[CELL]) if CELL in trial.user_attrs else None
+    named = point_seed(trial.user_attrs[POINT]) if POINT in trial.user_attrs else None
     return trial.user_attrs.get(SEED, named)
 
 

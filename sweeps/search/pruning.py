@@ -146,14 +146,14 @@ class Reporting:
         if epoch != self._told:  # which Optuna would take for a mistake
             trial.report(float(values[0]), epoch)
             self._told = epoch
-        return trial.user_attrs.get(PHASE) != CONFIRM and trial.should_prune()
+        return private.attributes(trial).get(PHASE) != CONFIRM and trial.should_prune()
 
     def _report_several(self, trial: optuna.Trial, epoch: int, values: Sequence[float]) -> bool:
-        reports = trial.user_attrs.get(REPORTS, {})
+        reports = private.attributes(trial).get(REPORTS, {})
         # NaN is no JSON: PostgreSQL's and JavaScript's readers refuse it.
         row = [None if math.isnan(value) else float(value) for value in values]
         trial.set_user_attr(REPORTS, {**reports, str(epoch): row})
-        if self._pruner is None or trial.user_attrs.get(PHASE) == CONFIRM:
+        if self._pruner is None or private.attributes(trial).get(PHASE) == CONFIRM:
             return False
         return self._pruner.should_prune(trial.study, trial, epoch, values)
 

@@ -1,9 +1,9 @@
 """A race: more paired seeds only for configurations that cannot be told apart from a better one.
 
-Each contender is trained with the same seeds, in the same order. After every seed each pair of
-contenders is compared by a paired t-test over the seeds that both have had (Maron and Moore 1993,
+Each candidate is trained with the same seeds, in the same order. After every seed each pair of
+candidates is compared by a paired t-test over the seeds that both have had (Maron and Moore 1993,
 "Hoeffding Races", with Student's t as in Birattari et al. 2002, "A Racing Algorithm for
-Configuring Metaheuristics"). A contender that is worse than another in every objective leaves the
+Configuring Metaheuristics"). A candidate that is worse than another in every objective leaves the
 race.
 
 The error is controlled over everything that is looked at. Of `alpha` each pair and objective has
@@ -11,7 +11,7 @@ an equal share (Bonferroni), of which exp(-(4 / n)^2) is spent by the look after
 spending function, Lan and DeMets 1983): next to nothing at two seeds, where a t-test sees
 nothing, half by five, and all of it never. So no comparison is wrong with a probability of
 `1 - alpha` or more, whenever the race ends, and an undecided race may be prolonged. Assumed is
-that the differences between two contenders are independent and normal from seed to seed.
+that the differences between two candidates are independent and normal from seed to seed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Verdict:
 
     Attributes:
         seeds: that all who are still racing have had.
-        kept: (K,) contenders than which no other is better in every objective.
+        kept: (K,) candidates than which no other is better in every objective.
         racing: (K,) of these, the ones that cannot be told apart from another.
     """
 
@@ -49,19 +49,19 @@ def race(losses: NDArray[np.float64], alpha: float = ALPHA) -> Verdict:
     """Follow a race seed by seed, as far as its values are known.
 
     The verdict at a seed depends on no later one, so it stays when more values come in. Of
-    several objectives, two contenders that are each better in another one are told apart, and
+    several objectives, two candidates that are each better in another one are told apart, and
     both are kept.
 
     Args:
-        losses: (K, M, R), of K contenders in M objectives with R seeds, lower is better; NaN is
-            not known yet, and infinity is a trial without a value, whose contender leaves.
+        losses: (K, M, R), of K candidates in M objectives with R seeds, lower is better; NaN is
+            not known yet, and infinity is a trial without a value, whose candidate leaves.
         alpha: how likely any comparison may be wrong, in (0, 1).
     """
-    contenders, objectives, most = losses.shape
-    comparisons = max(1, contenders * (contenders - 1) // 2 * objectives)
-    kept = np.ones(contenders, dtype=bool)
+    candidates, objectives, most = losses.shape
+    comparisons = max(1, candidates * (candidates - 1) // 2 * objectives)
+    kept = np.ones(candidates, dtype=bool)
     racing = kept.copy()
-    settled = np.eye(contenders, dtype=bool)
+    settled = np.eye(candidates, dtype=bool)
     for n in range(1, most + 1):
         if np.isnan(losses[racing, :, n - 1]).any():
             return Verdict(n - 1, kept, racing)
@@ -69,7 +69,7 @@ def race(losses: NDArray[np.float64], alpha: float = ALPHA) -> Verdict:
         racing = racing & kept
         if n < LEAST_SEEDS:
             continue
-        better = np.zeros((contenders, contenders, objectives), dtype=bool)
+        better = np.zeros((candidates, candidates, objectives), dtype=bool)
         among = np.ix_(racing, racing)
         better[among] = _told_better(losses[racing, :, :n], alpha * share(n) / comparisons)
         kept = kept & ~better.all(axis=2).any(axis=0)
@@ -98,7 +98,7 @@ def _told_better(losses: NDArray[np.float64], level: float) -> NDArray[np.bool_]
         level: of each test.
 
     Returns:
-        (K, K, M), whether the first contender is better than the second.
+        (K, K, M), whether the first candidate is better than the second.
     """
     from scipy.special import stdtr
 

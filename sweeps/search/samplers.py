@@ -16,7 +16,7 @@ from sweeps.search import cmaes
 from sweeps.search.building import built
 from sweeps.search.priors import with_priors
 from sweeps.space.dimensions import Space
-from sweeps.storage.attributes import CELL
+from sweeps.storage.attributes import POINT
 from sweeps.storage.private import FIXED
 
 GRID = "optuna.samplers.GridSampler"
@@ -112,7 +112,7 @@ class WorkerSeed(BaseSampler):
 
 def _is_new(trial: FrozenTrial) -> bool:
     """Whether a worker has just begun it, rather than gone on with somebody's, and may choose."""
-    return not trial.params and CELL not in trial.user_attrs and FIXED not in trial.system_attrs
+    return not trial.params and POINT not in trial.user_attrs and FIXED not in trial.system_attrs
 
 
 def _check(config: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ SUMMARY = "summary"
 """The content of the trial's result.json that an analysis needs."""
 OVERRIDES = "overrides"
 """Of Hydra, list of str."""
-CELL = "cell"
+POINT = "cell"
 """Name of the trial's point: the values and the seed as text (see `sweeps.space.points`)."""
 RETRIED = "retried"
 """Another trial does this one's work, so that it counts nowhere: `TAKEN` where its worker was lost
@@ -83,9 +83,9 @@ def point_of(trial: FrozenTrial) -> str:
     A confirmation has one of its own: that it was trained does not take the point from a search
     that comes to it later.
     """
-    if CELL not in trial.user_attrs:
+    if POINT not in trial.user_attrs:
         return f"trial {trial.number}"
-    name = canonical_name(trial.user_attrs[CELL], trial.distributions)
+    name = canonical_name(trial.user_attrs[POINT], trial.distributions)
     return confirmation_of(name) if is_confirmation(trial) else name
 
 

@@ -4,9 +4,9 @@ Optuna's `ask` begins a trial in several steps, of which each may be the last: a
 is popped whoever it is for, and one that is begun has no owner until a later call names it. Here
 a trial has its owner from its first moment, and a worker takes the one that it means. What is
 used: `Study._storage` and `Study._study_id`, `Trial(study, id)`, `Trial._trial_id`,
-`Trial._suggest`, the system attributes of `RetryHeartbeatStaleTrialCallback`, by which Optuna and
-its dashboard know a retry, and `_fast_non_domination_rank`. tests/test_sweep_private.py holds these
-against the pinned version.
+`Trial._suggest`, `Trial._cached_frozen_trial`, the system attributes of
+`RetryHeartbeatStaleTrialCallback`, by which Optuna and its dashboard know a retry, and
+`_fast_non_domination_rank`. tests/test_sweep_private.py holds these against the pinned version.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ def read(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> FrozenTrial:
 def is_set(study: optuna.Study, key: str) -> bool:
     """Whether a study has an attribute; without the copy of all of them that Optuna makes."""
     return bool(study._storage.get_study_user_attrs(study._study_id).get(key))
+
+
+def attributes(trial: optuna.Trial) -> Mapping[str, Any]:
+    """A trial's user attributes as its worker knows them; without Optuna's deep copy."""
+    return trial._cached_frozen_trial.user_attrs
 
 
 def begin(

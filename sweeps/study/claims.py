@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -15,20 +13,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps import bounds
 from sweeps.plan import Plan
-from sweeps.results.ranking import last_improvement
 from sweeps.search import confirming
-from sweeps.space.dimensions import Dimension
 from sweeps.space.grid import Grid, Remaining
-from sweeps.space.points import Point, Values, canonical, point_name, point_seed
+from sweeps.space.points import Values, point_name, point_seed
 from sweeps.storage import private
 from sweeps.storage.attributes import (
-    CELL,
     CONFIRM,
     CONFIRMS,
     LEASE,
-    OVER_TIME,
     OVERRIDES,
     PHASE,
+    POINT,
     REASON,
     RETRIED,
     budgeted,
@@ -38,10 +33,9 @@ from sweeps.storage.attributes import (
 from sweeps.study import recovery
 from sweeps.study.counts import Counts
 from sweeps.study.leases import Lease, Watch
+from sweeps.study.proposals import proposed, suggest
+from sweeps.study.stopping import Stopping
 from sweeps.system import REAL, System
-
-_LEAST_FINISHED = 5  # before a rate of failure means anything
-_REDRAWS = 20
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +50,7 @@ class Claim:
         seed: of the trial, if seeds are searched.
         number: of the first trial that this one continues, whose directory it goes on with.
         overrides: of Hydra, as they were when the trial first began; None to make them.
-        is_new: it was begun without a cell.
+        is_new: it was begun without a point.
         has_params: they are stored in the trial.
     """
 
@@ -71,7 +65,7 @@ class Claim:
     @property
     def is_confirmation(self) -> bool:
         """Whether it only repeats another with a fresh seed."""
-        return self.trial.user_attrs.get(PHASE) == CONFIRM
+        return private.attributes(self.trial).get(PHASE) == CONFIRM
 
 
 class Claims:
@@ -100,14 +94,13 @@ class Claims:
         self._study, self._plan, self._system = study, plan, system
         self._lock, self._lease = lock, lease
         self.counts = Counts(plan.session)
+        self.stopping = Stopping(study, plan, self.counts, system, is_command=lease is None)
         self._watch = Watch(study, system)
         self._trials: list[FrozenTrial] = []
         self._remaining = Remaining(Grid(plan.space)) if plan.space.is_finite else None
         self._race: tuple[int, confirming.Standing | None] | None = None
-        self._since: tuple[int, int] | None = None
         self._refused: set[int] = set()
         self._fruitless: list[tuple[int, TrialState | None]] | None = None
-        self._deadline = deadline_of(plan, system)
 
     def next(self) -> Claim | None:
         """The next trial, or None when there is no more to do for this worker.
@@ -139,7 +132,7 @@ class Claims:
         is_finite = self._plan.space.is_finite
         with self._lock():
             self._look()
-            if self.stop_reason() is not None:
+            if self.stopping.reason() is not None:
                 return None, False
             claim = self._claim()
             if claim is not None and is_finite:
@@ -157,7 +150,7 @@ class Claims:
         self._update()
         is_abandoned = bool(self._watch.look(self._trials))
         is_the_same = self._states() == self._fruitless and not is_abandoned
-        return is_the_same and self.stop_reason() is None and self._is_more_to_come()
+        return is_the_same and self.stopping.reason() is None and self._is_more_to_come()
 
     def _states(self) -> list[tuple[int, TrialState | None]]:
         states = [(number, self._trials[number].state) for number in self.counts.open]
@@ -166,7 +159,7 @@ class Claims:
     def is_work_left(self) -> bool:
         """Whether a worker would find something to do at once."""
         self._update()
-        if self.stop_reason() is not None:
+        if self.stopping.reason() is not None:
             return False
         is_waiting = any(map(self._can_train, self._waiting()))
         return is_waiting or self._is_search_left() or bool(self._missing_confirmations())
@@ -181,7 +174,7 @@ class Claims:
             say: is told, once, for which trials it waits.
         """
         told = False
-        while not (should_stop() or self.is_work_left() or self.stop_reason()):
+        while not (should_stop() or self.is_work_left() or self.stopping.reason()):
             with self._lock():
                 self._look()
             unheard = self._unheard()
@@ -194,34 +187,6 @@ class Claims:
                     f"for up to {bounds.LEASE_TIMEOUT + bounds.SUSPICION:.0f} s"
                 )
             self._pause(bounds.LOOK)
-
-    def stop_reason(self) -> str | None:
-        """Why no trial should begin although the budget is not spent, in words."""
-        if self._is_over_time():
-            return "the timeout has passed"
-        rate, most = self.counts.failure_rate(_LEAST_FINISHED), self._plan.settings.max_failure_rate
-        if rate > most:
-            return f"{rate:.0%} of the trials failed, more than sweep.max_failure_rate={most:g}"
-        return None
-
-    def _is_over_time(self) -> bool:
-        """Whether no trial may begin any more: the command says so, by its own clock."""
-        if self._plan.deadline is None:
-            return False
-        if self._lease is None:
-            return self._system.elapsed() >= self._deadline
-        return private.is_set(self._study, f"{OVER_TIME} {self._plan.session}")
-
-    def no_improvement_reason(self) -> str | None:
-        """Why no trial of the search should begin, in words; its best may race all the same."""
-        most = self._plan.settings.stop_after_no_improvement
-        if most is not None:
-            if self._since is None or self._since[0] != self.counts.finished:
-                found = last_improvement(self._study, self._plan.objectives)
-                self._since = (self.counts.finished, found)
-            if self._since[1] >= most:
-                return f"the last {self._since[1]} trials brought no improvement"
-        return None
 
     def note_race(self) -> None:
         """Keep how the race stands in the study."""
@@ -237,7 +202,7 @@ class Claims:
         self._trials = self._study.get_trials(deepcopy=False)
         self.counts.update(self._trials)
         if self._remaining is not None:
-            self._remaining.update(self.counts.ended_cells, self.counts.open_cells)
+            self._remaining.update(self.counts.ended_points, self.counts.open_points)
 
     def _look(self) -> None:
         """Called under the lock: bring the counts up to date, and take over what is abandoned."""
@@ -276,7 +241,7 @@ class Claims:
         claim = self._adopted() or self._resumed()
         if claim is not None:
             return claim
-        if self.no_improvement_reason() is None:
+        if self.stopping.no_improvement() is None:
             if self._plan.grid:
                 point = self._remaining.first() if self._remaining is not None else None
                 if point is not None:
@@ -293,7 +258,7 @@ class Claims:
         return self._resumed() if missing else None
 
     def _is_search_left(self) -> bool:
-        if self.no_improvement_reason() is not None:
+        if self.stopping.no_improvement() is not None:
             return False
         if self._plan.grid:
             return self._remaining is not None and self._remaining.count > 0
@@ -301,7 +266,7 @@ class Claims:
 
     def _begun_at(self, values: Values, seed: int | None) -> Claim:
         """A trial of a point, whole in one call of the storage."""
-        attributes = {CELL: point_name(values, seed), LEASE: self._next_lease()}
+        attributes = {POINT: point_name(values, seed), LEASE: self._next_lease()}
         known = {d.key: d.distribution for d in self._plan.space.dimensions if d.key in values}
         trial = private.begin(self._study, attributes, values, known)
         return Claim(trial, values, seed, trial.number, has_params=True)
@@ -350,26 +315,26 @@ class Claims:
 
     def _going_on(self, trial: optuna.Trial) -> Claim:
         frozen = private.read(self._study, trial)
-        values, cell = _values(frozen), frozen.user_attrs.get(CELL)
+        values, point = _values(frozen), frozen.user_attrs.get(POINT)
         first = private.first_of(frozen)
-        if cell is None:
+        if point is None:
             return Claim(trial, {}, None, first, is_new=True)
         known = {dimension.key for dimension in self._plan.space.dimensions}
         stored = None if values.keys() <= known else tuple(frozen.user_attrs[OVERRIDES])
-        return Claim(trial, values, point_seed(cell), first, stored)
+        return Claim(trial, values, point_seed(point), first, stored)
 
     def _is_superseded(self, claim: Claim) -> bool:
         """Whether a trial is one too many, since somebody claimed at the same time; ends it then.
 
         Where the lock does not reach everybody, or a server that restarts lets go of it, two may
-        begin the last trial of the budget, or the same cell. Numbers are given out one by one, so
-        the lower one stays; of two trials that were given their cells after their numbers,
+        begin the last trial of the budget, or the same point. Numbers are given out one by one, so
+        the lower one stays; of two trials that were given their points after their numbers,
         neither need have seen the other.
         """
         self._update()
         trials, mine = self._trials, self._trials[claim.trial.number]
         own = {mine.number, *private.history_of(mine)}
-        rivals = self.counts.holders(point_of(mine)) - own if CELL in mine.user_attrs else ()
+        rivals = self.counts.holders(point_of(mine)) - own if POINT in mine.user_attrs else ()
         is_taken = any(claim.is_new or number < mine.number for number in rivals)
         limit = self._plan.settings.n_trials
         is_beyond = claim.is_new and limit is not None
@@ -391,56 +356,16 @@ class Claims:
 
     def _filled(self, claim: Claim) -> Claim:
         """The claim with its parameters stored in the trial; may be repeated where it broke off."""
-        trial, space = claim.trial, self._plan.space
+        space, trial = self._plan.space, claim.trial
         if claim.has_params:
             return claim
-        if CELL in trial.user_attrs:
-            self._suggest(trial, claim.values)
+        if POINT in private.attributes(trial):
+            suggest(trial, space, claim.values)
             return claim
-        if self._remaining is not None:
-            values, seed = self._untaken_proposal(trial, self._remaining)
-            trial = private.fix(self._study, trial, values)
-        else:
-            values = space.fill(lambda dimension: _suggest(trial, dimension))
-            seed = self._seed_for(trial.number)
-        trial.set_user_attr(CELL, point_name(values, seed))
-        self._suggest(trial, values)
+        trial, (values, seed) = proposed(self._study, trial, space, self.counts, self._remaining)
+        trial.set_user_attr(POINT, point_name(values, seed))
+        suggest(trial, space, values)
         return replace(claim, trial=trial, values=values, seed=seed)
-
-    def _suggest(self, trial: optuna.Trial, values: Values) -> None:
-        for dimension in self._plan.space.dimensions:
-            if dimension.key in values:
-                _suggest(trial, dimension)
-
-    def _seed_for(self, number: int) -> int | None:
-        seeds = self._plan.space.seeds
-        return seeds[number % len(seeds)] if seeds else None
-
-    def _untaken_proposal(self, trial: optuna.Trial, remaining: Remaining) -> Point:
-        """What the sampler proposes, drawn again while it is taken: no cell is run twice."""
-        space, study = self._plan.space, self._study
-        frozen = private.read(study, trial)
-
-        relative = dict(trial.relative_params)
-
-        def draw(dimension: Dimension) -> Any:
-            if dimension.key in relative:
-                return relative.pop(dimension.key)  # the sampler says it once
-            return study.sampler.sample_independent(
-                study, frozen, dimension.key, dimension.distribution
-            )
-
-        for _ in range(_REDRAWS):
-            values = space.fill(draw)
-            for seed in space.seeds or (None,):
-                if point_name(values, seed) not in self.counts.cells:
-                    break
-            else:
-                continue
-            break
-        else:
-            values, seed = remaining.draw(random.Random(trial.number))
-        return values, seed
 
     def _standing(self) -> confirming.Standing | None:
         """Of the race; computed anew when a trial has ended."""
@@ -456,26 +381,11 @@ class Claims:
         found = self._standing()
         missing = []
         for candidate, seed in found.wanted() if found is not None else ():
-            cell = point_name(candidate.params, seed)
-            if confirmation_of(cell) not in self.counts.cells:
-                attributes = {CELL: cell, PHASE: CONFIRM, CONFIRMS: candidate.trial}
+            point = point_name(candidate.params, seed)
+            if confirmation_of(point) not in self.counts.points:
+                attributes = {POINT: point, PHASE: CONFIRM, CONFIRMS: candidate.trial}
                 missing.append((dict(candidate.params), attributes))
         return missing
-
-
-def deadline_of(plan: Plan, system: System) -> float:
-    """When no trial begins any more, by the clock of the command that nobody sets."""
-    if plan.deadline is None:
-        return math.inf
-    return system.elapsed() + plan.deadline - system.utc()
-
-
-def _suggest(trial: optuna.Trial, dimension: Dimension) -> Any:
-    value = private.suggest(trial, dimension.key, dimension.distribution)
-    one = canonical(value, dimension.distribution)
-    if one != value:  # samplers multiply a step, where the last digit may differ
-        private.store(trial, dimension.key, one, dimension.distribution)
-    return one
 
 
 def _values(trial: FrozenTrial) -> Values:

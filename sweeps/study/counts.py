@@ -30,9 +30,9 @@ class Counts:
         training: trials that somebody trains now.
         open: numbers of the trials that have not ended, in order.
         running: numbers of those that somebody trains, without confirmations.
-        cells: names of the points that are taken.
-        ended_cells: those of trials that ended, in the order in which they did.
-        open_cells: those of the others.
+        points: names of those that are taken.
+        ended_points: those of trials that ended, in the order in which they did.
+        open_points: those of the others.
         finished: trials that ended, by whomever.
         unretried: numbers of the trials that were taken over and whose clone is missing.
         last_end: the highest place in the order in which trials ended.
@@ -44,14 +44,14 @@ class Counts:
         self.open: list[int] = []
         self._replaced: set[int] = set()
         self._done: set[int] = set()
-        self.ended_cells: dict[str, set[int]] = {}
-        self.open_cells: dict[str, set[int]] = {}
+        self.ended_points: dict[str, set[int]] = {}
+        self.open_points: dict[str, set[int]] = {}
         self._by_identity: dict[str, int] = {}
         self._finished_here = self._failed_here = 0
         self.counted = self.waiting = self.training = self.finished = self.last_end = 0
         self.running: list[int] = []
         self.unretried: set[int] = set()
-        self.cells: Container[str] = ()
+        self.points: Container[str] = ()
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
         """Take in the trials of the study, ordered by number."""
@@ -62,7 +62,7 @@ class Counts:
         still_open: list[int] = []
         self.waiting, self.training, self.running = 0, 0, []
         open_counted = 0
-        self.open_cells = {}
+        self.open_points = {}
         for number in [*self.open, *new]:
             trial = trials[number]
             if trial.state.is_finished():
@@ -75,21 +75,21 @@ class Counts:
                 open_counted += number not in self._replaced
                 if trial.state == TrialState.RUNNING:
                     self.running.append(number)
-            self.open_cells.setdefault(point_of(trial), set()).add(number)
+            self.open_points.setdefault(point_of(trial), set()).add(number)
         self.open = still_open
         self._done -= self._replaced
         self.unretried -= self._replaced
         self.counted = len(self._done) + open_counted
-        self.cells = ChainMap(self.open_cells, self.ended_cells)
+        self.points = ChainMap(self.open_points, self.ended_points)
 
     @property
     def is_new(self) -> bool:
         """Whether no trial has been taken in."""
         return self._next == 0
 
-    def holders(self, cell: str) -> set[int]:
-        """Numbers of the trials that have the cell, without those that count nowhere."""
-        found = self.ended_cells.get(cell, set()) | self.open_cells.get(cell, set())
+    def holders(self, point: str) -> set[int]:
+        """Numbers of the trials that have the point, without those that count nowhere."""
+        found = self.ended_points.get(point, set()) | self.open_points.get(point, set())
         return found - self._replaced
 
     def duplicate(self, identity: str) -> int | None:
@@ -110,7 +110,7 @@ class Counts:
                 self.unretried.add(trial.number)
             return
         self.finished += 1
-        self.ended_cells.setdefault(point_of(trial), set()).add(trial.number)
+        self.ended_points.setdefault(point_of(trial), set()).add(trial.number)
         if session_of(trial) == self._session:
             self._finished_here += 1
             self._failed_here += trial.state == TrialState.FAIL

@@ -26,7 +26,7 @@ from experiments.metrics import METRICS
 from sweeps.space.dimensions import Dimension, Fixed, Space
 from sweeps.space.grammar import parse
 from sweeps.space.points import is_name
-from sweeps.storage.attributes import CELL, STUDY, STUDY_ID
+from sweeps.storage.attributes import POINT, STUDY, STUDY_ID
 
 Options = Mapping[str, Mapping[str, Any]]
 """Of a choice of a group, flat: {"loss=ssim": {"loss.window_size": 7, ...}}."""
@@ -59,7 +59,7 @@ def open_study(
         space: what is searched.
         base: the flat config of a trial without the search.
         options: of the choices of the groups that are searched, as far as they are fixed.
-        grid: whether every cell is run. A grid may grow new choices, for which a study that has
+        grid: whether every point is run. A grid may grow new choices, for which a study that has
             fewer is rebuilt; a sampler cannot learn from trials with other choices.
         is_locked: the lock excludes all others; else somebody may be making the study too.
 
@@ -191,11 +191,11 @@ def _check_unfinished(study: optuna.Study) -> None:
     """Refuse what nobody could go on with, such as trials of a later version that wait."""
     open_states = (TrialState.WAITING, TrialState.RUNNING)
     for trial in study.get_trials(deepcopy=False, states=open_states):
-        cell = trial.user_attrs.get(CELL)
-        if cell is not None and not is_name(cell):
+        point = trial.user_attrs.get(POINT)
+        if point is not None and not is_name(point):
             raise UserError(
                 "a trial that is to go on must name its point as this version of vaesweep does, "
-                f"but trial {trial.number} of {study.study_name!r} has {cell!r}; let the version "
+                f"but trial {trial.number} of {study.study_name!r} has {point!r}; let the version "
                 "that began it finish the study, or give this sweep another name=... (what is "
                 "finished there stays readable)"
             )

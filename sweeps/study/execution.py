@@ -204,7 +204,7 @@ class Worker:
             raise _StorageAwayError(f"the storage is away: {error}") from error
 
     def _describe(self, trial: optuna.Trial, job: Job, overrides: Sequence[str]) -> None:
-        known = trial.user_attrs
+        known = private.attributes(trial)
         for key, value in (
             (OVERRIDES, list(overrides)),
             (EPOCHS, job.epochs),

@@ -17,9 +17,10 @@ from sweeps import bounds
 from sweeps.plan import Plan
 from sweeps.storage.attributes import ENDED, OVER_TIME, REPORTS, STOP, is_superseded
 from sweeps.storage.retry import is_away, retry
-from sweeps.study.claims import Claims, deadline_of
+from sweeps.study.claims import Claims
 from sweeps.study.leases import Watch, lease_of
 from sweeps.study.recovery import requeue_killed, take_over
+from sweeps.study.stopping import deadline_of
 from sweeps.system import REAL, System
 
 log = logging.getLogger(__name__)

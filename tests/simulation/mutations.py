@@ -22,6 +22,7 @@ from sweeps.study import counts, execution, recovery
 from sweeps.study.claims import Claims
 from sweeps.study.execution import Worker
 from sweeps.study.leases import Watch
+from sweeps.study.stopping import Stopping
 from sweeps.study.supervision import Pool, Supervisor
 from tests.simulation import programs, world
 from tests.simulation import storage as simulated_storage
@@ -166,11 +167,11 @@ def _whoever_lost_a_claim_adopts_the_trial(patch: pytest.MonkeyPatch) -> None:
 
 
 def _workers_compare_clocks(patch: pytest.MonkeyPatch) -> None:
-    def is_over_time(self: Claims) -> bool:
+    def is_over_time(self: Stopping) -> bool:
         deadline = self._plan.deadline
         return deadline is not None and self._system.utc() >= deadline
 
-    patch.setattr(Claims, "_is_over_time", is_over_time)
+    patch.setattr(Stopping, "_is_over_time", is_over_time)
 
 
 def _confirmations_take_budget(patch: pytest.MonkeyPatch) -> None:

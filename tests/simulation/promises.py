@@ -17,8 +17,8 @@ from sweeps.space.grid import Grid
 from sweeps.space.points import point_name
 from sweeps.storage import private
 from sweeps.storage.attributes import (
-    CELL,
     ENDED,
+    POINT,
     REASON,
     REPORTS,
     SAME_AS,
@@ -102,7 +102,7 @@ def check(day: Day, order: Order, trials: list[FrozenTrial], ends: Ends) -> None
         day.broken(f"{len(units)} of {setting.budget} units of the budget were trained")
     if len(units) < setting.budget and not _is_stopped(setting, trials, ends):
         day.broken(f"{len(units)} of {setting.budget} units of the budget were trained")
-    points = [t.user_attrs[CELL] for t in units if CELL in t.user_attrs]
+    points = [t.user_attrs[POINT] for t in units if POINT in t.user_attrs]
     if setting.space.is_finite and len(set(points)) != len(points):
         day.broken("a grid point was trained twice")
     if setting.grid and set(points) != {point_name(*point) for point in Grid(setting.space)}:
@@ -175,7 +175,8 @@ def _since(trials: list[FrozenTrial]) -> int:
 
 def _check_order(day: Day, trials: list[FrozenTrial], ends: Ends) -> None:
     """Trials that did not end at about the same time have their places in the order of time."""
-    placed = {t._trial_id: t for t in trials if t.state.is_finished() and ENDED in t.user_attrs}
+    told = (TrialState.COMPLETE, TrialState.PRUNED)  # by who trained them
+    placed = {t._trial_id: t for t in trials if t.state in told and ENDED in t.user_attrs}
     times = {trial_id: moment for moment, trial_id in ends if trial_id in placed}
     for one, other in permutations(times, 2):
         is_earlier = times[one] + bounds.LEASE_TIMEOUT + bounds.RETRY_WINDOW < times[other]

@@ -1,0 +1,76 @@
+"""The parameters of a trial that begins: what the sampler proposes, at a point nobody has taken."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import optuna
+
+from sweeps.space.dimensions import Dimension, Space
+from sweeps.space.grid import Remaining
+from sweeps.space.points import Point, Values, canonical, point_name
+from sweeps.storage import private
+from sweeps.study.counts import Counts
+
+_REDRAWS = 20
+
+
+def proposed(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    space: Space,
+    counts: Counts,
+    remaining: Remaining | None,
+) -> tuple[optuna.Trial, Point]:
+    """A point for a new trial, and the trial, which `suggest` gives its values.
+
+    Args:
+        study: with the worker's sampler.
+        trial: that has none yet.
+        space: that is searched.
+        counts: of the study.
+        remaining: points of the space that are left; None where they cannot be counted.
+    """
+    if remaining is not None:
+        values, seed = _untaken(study, trial, space, counts, remaining)
+        return private.fix(study, trial, values), (values, seed)
+    values = space.fill(lambda dimension: _suggest(trial, dimension))
+    return trial, (values, space.seeds[trial.number % len(space.seeds)] if space.seeds else None)
+
+
+def suggest(trial: optuna.Trial, space: Space, values: Values) -> None:
+    """Store the values of a trial as its parameters."""
+    for dimension in space.dimensions:
+        if dimension.key in values:
+            _suggest(trial, dimension)
+
+
+def _untaken(
+    study: optuna.Study, trial: optuna.Trial, space: Space, counts: Counts, remaining: Remaining
+) -> Point:
+    """What the sampler proposes, drawn again while it is taken: no point is run twice."""
+    frozen = private.read(study, trial)
+    relative = dict(trial.relative_params)
+
+    def draw(dimension: Dimension) -> Any:
+        if dimension.key in relative:
+            return relative.pop(dimension.key)  # the sampler says it once
+        return study.sampler.sample_independent(
+            study, frozen, dimension.key, dimension.distribution
+        )
+
+    for _ in range(_REDRAWS):
+        values = space.fill(draw)
+        for seed in space.seeds or (None,):
+            if point_name(values, seed) not in counts.points:
+                return values, seed
+    return remaining.draw(Random(trial.number))
+
+
+def _suggest(trial: optuna.Trial, dimension: Dimension) -> Any:
+    value = private.suggest(trial, dimension.key, dimension.distribution)
+    one = canonical(value, dimension.distribution)
+    if one != value:  # samplers multiply a step, where the last digit may differ
+        private.store(trial, dimension.key, one, dimension.distribution)
+    return one
