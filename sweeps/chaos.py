@@ -36,7 +36,7 @@ import psutil
 
 from experiments.errors import UserError
 from experiments.grammar import literal
-from experiments.terminal import errors_for_people
+from experiments.terminal import FULL_ERROR, errors_for_people
 from experiments.waits import WAITS
 from sweeps import bounds
 from sweeps.outcomes import Outcome, differences, outcomes
@@ -190,7 +190,7 @@ class Chaos:
         """Give the command, perhaps again."""
         self._given += 1
         environment = {
-            **os.environ,
+            **{key: value for key, value in os.environ.items() if key != FULL_ERROR},
             _MARK: self._mark,
             WAITS: str(_SCALE),
             "VAESWEEP_CACHE": str(self._directory / "cache"),
