@@ -41,6 +41,7 @@ from experiments.waits import WAITS
 from sweeps import bounds
 from sweeps.outcomes import Outcome, differences, outcomes
 from sweeps.storage.opening import normalised, open_storage
+from sweeps.storage.retry import is_away
 from sweeps.study.definition import load_study
 
 ROOT = Path(__file__).parents[1]
@@ -173,10 +174,9 @@ class Chaos:
                 faults.pop(0)
                 since, is_disturbed = time.monotonic(), True
                 due = since + (faults[0].pause if faults else 0)
-            if not self._is_any_alive():
+            if not self._alive():
                 code, since = self._commands[-1].returncode, time.monotonic()
-                is_left = any(not t.state.is_finished() for t in self._outcomes())
-                if code == 0 and not is_left:
+                if code == 0 and not self._is_work_left():
                     return []
                 if not is_disturbed and not self._woken:
                     return [f"the command ended with {code}, undisturbed; see {self._log()}"]
@@ -184,7 +184,7 @@ class Chaos:
                 self._give()
             if time.monotonic() - since > _STUCK:
                 return [f"the command did not end within {_STUCK:.0f} s; see {self._log()}"]
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def _give(self) -> None:
         """Give the command, perhaps again."""
@@ -214,13 +214,12 @@ class Chaos:
     def _log(self) -> Path:
         return self._directory / f"command-{self._given}.log"
 
-    def _is_any_alive(self) -> bool:
-        return len([c for c in self._commands if c.poll() is None]) > 0
+    def _alive(self) -> list[subprocess.Popen[bytes]]:
+        return [command for command in self._commands if command.poll() is None]
 
     def _has_done(self, fault: Fault) -> bool:
         """Whether the fault has happened; it cannot where there is nobody whom it could meet."""
-        alive = [c for c in self._commands if c.poll() is None]
-        commands = [p for c in alive for p in _process(c.pid)]
+        commands = [p for command in self._alive() for p in _process(command.pid)]
         if "worker" in fault.kind:
             victims = _one_of(self._workers_alive(), fault.choice)
         elif "all" in fault.kind:
@@ -293,6 +292,15 @@ class Chaos:
             return outcomes(load_study(open_storage(storage, default), self._name))
         except KeyError:  # it was killed before it began
             return []
+
+    def _is_work_left(self) -> bool:
+        """Whether a trial has not ended; also where a worker is stopped that locks the storage."""
+        try:
+            return any(not trial.state.is_finished() for trial in self._outcomes())
+        except Exception as error:
+            if not is_away(error):
+                raise
+            return True
 
     def _say(self, text: str) -> None:
         print(f"{time.monotonic() - self._began:7.1f} s  {text}", flush=True)
@@ -373,12 +381,14 @@ def main() -> None:
             raise UserError(f"`--{name}` must be 1 or more, but got {value}")
     if arguments.directory is not None and arguments.directory.exists():
         raise UserError(f"`--directory` must be new, but {arguments.directory} exists")
+    storage = arguments.storage
+    if storage is not None:
+        storage = str(normalised(storage, Path()))
     directory = (arguments.directory or Path(tempfile.mkdtemp(prefix="chaos-"))).absolute()
     faults = drawn(arguments.faults, arguments.seed, restarts=arguments.restart is not None)
-    storage = arguments.storage
     chaos = Chaos(
         directory,
-        None if storage is None else str(normalised(storage, directory)),
+        storage,
         arguments.workers,
         arguments.epochs,
         _restarter(arguments.restart),
