@@ -48,6 +48,7 @@ ROOT = Path(__file__).parents[1]
 _MARK = "VAESWEEP_CHAOS"  # in the environment of all processes of this run
 _SCALE = 0.1
 _LEASE = _SCALE * bounds.LEASE_TIMEOUT
+_EARLY = 0.2  # of the faults do not wait for a worker
 _STUCK = 600.0  # seconds without a fault, the end of a command or of a trial
 
 _SWEEP = (
@@ -58,10 +59,10 @@ _SWEEP = (
 )  # fmt: skip
 
 KINDS = {
-    "kill a worker": 6,
+    "kill a worker": 8,
     "stop a worker for a moment": 3,
-    "stop a worker for longer than its lease": 3,
-    "kill the command": 2,
+    "stop a worker for longer than its lease": 4,
+    "kill the command": 1,
     "kill all": 1,
     "interrupt the command": 1,
     "interrupt the command twice": 1,
@@ -79,13 +80,16 @@ class Fault:
 
     Attributes:
         kind: one of `KINDS`, or `RESTART`.
-        pause: seconds before.
+        pause: seconds before; most count only from when a worker lives, so that faults meet
+            trainings, and not only commands that begin.
+        is_early: whether it counts from the last fault.
         seconds: for which what is stopped stays so.
         choice: in [0, 1), of one of several processes.
     """
 
     kind: str
     pause: float
+    is_early: bool
     seconds: float
     choice: float
 
@@ -98,7 +102,14 @@ def drawn(count: int, seed: int, *, restarts: bool = False) -> list[Fault]:
         for position in draw.sample(range(count), min(2, count)):
             kinds[position] = RESTART
     return [
-        Fault(kind, draw.uniform(0.3, 3), _seconds(kind, draw), draw.random()) for kind in kinds
+        Fault(
+            kind,
+            pause=draw.uniform(0.3, 5),
+            is_early=draw.random() < _EARLY,
+            seconds=_seconds(kind, draw),
+            choice=draw.random(),
+        )
+        for kind in kinds
     ]
 
 
@@ -164,16 +175,14 @@ class Chaos:
         return found, wrong
 
     def _until_it_ends(self, faults: list[Fault]) -> list[str]:
-        due, is_disturbed = time.monotonic(), False
-        since = time.monotonic()
-        if faults:
-            due += faults[0].pause
+        due, since, is_disturbed = None, time.monotonic(), False
         while True:
             is_disturbed |= self._wake()
-            if faults and time.monotonic() >= due and self._has_done(faults[0]):
+            if faults and due is None and (faults[0].is_early or self._workers_alive()):
+                due = time.monotonic() + faults[0].pause
+            if due is not None and time.monotonic() >= due and self._has_done(faults[0]):
                 faults.pop(0)
-                since, is_disturbed = time.monotonic(), True
-                due = since + (faults[0].pause if faults else 0)
+                due, since, is_disturbed = None, time.monotonic(), True
             if not self._alive():
                 code, since = self._commands[-1].returncode, time.monotonic()
                 if code == 0 and not self._is_work_left():
