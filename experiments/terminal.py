@@ -18,7 +18,7 @@ from experiments.grammar import advice
 from experiments.home import ensure_home
 from experiments.loading import leave_quickly
 
-_FULL = "HYDRA_FULL_ERROR"
+FULL_ERROR = "HYDRA_FULL_ERROR"
 _SEVERAL = re.compile(r"Ambiguous value for argument '(.*?)'\n1\. ", re.DOTALL)
 """Hydra's word for several values in a single run, whose remedy suits no value with spaces."""
 _UNWRITABLE = (
@@ -47,9 +47,9 @@ def errors_for_people() -> Iterator[None]:
     """
     _outlive_readers()
     leave_quickly()
-    before = os.environ.get(_FULL)
+    before = os.environ.get(FULL_ERROR)
     full = before == "1"
-    os.environ[_FULL] = "1"  # so that Hydra hands us its errors instead of printing them
+    os.environ[FULL_ERROR] = "1"  # so that Hydra hands us its errors instead of printing them
     try:
         ensure_home()
         yield
@@ -57,6 +57,11 @@ def errors_for_people() -> Iterator[None]:
         if not ended.code:
             _refuse_lost_output()
         raise
+    except KeyboardInterrupt:
+        if full:
+            raise
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         message = message_of(error)
         if full or message is None:
@@ -67,9 +72,9 @@ def errors_for_people() -> Iterator[None]:
         _refuse_lost_output()
     finally:
         if before is None:
-            os.environ.pop(_FULL, None)
+            os.environ.pop(FULL_ERROR, None)
         else:
-            os.environ[_FULL] = before
+            os.environ[FULL_ERROR] = before
 
 
 class _Stream(io.FileIO):

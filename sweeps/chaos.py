@@ -36,17 +36,19 @@ import psutil
 
 from experiments.errors import UserError
 from experiments.grammar import literal
-from experiments.terminal import errors_for_people
+from experiments.terminal import FULL_ERROR, errors_for_people
 from experiments.waits import WAITS
 from sweeps import bounds
 from sweeps.outcomes import Outcome, differences, outcomes
 from sweeps.storage.opening import normalised, open_storage
+from sweeps.storage.retry import is_away
 from sweeps.study.definition import load_study
 
 ROOT = Path(__file__).parents[1]
 _MARK = "VAESWEEP_CHAOS"  # in the environment of all processes of this run
 _SCALE = 0.1
 _LEASE = _SCALE * bounds.LEASE_TIMEOUT
+_EARLY = 0.2  # of the faults do not wait for a worker
 _STUCK = 600.0  # seconds without a fault, the end of a command or of a trial
 
 _SWEEP = (
@@ -57,10 +59,10 @@ _SWEEP = (
 )  # fmt: skip
 
 KINDS = {
-    "kill a worker": 6,
+    "kill a worker": 8,
     "stop a worker for a moment": 3,
-    "stop a worker for longer than its lease": 3,
-    "kill the command": 2,
+    "stop a worker for longer than its lease": 4,
+    "kill the command": 1,
     "kill all": 1,
     "interrupt the command": 1,
     "interrupt the command twice": 1,
@@ -78,13 +80,16 @@ class Fault:
 
     Attributes:
         kind: one of `KINDS`, or `RESTART`.
-        pause: seconds before.
+        pause: seconds before; most count only from when a worker lives, so that faults meet
+            trainings, and not only commands that begin.
+        is_early: whether it counts from the last fault.
         seconds: for which what is stopped stays so.
         choice: in [0, 1), of one of several processes.
     """
 
     kind: str
     pause: float
+    is_early: bool
     seconds: float
     choice: float
 
@@ -97,7 +102,14 @@ def drawn(count: int, seed: int, *, restarts: bool = False) -> list[Fault]:
         for position in draw.sample(range(count), min(2, count)):
             kinds[position] = RESTART
     return [
-        Fault(kind, draw.uniform(0.3, 3), _seconds(kind, draw), draw.random()) for kind in kinds
+        Fault(
+            kind,
+            pause=draw.uniform(0.3, 5),
+            is_early=draw.random() < _EARLY,
+            seconds=_seconds(kind, draw),
+            choice=draw.random(),
+        )
+        for kind in kinds
     ]
 
 
@@ -163,20 +175,17 @@ class Chaos:
         return found, wrong
 
     def _until_it_ends(self, faults: list[Fault]) -> list[str]:
-        due, is_disturbed = time.monotonic(), False
-        since = time.monotonic()
-        if faults:
-            due += faults[0].pause
+        due, since, is_disturbed = None, time.monotonic(), False
         while True:
             is_disturbed |= self._wake()
-            if faults and time.monotonic() >= due and self._has_done(faults[0]):
+            if faults and due is None and (faults[0].is_early or self._workers_alive()):
+                due = time.monotonic() + faults[0].pause
+            if due is not None and time.monotonic() >= due and self._has_done(faults[0]):
                 faults.pop(0)
-                since, is_disturbed = time.monotonic(), True
-                due = since + (faults[0].pause if faults else 0)
-            if not self._is_any_alive():
+                due, since, is_disturbed = None, time.monotonic(), True
+            if not self._alive():
                 code, since = self._commands[-1].returncode, time.monotonic()
-                is_left = any(not t.state.is_finished() for t in self._outcomes())
-                if code == 0 and not is_left:
+                if code == 0 and not self._is_work_left():
                     return []
                 if not is_disturbed and not self._woken:
                     return [f"the command ended with {code}, undisturbed; see {self._log()}"]
@@ -184,13 +193,13 @@ class Chaos:
                 self._give()
             if time.monotonic() - since > _STUCK:
                 return [f"the command did not end within {_STUCK:.0f} s; see {self._log()}"]
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def _give(self) -> None:
         """Give the command, perhaps again."""
         self._given += 1
         environment = {
-            **os.environ,
+            **{key: value for key, value in os.environ.items() if key != FULL_ERROR},
             _MARK: self._mark,
             WAITS: str(_SCALE),
             "VAESWEEP_CACHE": str(self._directory / "cache"),
@@ -214,13 +223,12 @@ class Chaos:
     def _log(self) -> Path:
         return self._directory / f"command-{self._given}.log"
 
-    def _is_any_alive(self) -> bool:
-        return len([c for c in self._commands if c.poll() is None]) > 0
+    def _alive(self) -> list[subprocess.Popen[bytes]]:
+        return [command for command in self._commands if command.poll() is None]
 
     def _has_done(self, fault: Fault) -> bool:
         """Whether the fault has happened; it cannot where there is nobody whom it could meet."""
-        alive = [c for c in self._commands if c.poll() is None]
-        commands = [p for c in alive for p in _process(c.pid)]
+        commands = [p for command in self._alive() for p in _process(command.pid)]
         if "worker" in fault.kind:
             victims = _one_of(self._workers_alive(), fault.choice)
         elif "all" in fault.kind:
@@ -293,6 +301,15 @@ class Chaos:
             return outcomes(load_study(open_storage(storage, default), self._name))
         except KeyError:  # it was killed before it began
             return []
+
+    def _is_work_left(self) -> bool:
+        """Whether a trial has not ended; also where a worker is stopped that locks the storage."""
+        try:
+            return any(not trial.state.is_finished() for trial in self._outcomes())
+        except Exception as error:
+            if not is_away(error):
+                raise
+            return True
 
     def _say(self, text: str) -> None:
         print(f"{time.monotonic() - self._began:7.1f} s  {text}", flush=True)
@@ -373,12 +390,14 @@ def main() -> None:
             raise UserError(f"`--{name}` must be 1 or more, but got {value}")
     if arguments.directory is not None and arguments.directory.exists():
         raise UserError(f"`--directory` must be new, but {arguments.directory} exists")
+    storage = arguments.storage
+    if storage is not None:
+        storage = str(normalised(storage, Path()))
     directory = (arguments.directory or Path(tempfile.mkdtemp(prefix="chaos-"))).absolute()
     faults = drawn(arguments.faults, arguments.seed, restarts=arguments.restart is not None)
-    storage = arguments.storage
     chaos = Chaos(
         directory,
-        None if storage is None else str(normalised(storage, directory)),
+        storage,
         arguments.workers,
         arguments.epochs,
         _restarter(arguments.restart),

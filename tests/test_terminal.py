@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import UserError
-from experiments.terminal import errors_for_people
+from experiments.terminal import FULL_ERROR, errors_for_people
 from tests.conftest import ROOT, TINY
 
 _RUN = [str(ROOT / "run.py")]
 _MODULES = (
     "analysis.report", "experiments.data.prepare", "experiments.preflight", "experiments.rerun",
     "experiments.sync", "serving.app", "serving.export", "serving.generate",
+    "sweeps.chaos",
 )  # fmt: skip
 _PRINTING = [[*_RUN, "--info"], [*_RUN, "--cfg", "job"], [*_RUN, "--help"], [*_RUN, "--version"]]
 _PRINTING += [["-m", module, "--help"] for module in _MODULES]
@@ -54,6 +55,17 @@ def test_a_command_whose_reader_has_gone_ends_quietly_and_well(
 ) -> None:
     done = _run(arguments, tmp_path, stdout=nobody)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_interrupt_is_one_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While a sweep prepares, it met users as a hundred lines of Python."""
+    monkeypatch.delenv(FULL_ERROR, raising=False)
+    with pytest.raises(SystemExit) as ended, errors_for_people():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_command_that_nobody_reads_at_all_ends_well(nobody: int, tmp_path: Path) -> None:
