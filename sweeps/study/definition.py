@@ -27,6 +27,7 @@ from sweeps.space.dimensions import Dimension, Fixed, Space
 from sweeps.space.grammar import parse
 from sweeps.space.points import is_name
 from sweeps.storage.attributes import POINT, STUDY, STUDY_ID
+from sweeps.storage.private import storage_of
 
 Options = Mapping[str, Mapping[str, Any]]
 """Of a choice of a group, flat: {"loss=ssim": {"loss.window_size": 7, ...}}."""
@@ -335,7 +336,7 @@ def _rebuild(study: optuna.Study, changed: Mapping[str, BaseDistribution]) -> op
     A copy is kept while the study is rebuilt, from which `_restore` mends it if that is
     interrupted.
     """
-    name, storage = study.study_name, study._storage
+    name, storage = study.study_name, storage_of(study)
     trials = study.get_trials(deepcopy=True)
     if any(trial.state == TrialState.RUNNING for trial in trials):
         raise UserError(

@@ -25,6 +25,7 @@ from experiments.loading import COMMAND
 from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
 from sweeps.plan import Plan
 from sweeps.space.jobs import escaped
+from sweeps.study.leases import holder
 from sweeps.study.supervision import Pool
 from sweeps.system import REAL, is_stopped
 from sweeps.workers import launchers
@@ -117,7 +118,7 @@ class WorkerJob:
 
         register_config()
         plan, index = self._plan, int(HydraConfig.get().job.num)
-        if plan.command == {**REAL.this_process(), "worker": "command", "beat": 0}:
+        if plan.command == holder("command"):
             work(plan, self._task, index, handle_signals=False)
             return
         if plan.threads is None and (plan.on_one_machine or "SLURM_JOB_ID" in os.environ):
