@@ -48,8 +48,8 @@ deadline is one of the command's clock, and the command tells its workers when i
 What holds by this, under which faults, is checked by tests/simulation, in whose world these very
 classes run. All waits are in `sweeps.bounds`.
 
-From top to bottom: `supervision` (rounds of workers, and a look at them), `execution` (a worker's way
-with a trial), `claims`, `proposals` (its parameters), `stopping`, `recovery`, `leases`, `counts`,
-`definition` (what a study searches); in other rooms `storage.attributes` (what is kept with
-trials), `storage.private` (Optuna's own), `sweeps.system` (the machine).
+From top to bottom: `supervision` (rounds of workers, and a look at them), `execution` (a worker's
+way with a trial), `claims`, `proposals` (its parameters), `stopping`, `recovery`, `leases`,
+`counts`, `definition` (what a study searches); in other rooms `storage.attributes` (what is kept
+with trials), `storage.private` (Optuna's own), `sweeps.system` (the machine).
 """
