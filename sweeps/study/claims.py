@@ -339,7 +339,8 @@ class Claims:
         limit = self._plan.settings.n_trials
         is_beyond = claim.is_new and limit is not None
         if is_beyond:
-            earlier = [t for t in budgeted(trials) if private.first_of(t) < mine.number]
+            place = claim.number, mine.number
+            earlier = [t for t in budgeted(trials) if (private.first_of(t), t.number) < place]
             is_beyond = len(earlier) >= (limit or 0)
         if not is_taken and not is_beyond:
             return False

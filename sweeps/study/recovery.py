@@ -69,8 +69,11 @@ def take_over(
         is_retried = retries < more
         lease = lease_of(trial)
         who = f"{lease.get('worker', 'unknown')} on {lease.get('host', 'unknown')}"
-        private.set_attribute(study, trial, REASON, f"its worker died ({who})")
-        private.set_attribute(study, trial, RETRIED, TAKEN if is_retried else False)
+        try:
+            private.set_attribute(study, trial, REASON, f"its worker died ({who})")
+            private.set_attribute(study, trial, RETRIED, TAKEN if is_retried else False)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            continue  # somebody was faster, where the lock does not reach everybody
         if _has_moved(study, trial):  # the writes may have taken their time
             _unmark(study, trial)
             continue
