@@ -36,6 +36,7 @@ import psutil
 
 from experiments.errors import UserError
 from experiments.grammar import literal
+from experiments.signals import sigterm_ends
 from experiments.terminal import FULL_ERROR, errors_for_people
 from experiments.waits import WAITS
 from sweeps import bounds
@@ -402,7 +403,8 @@ def main() -> None:
         arguments.epochs,
         _restarter(arguments.restart),
     )
-    wrong = chaos.run(faults)
+    with sigterm_ends():  # and what it started ends with it
+        wrong = chaos.run(faults)
     if wrong:
         print("\n".join(wrong), file=sys.stderr)
         sys.exit(f"error: seed {arguments.seed} broke the sweep; its files are in {directory}")
