@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import shlex
 import shutil
 import signal
@@ -29,16 +28,16 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from experiments.errors import UserError
 from experiments.grammar import literal
+from experiments.signals import sigterm_ends
 from experiments.terminal import FULL_ERROR, errors_for_people
 from experiments.waits import WAITS
-from sweeps import bounds
+from sweeps.faults import LEASE, RESTART, SCALE, Fault, drawn
 from sweeps.outcomes import Outcome, differences, outcomes
 from sweeps.storage.opening import normalised, open_storage
 from sweeps.storage.retry import is_away
@@ -46,9 +45,6 @@ from sweeps.study.definition import load_study
 
 ROOT = Path(__file__).parents[1]
 _MARK = "VAESWEEP_CHAOS"  # in the environment of all processes of this run
-_SCALE = 0.1
-_LEASE = _SCALE * bounds.LEASE_TIMEOUT
-_EARLY = 0.2  # of the faults do not wait for a worker
 _STUCK = 600.0  # seconds without a fault, the end of a command or of a trial
 
 _SWEEP = (
@@ -57,66 +53,6 @@ _SWEEP = (
     "evaluation.samples=64", "logger=csv", "report=none", "lr=1e-3,2e-3,5e-3,1e-2,2e-2", "seed=0,1",
     "sweep.max_retries=1000",
 )  # fmt: skip
-
-KINDS = {
-    "kill a worker": 8,
-    "stop a worker for a moment": 3,
-    "stop a worker for longer than its lease": 4,
-    "kill the command": 1,
-    "kill all": 1,
-    "interrupt the command": 1,
-    "interrupt the command twice": 1,
-    "stop the command": 1,
-    "stop all": 1,
-    "give the command a second time": 1,
-}
-"""Faults, and how often each is drawn."""
-RESTART = "restart the server"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens to a sweep.
-
-    Attributes:
-        kind: one of `KINDS`, or `RESTART`.
-        pause: seconds before; most count only from when a worker lives, so that faults meet
-            trainings, and not only commands that begin.
-        is_early: whether it counts from the last fault.
-        seconds: for which what is stopped stays so.
-        choice: in [0, 1), of one of several processes.
-    """
-
-    kind: str
-    pause: float
-    is_early: bool
-    seconds: float
-    choice: float
-
-
-def drawn(count: int, seed: int, *, restarts: bool = False) -> list[Fault]:
-    """So many faults of a seed, and two restarts of the server among them."""
-    draw = random.Random(seed)
-    kinds = draw.choices(list(KINDS), list(KINDS.values()), k=count)
-    if restarts:
-        for position in draw.sample(range(count), min(2, count)):
-            kinds[position] = RESTART
-    return [
-        Fault(
-            kind,
-            pause=draw.uniform(0.3, 5),
-            is_early=draw.random() < _EARLY,
-            seconds=_seconds(kind, draw),
-            choice=draw.random(),
-        )
-        for kind in kinds
-    ]
-
-
-def _seconds(kind: str, draw: random.Random) -> float:
-    is_short = kind == "stop a worker for a moment" or draw.random() < 0.5
-    longer = kind == "stop a worker for longer than its lease" or not is_short
-    return _LEASE * (draw.uniform(1.3, 2) if longer else draw.uniform(0.1, 0.7))
 
 
 class Chaos:
@@ -201,7 +137,7 @@ class Chaos:
         environment = {
             **{key: value for key, value in os.environ.items() if key != FULL_ERROR},
             _MARK: self._mark,
-            WAITS: str(_SCALE),
+            WAITS: str(SCALE),
             "VAESWEEP_CACHE": str(self._directory / "cache"),
         }
         more = [f"name={self._name}", f"max_epochs={self._epochs}"]
@@ -287,7 +223,7 @@ class Chaos:
 
     def _processes_left(self) -> list[str]:
         """Those that do not end soon after their command."""
-        _, alive = psutil.wait_procs(self._processes(), timeout=_LEASE + 60)
+        _, alive = psutil.wait_procs(self._processes(), timeout=LEASE + 60)
         lines = []
         for process in alive:
             with suppress(psutil.Error):
@@ -402,7 +338,8 @@ def main() -> None:
         arguments.epochs,
         _restarter(arguments.restart),
     )
-    wrong = chaos.run(faults)
+    with sigterm_ends():  # and what it started ends with it
+        wrong = chaos.run(faults)
     if wrong:
         print("\n".join(wrong), file=sys.stderr)
         sys.exit(f"error: seed {arguments.seed} broke the sweep; its files are in {directory}")

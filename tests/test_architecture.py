@@ -53,6 +53,7 @@ SWEEPS = [
     "sweeps.command",
     "sweeps.sweeper",
     "sweeps.outcomes",
+    "sweeps.faults",
     "sweeps.chaos",
     "sweeps",
 ]

@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from sweeps.chaos import KINDS, RESTART, drawn
+from sweeps.faults import KINDS, RESTART, drawn
 from sweeps.outcomes import Outcome, differences, outcomes
 from sweeps.storage.attributes import DIRECTORY, POINT, REASON, RETRIED, STUDY_ID, TAKEN
 
