@@ -59,6 +59,8 @@ NEEDED = {
 SERVED = {
     "serving.app": "it serves until it is stopped; test_serving_app.py starts and asks it",
     "experiments.sync": "it asks W&B's server; test_wandb_online.py has one of its own",
+    "sweeps.chaos": "it takes minutes; test_chaos.py runs it",
+    "tests.simulation": "it may take hours; tests/simulation/test_simulation.py runs the same",
     "analysis.notebooks": "it rewrites the notebooks of the project; test_notebooks.py runs them",
 }
 """Modules whose arguments are parsed, and why they are not run."""
