@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -23,6 +24,7 @@ from sweeps.space.grid import Grid
 from sweeps.space.points import point_name
 from sweeps.storage import private
 from sweeps.storage.attributes import CONFIRM, LEASE, PHASE, POINT, is_superseded
+from sweeps.study import claims
 from sweeps.study.claims import Claim, Claims
 from sweeps.study.definition import open_study
 from sweeps.study.leases import Lease
@@ -139,6 +141,25 @@ def test_a_trial_that_was_begun_without_an_answer_is_gone_on_with(
     assert claim is not None
     assert claim.trial.number == 0
     assert len(one._study.trials) == 1
+
+
+def test_a_trial_for_which_no_point_is_left_counts_nowhere(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was begun without an answer, and meanwhile others took what was left."""
+    one, other = two(SIZES, grid=False, n_trials=9)
+
+    def unheard(*arguments: Any) -> None:
+        private.begin(*arguments)
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "private", SimpleNamespace(**{**vars(private), "begin": unheard}))
+        with pytest.raises(ConnectionError):
+            one.next()
+    assert len([end(other, other.next()) for _ in range(3)]) == 3
+    assert one.next() is None
+    assert [t.number for t in one._study.trials if is_superseded(t)] == [0]
 
 
 def test_a_trial_has_its_owner_from_its_first_moment(two: Two) -> None:

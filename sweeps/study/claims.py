@@ -136,6 +136,9 @@ class Claims:
                 return None, False
             claim = self._claim()
             if claim is not None and is_finite:
+                if self._has_no_point(claim):
+                    self._supersede(claim)
+                    return None, True
                 claim = self._filled(claim)  # before another worker proposes the same
             is_more_to_come = self._is_more_to_come()
         if claim is None:
@@ -344,10 +347,17 @@ class Claims:
             is_beyond = len(earlier) >= (limit or 0)
         if not is_taken and not is_beyond:
             return False
+        self._supersede(claim)
+        return True
+
+    def _supersede(self, claim: Claim) -> None:
         claim.trial.set_user_attr(REASON, "another worker claimed the same at the same time")
         claim.trial.set_user_attr(RETRIED, True)
         private.end(self._study, claim.trial, TrialState.FAIL)
-        return True
+
+    def _has_no_point(self, claim: Claim) -> bool:
+        """Whether others took the last points after a trial was begun, which has none yet."""
+        return claim.is_new and self._remaining is not None and self._remaining.count == 0
 
     def _is_within_budget(self) -> bool:
         assert self._plan.settings.n_trials is not None

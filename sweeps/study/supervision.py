@@ -211,7 +211,8 @@ class Pool:
                     continue
                 again = died(index)
                 before, ended = ended, ended_trials()
-                deaths = 1 if ended > before else deaths + 1
+                # That trial may have ended after this death, while the storage took its time.
+                deaths = 0 if ended > before else deaths + 1
                 if deaths > bounds.DEATHS_IN_A_ROW * count:
                     self.kill()
                     raise UserError(
