@@ -23,7 +23,7 @@ from sweeps.space.grammar import parse
 from sweeps.space.grid import Grid
 from sweeps.space.points import point_name
 from sweeps.storage import private
-from sweeps.storage.attributes import CONFIRM, LEASE, PHASE, POINT, is_superseded
+from sweeps.storage.attributes import CONFIRM, LEASE, PHASE, POINT, RETRIED, TAKEN, is_superseded
 from sweeps.study import claims
 from sweeps.study.claims import Claim, Claims
 from sweeps.study.definition import open_study
@@ -160,6 +160,17 @@ def test_a_trial_for_which_no_point_is_left_counts_nowhere(
     assert len([end(other, other.next()) for _ in range(3)]) == 3
     assert one.next() is None
     assert [t.number for t in one._study.trials if is_superseded(t)] == [0]
+
+
+def test_of_two_retries_of_one_trial_the_second_counts_nowhere(two: Two) -> None:
+    """Whoever took it over had let go of the lock; and it had no point yet."""
+    one, _ = two(RATES, grid=False, n_trials=2)
+    lost = private.begin(one._study, {RETRIED: TAKEN})
+    private.end(one._study, lost, TrialState.FAIL)
+    for _ in range(2):
+        private.clone(one._study, one._study.trials[0], {})
+    assert [claim.trial.number for claim in all_of(one)] == [1, 3]
+    assert [t.number for t in one._study.trials if is_superseded(t)] == [0, 2]
 
 
 def test_a_trial_has_its_owner_from_its_first_moment(two: Two) -> None:

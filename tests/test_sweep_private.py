@@ -76,6 +76,14 @@ def test_who_lost_a_trial_can_write_nothing_about_it(study: optuna.Study) -> Non
         private.requeue(study, trial)
 
 
+def test_a_trial_that_others_let_wait_is_not_ended(study: optuna.Study) -> None:
+    trial = private.begin(study, {})
+    private.requeue(study, trial)
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        private.end(study, trial, TrialState.COMPLETE, [1.0])
+    assert study.trials[0].state == TrialState.WAITING
+
+
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_a_clone_is_one_as_optuna_makes_them(study: optuna.Study) -> None:
     trial = private.begin(study, {"cell": "a"})

@@ -100,14 +100,14 @@ def end(
     state: TrialState,
     values: Sequence[float] | None = None,
 ) -> None:
-    """End a trial; the sampler hears of it as from `Study.tell`.
+    """End a running trial; the sampler hears of it as from `Study.tell`.
 
     Raises:
-        optuna.exceptions.UpdateFinishedTrialError: it has ended already.
+        optuna.exceptions.UpdateFinishedTrialError: it has ended already, or others let it wait.
     """
     frozen = read(study, trial)
-    if frozen.state.is_finished():
-        raise optuna.exceptions.UpdateFinishedTrialError(f"trial {frozen.number} has ended")
+    if frozen.state != TrialState.RUNNING:
+        raise optuna.exceptions.UpdateFinishedTrialError(f"trial {frozen.number} does not run")
     try:
         study.tell(frozen.number, values, state=state)
     except ValueError as error:  # as `tell` says it where the trial ended since

@@ -339,6 +339,8 @@ class Claims:
         own = {mine.number, *private.history_of(mine)}
         rivals = self.counts.holders(point_of(mine)) - own if POINT in mine.user_attrs else ()
         is_taken = any(claim.is_new or number < mine.number for number in rivals)
+        chain = (t.number for t in trials[: mine.number] if private.first_of(t) == claim.number)
+        is_taken |= any(number not in own for number in chain)  # a trial that was retried twice
         limit = self._plan.settings.n_trials
         is_beyond = claim.is_new and limit is not None
         if is_beyond:
