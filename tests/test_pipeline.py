@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 def copy(folder: Path) -> None:
     """The project as a fresh clone has it, for a pipeline of seconds."""
-    unwanted = shutil.ignore_patterns("__pycache__", "*.ipynb", "study")
+    unwanted = shutil.ignore_patterns("__pycache__", "*.ipynb")
     for name in COPIED:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +36,7 @@ def copy(folder: Path) -> None:
             shutil.copytree(source, target, ignore=unwanted)
         else:
             shutil.copyfile(source, target)
+    shutil.rmtree(folder / "analysis" / "study", ignore_errors=True)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["data"]["size"] = 32
     params["train"]["overrides"] = SETTINGS
