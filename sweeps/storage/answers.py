@@ -147,8 +147,8 @@ def _shown_address(text: str) -> str:
 
 
 def _may_hold_a_password(text: str) -> bool:
-    """Not a path, in which @, ? and & are what they are."""
-    if re.match(r"(journal|sqlite)://", text):
+    """Not a path, in which @, ? and & are what they are, nor a proxy's host and port."""
+    if re.match(r"(journal|sqlite)://|grpc://[^@?]*$", text):
         return False
     return "://" in text or (":" in text and "@" in text)
 
@@ -197,11 +197,10 @@ def _secrets(value: Any, key: str = "") -> Iterator[str]:
 
 def _secrets_of(text: str) -> Iterator[str]:
     url = _parsed(text)
-    if url is None:
-        hidden = text.partition("://")[2] or text
-    else:
-        hidden = str(url.password or "")
-        yield hidden
+    hidden = text.partition("://")[2] or text
+    if url is not None:
+        yield str(url.password or "")
+        hidden = hidden.partition(":")[2].rpartition("@")[0]  # as it was written
         for name, value in url.query.items():
             if _is_secret(name, value):
                 yield from [value] if isinstance(value, str) else value
