@@ -149,7 +149,9 @@ def is_known_gone(
     for key in ("host", "machine", "namespace"):
         if process.get(key) != here[key]:
             return False  # another machine, or a container with process numbers of its own
-    return bool(process["boot"] != here["boot"] or born(process["pid"]) != process["born"])
+    if process["boot"] != here["boot"]:
+        return bool(here["machine"])  # without an id it may be another machine of that name
+    return bool(born(process["pid"]) != process["born"])
 
 
 def _machine() -> dict[str, str]:

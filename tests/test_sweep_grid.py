@@ -202,6 +202,8 @@ def test_a_value_that_is_written_twice_is_one(override: str, values: list[Any]) 
         ("x=range(1.0,1.0000000000000004,0.0000000000000001)", "must be distinct"),
         ("x=shuffle(range(1.0,1.0000000000000004,0.0000000000000001))", "must be distinct"),
         ("x=range(1e16,1e17,0.1)", "must be distinct"),
+        ("x=range(0,3),7", "has a range or an interval among"),
+        ("seed=range(0,2),1", "must be integers"),
         ("x=1,nan", "must equal itself"),
     ],
 )

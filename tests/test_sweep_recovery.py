@@ -233,11 +233,16 @@ def test_a_process_is_gone_only_where_that_can_be_known(
     assert is_known_gone({**IT, **process}, HERE, processes.get) is is_gone
 
 
+def test_a_machine_without_an_id_may_be_another_of_its_name() -> None:
+    unnamed = {**IT, "machine": "", "boot": "0"}
+    assert not is_known_gone(unnamed, {**HERE, "machine": ""}, {7: "5"}.get)
+
+
 def test_this_process_lives_and_its_number_means_it() -> None:
     here = REAL.this_process()
     assert not REAL.is_gone(here)
     assert REAL.is_gone({**here, "born": "0"})
-    assert REAL.is_gone({**here, "boot": "an earlier one"})
+    assert REAL.is_gone({**here, "boot": "an earlier one"}) is bool(here["machine"])
     assert not REAL.is_gone({**here, "namespace": "pid:[1]", "born": "0"})
     assert not is_stopped(os.getpid())
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -248,6 +250,31 @@ def test_a_missing_driver_is_named_with_the_command_that_installs_it(
         assert f"pip install --editable '.[{extra}]'" in said
     monkeypatch.setitem(sys.modules, "grpc", None)
     assert "pip install --editable '.[grpc]'" in refused("grpc://127.0.0.1:1")
+
+
+def test_a_journals_line_that_was_cut_off_takes_nothing_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a writer that was killed, or a disk that was full."""
+    path = tmp_path / "sweep.log"
+    study = optuna.create_study(
+        study_name="a", storage=open_storage(f"journal://{path}", Path("unused.db"))
+    )
+    with path.open("ab") as file:
+        file.write(b'{"op_code":8,"worker_id":"88')
+    study.set_user_attr("a", 1)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            study.set_user_attr("b", 2)
+    study.set_user_attr("c", 3)
+    again = open_storage(f"journal://{path}", Path("unused.db"))
+    attributes = optuna.load_study(study_name="a", storage=again).user_attrs
+    assert attributes == {"a": 1, "c": 3}
 
 
 def test_a_file_that_is_no_database_stays_as_it_is(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ the user states (`stated`: `hydra.sweeper.conditions`, a key to OTHER=VALUES).
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,8 @@ from sweeps.space.points import Values
 
 EVERYWHERE = "experiments"
 """The group whose options set keys anywhere."""
+
+log = logging.getLogger(__name__)
 
 _SETTING = "hydra.sweeper.conditions"
 _NEVER = Condition((), frozenset())
@@ -179,7 +182,10 @@ def _condition(
     wanted = _alternatives(key, text, loader)
     if other is None:
         (given,) = _alternatives(key, fixed[name].text, loader).values()
-        return None if _among(given, wanted.values()) else _NEVER
+        if _among(given, wanted.values()):
+            return None
+        log.warning("`%s` is left out: it needs %s, but got %s", key, text, fixed[name].text)
+        return _NEVER
     if not other.enumerated and not isinstance(other.distribution, CategoricalDistribution):
         raise UserError(
             f"`{_SETTING}.{key}` must name a key whose values are listed, but `{other.key}` is an "

@@ -55,10 +55,10 @@ def _seeds(override: Any) -> tuple[int, ...]:
     if override.is_interval_sweep():
         raise UserError("`seed` must be listed (seed=1,2,3): a sampler never optimises over it")
     listed = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
-    values = tuple(dict.fromkeys(listed))
+    values = list(listed)
     if not values or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         raise UserError(f"`seed` must be integers, but got {override.input_line}")
-    return values
+    return tuple(dict.fromkeys(values))
 
 
 def _dimension(key: str, override: Any) -> Dimension:
@@ -89,11 +89,16 @@ def _is_listed(override: Any) -> bool:
 
 def _choice(key: str, override: Any) -> Dimension:
     """Each value once, shuffled once where it is to be."""
-    from hydra.core.override_parser.types import Transformer
+    from hydra.core.override_parser.types import Sweep, Transformer
 
     elements = list(override.sweep_iterator(transformer=Transformer.identity))
     if not elements:
         raise UserError(f"a sweep must have values, but {override.input_line} has none")
+    if any(isinstance(element, Sweep) for element in elements):
+        raise UserError(
+            f"a list must hold values, but {override.input_line} has a range or an interval among "
+            "them; write its values out"
+        )
     if any(isinstance(element, float) and math.isnan(element) for element in elements):
         raise UserError(f"a value must equal itself, but {override.input_line} has nan")
     distinct: dict[Hashable, Any] = {}

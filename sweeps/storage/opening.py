@@ -240,7 +240,9 @@ def _ask(storage: BaseStorage) -> None:
 
 def _open_journal(url: str) -> BaseStorage:
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    from optuna.storages.journal import JournalFileOpenLock
+
+    from sweeps.storage.private import WholeLines
 
     path = Path(url.removeprefix("journal://"))
     check_directory(path.parent, url)
@@ -250,7 +252,7 @@ def _open_journal(url: str) -> BaseStorage:
             pass  # refused where the directory (for locks) or the file is read-only
         # Unlike Optuna's symbolic link, this lock notices that another worker has broken a dead
         # worker's lock and made its own. The two exclude each other, and so does the dashboard.
-        backend = JournalFileBackend(str(path), JournalFileOpenLock(str(path)))
+        backend = WholeLines(str(path), JournalFileOpenLock(str(path)))
         return JournalStorage(backend)
 
     return answer(build, url)

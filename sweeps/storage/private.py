@@ -5,14 +5,18 @@ is popped whoever it is for, and one that is begun has no owner until a later ca
 a trial has its owner from its first moment, and a worker takes the one that it means. What is
 used: `Study._storage` and `Study._study_id`, `Trial(study, id)`, `Trial._trial_id`,
 `Trial._suggest`, `Trial._cached_frozen_trial`, the system attributes of
-`RetryHeartbeatStaleTrialCallback`, by which Optuna and its dashboard know a retry, and
-`_fast_non_domination_rank`. tests/test_sweep_private.py holds these against the pinned version.
+`RetryHeartbeatStaleTrialCallback`, by which Optuna and its dashboard know a retry,
+`_fast_non_domination_rank`, and the file and lock of a journal. tests/test_sweep_private.py holds
+these against the pinned version.
 """
 
 from __future__ import annotations
 
 import copy
+import json
+import os
 from collections.abc import Callable, Container, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -20,9 +24,12 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
 from optuna.study._multi_objective import _fast_non_domination_rank
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+_LONGEST_LINE = 1 << 26  # bytes of a journal
 FIXED = "fixed_params"
 FIRST = "failed_trial"
 HISTORY = "retry_history"
@@ -183,6 +190,40 @@ def pareto_ranks(losses: NDArray[np.float64]) -> NDArray[np.int64]:
     """
     ranks: NDArray[np.int64] = _fast_non_domination_rank(losses)
     return ranks
+
+
+class WholeLines(JournalFileBackend):
+    """Optuna's journal file, in which no line stays half-written.
+
+    A full disk, or a process that is killed over it, would leave a piece of a line, to which the
+    next writer would add its own: a line in the middle that nobody can read, and with it the study.
+    """
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with get_lock_file(self._lock):
+            path = Path(self._file_path)
+            _cut_to_whole_lines(path)
+            size = path.stat().st_size
+            try:
+                with path.open("ab", buffering=0) as file:
+                    file.write("".join(json.dumps(log) + "\n" for log in logs).encode())
+                    os.fsync(file.fileno())
+            except OSError:
+                os.truncate(path, size)
+                raise
+
+
+def _cut_to_whole_lines(path: Path) -> None:
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end == 0:
+            return
+        file.seek(end - 1)
+        if file.read(1) == b"\n":
+            return
+        file.seek(max(0, end - _LONGEST_LINE))
+        start, tail = file.tell(), file.read()
+        file.truncate(start + tail.rfind(b"\n") + 1)
 
 
 class _View:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import optuna
 
-from experiments.errors import UserError
+from experiments.errors import UserError, is_disk_full
 from sweeps.bounds import RETRY_WINDOW, STORAGE_CALL
 from sweeps.system import REAL, System
 
@@ -49,7 +49,9 @@ def retry(call: Callable[[], T], system: System = REAL, window: float = RETRY_WI
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether an error says that there is no connection, rather than that something is wrong."""
+    """Whether an error says that there is no connection or no space, which may come back."""
+    if is_disk_full(error):
+        return True
     kinds = (ConnectionError, TimeoutError, LockTimeoutError)
     if isinstance(error, (optuna.exceptions.StorageInternalError, *kinds)):
         return True

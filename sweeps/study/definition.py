@@ -341,7 +341,8 @@ def _rebuild(study: optuna.Study, changed: Mapping[str, BaseDistribution]) -> op
     if any(trial.state == TrialState.RUNNING for trial in trials):
         raise UserError(
             f"a grid can get new choices only while no trial runs, but {name!r} has running "
-            "trials; stop the other workers, or wait for them"
+            "trials; stop the other workers, or wait for them; where their machine is gone for "
+            "good, give the earlier command once more, which takes their trials over"
         )
     optuna.copy_study(
         from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=name + _BACKUP
