@@ -173,6 +173,27 @@ def test_of_two_retries_of_one_trial_the_second_counts_nowhere(two: Two) -> None
     assert [t.number for t in one._study.trials if is_superseded(t)] == [0, 2]
 
 
+def test_who_lost_a_claim_does_not_take_the_trial_for_its_own(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both claim what waits, and the loser writes its lease last."""
+    one, other = two(RATES, grid=False, n_trials=1)
+    one._study.enqueue_trial({"lr": 1e-3}, user_attrs={POINT: '[{"lr": 0.001}, null]'})
+    theirs: list[Claim | None] = []
+
+    def late(*arguments: Any) -> None:
+        if not theirs:
+            theirs.append(None)
+            theirs[0] = other.next()
+        private.set_attribute(*arguments)
+
+    ours = SimpleNamespace(**{**vars(private), "set_attribute": late})
+    monkeypatch.setattr(claims, "private", ours)
+    assert [one._attempt()[0] for _ in range(3)] == [None, None, None]
+    assert theirs[0] is not None
+    assert one._study.trials[0].user_attrs[LEASE]["worker"] == "here-0"
+
+
 def test_a_trial_has_its_owner_from_its_first_moment(two: Two) -> None:
     one, _ = two(SIZES, grid=True, n_trials=None)
     claim = one.next()

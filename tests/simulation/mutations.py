@@ -156,16 +156,6 @@ def _nobody_is_superseded(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Claims, "_is_superseded", lambda self, claim: False)
 
 
-def _whoever_lost_a_claim_adopts_the_trial(patch: pytest.MonkeyPatch) -> None:
-    adopted = Claims._adopted
-
-    def of_all(self: Claims) -> Any:
-        self._refused.clear()
-        return adopted(self)
-
-    patch.setattr(Claims, "_adopted", of_all)
-
-
 def _workers_compare_clocks(patch: pytest.MonkeyPatch) -> None:
     def is_over_time(self: Stopping) -> bool:
         deadline = self._plan.deadline
@@ -250,12 +240,6 @@ MUTATIONS = {
         "two take the last of the budget",
         _nobody_is_superseded,
         ("lock_lost", "second_command", "slow"),
-    ),
-    26: Mutation(
-        "two train the trial that one has claimed",
-        _whoever_lost_a_claim_adopts_the_trial,
-        ("lock_lost", "second_command", "slow"),
-        {"confirm": 2, "has_common_lock": False},
     ),
     20: Mutation(
         "machines' clocks end a search",
