@@ -270,31 +270,19 @@ class Worker:
         Not every storage looks and writes at once, so that a worker which was frozen between the
         two would end a trial that was taken over meanwhile: that needs the lock as well.
         """
+        given = {RETRIED: False, **attributes}
         with self._ports.lock():
-            self._tell_unlocked(trial, state, values, attributes)
-
-    def _tell_unlocked(
-        self,
-        trial: optuna.Trial,
-        state: TrialState,
-        values: Sequence[float] | None,
-        attributes: dict[str, Any],
-    ) -> None:
-        current = private.read(self._study, trial)
-        if current.state != TrialState.RUNNING or not self._lease.is_mine(current):
-            return  # it was told, but the answer was lost; or another worker took it over
-        try:
-            for key, value in {
-                RETRIED: False,
-                ENDED: self._claims.next_end(),
-                **attributes,
-            }.items():
-                is_nothing = value is None or value is False
-                if not is_nothing or current.user_attrs.get(key):
-                    trial.set_user_attr(key, value)
-            private.end(self._study, trial, state, values)
-        except optuna.exceptions.UpdateFinishedTrialError:
-            log.warning("trial %d was taken over by another worker", trial.number)
+            current = private.read(self._study, trial)
+            if current.state != TrialState.RUNNING or not self._lease.is_mine(current):
+                return  # it was told, but the answer was lost; or another worker took it over
+            try:
+                for key, value in {**given, ENDED: self._claims.next_end()}.items():
+                    is_nothing = value is None or value is False  # 0 is a trial's number
+                    if not is_nothing or current.user_attrs.get(key):
+                        trial.set_user_attr(key, value)
+                private.end(self._study, trial, state, values)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                log.warning("trial %d was taken over by another worker", trial.number)
 
 
 def _why_no_result(values: Sequence[Any], objectives: int) -> str | None:

@@ -97,7 +97,9 @@ def pool(context: ForkServerContext | SpawnContext, plan: Plan, task: Task) -> P
 
 
 def describe_death(plan: Plan, index: int, exitcode: int | None) -> str:
-    """How a worker ended, and the end of its log."""
+    """How a worker ended, and the end of its log; or that it never began (None)."""
+    if exitcode is None:
+        return "the last one could not be started, for want of memory, processes or space"
     path = _log_path(plan, index)
     return f"the last one ended with {exitcode}; its log, {path}, ends:\n{_tail(path)}"
 
