@@ -36,10 +36,13 @@ class Owner:
     Attributes:
         token: grows each time another process takes the trial over.
         process: that took it.
+        study: of the trial. Numbers of two studies do not compare: the record of one that was
+            deleted may be taken whatever its token.
     """
 
     token: int
     process: str
+    study: str = ""
 
 
 class Store(Protocol):
@@ -74,7 +77,11 @@ class Fence:
         """
         with self._store.locked():
             known = self._store.read()
-            if known is not None and known.token > self._owner.token:
+            if (
+                known is not None
+                and known.study == self._owner.study
+                and known.token > self._owner.token
+            ):
                 raise Superseded(f"its record is of {known.process} now")
             if known != self._owner:
                 self._store.write(self._owner)
@@ -99,8 +106,8 @@ class Fence:
 
 
 @contextmanager
-def owning(directory: Path, token: int, process: str) -> Iterator[None]:
-    """Take a record, and let this process write it only while nobody else has taken it.
+def owning(directory: Path, owner: Owner) -> Iterator[None]:
+    """Take a record, and let its owner, this process, write it only while nobody else has taken it.
 
     Where there is no such directory, there is nothing to guard.
 
@@ -111,7 +118,7 @@ def owning(directory: Path, token: int, process: str) -> Iterator[None]:
     if not directory.is_dir():
         yield
         return
-    fence = Fence(_Files(directory), Owner(token, process))
+    fence = Fence(_Files(directory), owner)
     fence.take()
     _owned[directory] = fence
     try:
@@ -185,7 +192,8 @@ class _Files:
     def read(self) -> Owner | None:
         try:
             content = json.loads(self._owner.read_text(encoding="utf-8"))
-            return Owner(int(content["token"]), str(content["process"]))
+            study = str(content.get("study", ""))
+            return Owner(int(content["token"]), str(content["process"]), study)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

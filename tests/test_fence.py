@@ -24,7 +24,7 @@ CONFIG = {"name": "vae", "seed": 0}
 
 def test_whoever_lost_the_trial_writes_nothing_more(tmp_path: Path) -> None:
     record = Record(tmp_path, CONFIG)
-    with owning(tmp_path, 3, "sleeper"):
+    with owning(tmp_path, Owner(3, "sleeper")):
         record.begin()
         record.add_history({"epoch": 0})
         Fence(_Files(tmp_path), Owner(5, "successor")).take()
@@ -41,12 +41,18 @@ def test_whoever_lost_the_trial_writes_nothing_more(tmp_path: Path) -> None:
 
 def test_a_trial_that_was_taken_over_cannot_be_taken_back(tmp_path: Path) -> None:
     Fence(_Files(tmp_path), Owner(5, "successor")).take()
-    with pytest.raises(Superseded), owning(tmp_path, 3, "sleeper"):
+    with pytest.raises(Superseded), owning(tmp_path, Owner(3, "sleeper")):
         raise AssertionError
 
 
+def test_the_record_of_a_study_that_was_deleted_may_be_taken(tmp_path: Path) -> None:
+    Fence(_Files(tmp_path), Owner(31, "somebody", "a deleted study")).take()
+    with owning(tmp_path, Owner(0, "somebody else", "another study")):
+        assert _Files(tmp_path).read() == Owner(0, "somebody else", "another study")
+
+
 def test_a_trial_that_waited_is_anothers_although_its_number_is_the_same(tmp_path: Path) -> None:
-    with owning(tmp_path, 3, "first"):
+    with owning(tmp_path, Owner(3, "first")):
         Fence(_Files(tmp_path), Owner(3, "second")).take()
         with pytest.raises(Superseded, match="second"), writing(tmp_path / "result.json"):
             raise AssertionError
@@ -56,18 +62,22 @@ def test_files_elsewhere_and_of_single_runs_are_free(tmp_path: Path) -> None:
     record, other = tmp_path / "vae-0", tmp_path / "vae-1"
     record.mkdir()
     other.mkdir()
-    with owning(record, 3, "first"), writing(other / "result.json"):
+    with owning(record, Owner(3, "first")), writing(other / "result.json"):
         pass
     with writing(record / "result.json"):
         pass
-    with owning(tmp_path / "nowhere", 3, "first"):
+    with owning(tmp_path / "nowhere", Owner(3, "first")):
         assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_broken_owners_file_is_nobodys(tmp_path: Path) -> None:
     (tmp_path / OWNER_FILE).write_text("{")
-    with owning(tmp_path, 3, "first"):
-        assert json.loads((tmp_path / OWNER_FILE).read_text()) == {"token": 3, "process": "first"}
+    with owning(tmp_path, Owner(3, "first")):
+        assert json.loads((tmp_path / OWNER_FILE).read_text()) == {
+            "token": 3,
+            "process": "first",
+            "study": "",
+        }
 
 
 def test_a_record_that_stays_locked_is_nothing_wrong_with_its_trial(
@@ -137,7 +147,7 @@ def test_whoever_loses_a_trial_at_any_moment_leaves_all_its_files_alone(
     handler = logging.FileHandler(tmp_path / "run.log")
     logging.getLogger().addHandler(handler)
     try:
-        with owning(tmp_path, 3, "sleeper"), only_by_owner(), pytest.raises(Superseded):
+        with owning(tmp_path, Owner(3, "sleeper")), only_by_owner(), pytest.raises(Superseded):
             run_trial(tiny("logger=csv"), tmp_path, in_sweep=True, resumable=True)
     finally:
         logging.getLogger().removeHandler(handler)
@@ -160,7 +170,7 @@ def test_whoever_lost_a_trial_sends_nothing_more_to_wandb(
     logger = SafeWandbLogger(
         failures=(OSError,), stop=threading.Event(), save_dir=str(tmp_path), offline=True
     )
-    with owning(tmp_path, 3, "sleeper"):
+    with owning(tmp_path, Owner(3, "sleeper")):
         logger.log_metrics({"loss": 1.0}, 1)
         Successor(tmp_path).take()
         with pytest.raises(Superseded):
@@ -173,7 +183,7 @@ def test_whoever_lost_a_trial_sends_nothing_more_to_wandb(
 def test_whoever_lost_a_trial_that_never_began_leaves_its_directory(tmp_path: Path) -> None:
     record = tmp_path / "vae-0"
     record.mkdir()
-    with owning(record, 3, "sleeper"):
+    with owning(record, Owner(3, "sleeper")):
         Fence(_Files(record), Owner(5, "successor")).take()
         with pytest.raises(Superseded):
             discard(record)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 import sweeps
 from experiments.commands import module
 from experiments.errors import UserError
+from experiments.fence import OWNER_FILE
 from sweeps import sweeper
 from sweeps.command import Sweep
 from tests.simulated import SimulatedTask
@@ -49,6 +52,47 @@ def test_a_sweep_that_ended_is_handed_over_and_the_paths_are_printed(
     printed = capsys.readouterr().out
     assert "report   outputs/vae/sweep/report.html\n" in printed
     assert printed.index("2 trials: 2 done") < printed.index("report   ")
+
+
+@dataclass(frozen=True)
+class InOnePlace(SimulatedTask):
+    """Every trial says that its record is in the same directory."""
+
+    directory: str = ""
+
+    def prepare(self, *args: Any) -> Any:
+        job = super().prepare(*args)
+        job.directory = self.directory
+        return job
+
+
+def test_trials_without_a_record_leave_the_working_directory_as_it_was(tmp_path: Path) -> None:
+    sweep = sweeps.run(GRID, task=InOnePlace(log="log"))
+    assert [t.state.name for t in sweep.study.trials] == ["COMPLETE", "COMPLETE"]
+    assert not (tmp_path / OWNER_FILE).exists()
+
+
+def test_a_record_that_is_another_trials_fails_the_trial_and_says_whose(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    record.mkdir()
+    sweeps.run([*GRID, "name=first"], task=InOnePlace(log="log", directory=str(record)))
+    owner = json.loads((record / OWNER_FILE).read_text())
+    assert owner["token"] == 1
+
+    sweep = sweeps.run([*GRID, "name=second"], task=InOnePlace(log="log", directory=str(record)))
+    assert [t.state.name for t in sweep.study.trials] == ["COMPLETE", "COMPLETE"]
+    later = json.loads((record / OWNER_FILE).read_text()) | {"token": 2}
+    (record / OWNER_FILE).write_text(json.dumps(later))
+    again = ["loss=ssim,mse,l1", *GRID[1:], "name=second"]
+    sweep = sweeps.run(again, task=InOnePlace(log="log", directory=str(record)))
+    assert sweep.study.trials[2].state.name == "COMPLETE"
+
+    (record / OWNER_FILE).write_text(json.dumps(later | {"token": 99}))
+    again[0] += ",charbonnier"
+    sweep = sweeps.run(again, task=InOnePlace(log="log", directory=str(record)))
+    failed = sweep.study.trials[3]
+    assert failed.state.name == "FAIL"
+    assert failed.user_attrs["reason"] == f"its record is of {later['process']} now"
 
 
 @pytest.mark.slow

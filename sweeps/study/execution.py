@@ -47,7 +47,7 @@ class Job(Protocol):
     identity: str
     """Of everything that can change its result."""
     directory: str
-    """Of its record."""
+    """Of its record; empty if it leaves none."""
     epochs: int
     """At most."""
     seed: int
@@ -148,8 +148,8 @@ class Worker:
                 values = job.run(partial(self._report, trial), lease.should_end_trial)
         except Pruned as pruned:
             self._end(trial, job, TrialState.PRUNED, reason=str(pruned))
-        except Superseded:
-            self._leave(trial)
+        except Superseded as error:
+            self._leave_or_fail(trial, job, error)
         except _StorageAwayError:
             self._put_back(trial)
         except (Interrupted, KeyboardInterrupt, SystemExit):
@@ -183,6 +183,19 @@ class Worker:
         """Write nothing more about a trial that another worker has."""
         self._lease.drop()
         log.warning("trial %d was taken over by another worker", trial.number)
+
+    def _leave_or_fail(self, trial: optuna.Trial, job: Job | None, error: Superseded) -> None:
+        """End a trial whose record is another's, although the study says that it is this worker's.
+
+        Whoever takes a trial over tells the study first. So its directory is another trial's as
+        well, and to go on with it would end here again.
+        """
+        current = self._retry(partial(private.read, self._study, trial))
+        if current.state != TrialState.RUNNING or not self._lease.is_mine(current):
+            self._leave(trial)
+            return
+        log.error("trial %d failed: %s", trial.number, error)
+        self._end(trial, job, TrialState.FAIL, reason=str(error))
 
     def _put_back(self, trial: optuna.Trial) -> None:
         self._lease.drop()

@@ -19,7 +19,7 @@ from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.pruners import BasePruner, NopPruner
 
 from experiments import tracking
-from experiments.fence import owning
+from experiments.fence import Owner, owning
 from sweeps.plan import Plan, artifacts_directory
 from sweeps.search.pruners import build_pruner
 from sweeps.search.pruning import CountedPruner, ParetoHalving, Reporting
@@ -85,7 +85,9 @@ def _ports(plan: Plan, task: Task, index: int, pruner: Any) -> Ports:
         return lock(plan.storage, plan.study, plan.directory / "lock")
 
     def own(directory: str, token: int, process: str) -> AbstractContextManager[None]:
-        return owning(Path(directory), token, process)
+        if not directory:
+            return nullcontext()
+        return owning(Path(directory), Owner(token, process, plan.study_id or ""))
 
     return Ports(
         prepare=lambda overrides, number: task.prepare(overrides, number, settings),
