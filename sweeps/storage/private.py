@@ -55,6 +55,11 @@ def is_set(study: optuna.Study, key: str) -> bool:
     return bool(study._storage.get_study_user_attrs(study._study_id).get(key))
 
 
+def known(trial: optuna.Trial) -> FrozenTrial:
+    """A trial as its worker knows it: as the storage had it when it was taken, and what it set."""
+    return trial._cached_frozen_trial
+
+
 def attributes(trial: optuna.Trial) -> Mapping[str, Any]:
     """A trial's user attributes as its worker knows them; without Optuna's deep copy."""
     return trial._cached_frozen_trial.user_attrs
@@ -112,13 +117,10 @@ def end(
     Raises:
         optuna.exceptions.UpdateFinishedTrialError: it has ended already, or others let it wait.
     """
-    frozen = read(study, trial)
-    if frozen.state != TrialState.RUNNING:
-        raise optuna.exceptions.UpdateFinishedTrialError(f"trial {frozen.number} does not run")
     try:
-        study.tell(frozen.number, values, state=state)
-    except ValueError as error:  # as `tell` says it where the trial ended since
-        if not read(study, trial).state.is_finished():
+        study.tell(trial.number, values, state=state)
+    except ValueError as error:  # as `tell` says it of a trial that does not run
+        if read(study, trial).state == TrialState.RUNNING:
             raise
         raise optuna.exceptions.UpdateFinishedTrialError(str(error)) from error
 

@@ -58,6 +58,8 @@ def open_rdb(url: str, options: Mapping[str, Any], shown: Any) -> RDBStorage:
             if path is not None:
                 answer(lambda: _use_write_ahead_log(path), shown)
             storage = answer(build, shown)
+    if path is not None:
+        _wait_less_for_the_disk(storage)
     weakref.finalize(storage, databases.dispose, storage.engine, os.getpid())
     return storage
 
@@ -69,6 +71,23 @@ def check_directory(directory: Path, shown: Any) -> None:
             f"A storage in a file needs a directory that exists, but got {redacted(shown)}; "
             f"mkdir -p {shlex.quote(str(directory))}"
         )
+
+
+def _wait_less_for_the_disk(storage: RDBStorage) -> None:
+    """Do not wait, with each write into a log, until the disk has it.
+
+    A process or a command that is killed loses nothing by that. After a power cut the study may
+    lack what was written last, as the records' files may, but is whole
+    (https://sqlite.org/pragma.html#pragma_synchronous).
+    """
+    from sqlalchemy import event
+
+    @event.listens_for(storage.engine, "connect")
+    def relax(connection: sqlite3.Connection, _: Any) -> None:
+        if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+    storage.engine.dispose()  # of connections that were made before
 
 
 def _has_tables(url: URL, options: Mapping[str, Any]) -> bool:

@@ -150,6 +150,8 @@ class Claims:
 
     def _is_as_it_was(self) -> bool:
         """Whether there is still nothing to claim, so that nobody need wait for the lock."""
+        if self._fruitless is None:
+            return False
         self._update()
         is_abandoned = bool(self._watch.look(self._trials))
         is_the_same = self._states() == self._fruitless and not is_abandoned
@@ -317,7 +319,7 @@ class Claims:
         return OVERRIDES in trial.user_attrs or _values(trial).keys() <= known
 
     def _going_on(self, trial: optuna.Trial) -> Claim:
-        frozen = private.read(self._study, trial)
+        frozen = private.known(trial)
         values, point = _values(frozen), frozen.user_attrs.get(POINT)
         first = private.first_of(frozen)
         if point is None:
