@@ -135,8 +135,12 @@ def test_the_write_ahead_log_is_for_file_systems_of_one_machine(
     kind: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rdb, "filesystem", lambda path: kind)
-    open_storage(None, tmp_path / "d.db")
+    storage: Any = open_storage(None, tmp_path / "d.db")
     assert journal_mode(tmp_path / "d.db") == mode
+    # Only with a log is the file whole after a power cut if nobody waits for the disk.
+    with storage._backend.engine.connect() as connection:
+        waits = connection.exec_driver_sql("PRAGMA synchronous").scalar()
+    assert waits == {"wal": 1, "delete": 2}[mode]
 
 
 def test_the_file_system_of_a_path_is_that_of_the_deepest_mount() -> None:
