@@ -59,7 +59,7 @@ def launcher(name: str, package: str) -> Any:
 JOBLIB = launcher("joblib", "joblib")
 RAY = launcher("ray", "ray")
 SUBMITIT = launcher("submitit_local", "submitit")
-each_launcher = pytest.mark.parametrize("name", [JOBLIB, RAY, SUBMITIT])
+quick_launchers = pytest.mark.parametrize("name", [JOBLIB, SUBMITIT])
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             sweep.end()
 
 
-# Ray takes a quarter of a minute to start, so it has fewer tests, each of more.
-@pytest.mark.parametrize("name", [JOBLIB, SUBMITIT])
+@quick_launchers
 def test_each_trial_runs_once_and_the_command_alone_speaks(start: Start, name: str) -> None:
     sweep = start(f"hydra/launcher={name}", *GRID, seconds=0.2)
     printed = sweep.end()
@@ -168,7 +167,7 @@ def test_each_trial_runs_once_and_the_command_alone_speaks(start: Start, name: s
     assert sweep.is_all_gone()
 
 
-@each_launcher
+@quick_launchers
 def test_a_killed_workers_trial_goes_on_from_its_checkpoint(start: Start, name: str) -> None:
     sweep = start(f"hydra/launcher={name}", "loss=ssim,mse,l1", seconds=0.3, kill=("loss=mse",))
     printed = sweep.end()
@@ -184,7 +183,7 @@ def test_a_killed_workers_trial_goes_on_from_its_checkpoint(start: Start, name: 
     assert sweep.is_all_gone()
 
 
-@each_launcher
+@quick_launchers
 def test_an_interrupt_lets_trials_end_their_epoch_and_the_command_goes_on(
     start: Start, name: str
 ) -> None:
@@ -208,7 +207,32 @@ def test_an_interrupt_lets_trials_end_their_epoch_and_the_command_goes_on(
     assert [words[1] for words in again.log()].count("resume") == 2
 
 
-@pytest.mark.parametrize("name", [JOBLIB, SUBMITIT])
+# Ray takes a quarter of a minute to start, so it has one test, of more.
+@pytest.mark.parametrize("name", [RAY])
+def test_ray_loses_neither_a_killed_workers_trial_nor_those_of_an_interrupt(
+    start: Start, name: str
+) -> None:
+    grid = "loss=ssim,mse,l1"
+    sweep = start(f"hydra/launcher={name}", grid, seconds=0.5, epochs=1000, kill=("loss=mse",))
+    sweep.until(lambda: "resume" in {words[1] for words in sweep.log()})
+    sweep.interrupt()
+    printed = sweep.end()
+    assert sweep.process.returncode == 130, printed
+    assert "to go on: python" in printed
+    assert "Traceback" not in printed
+    assert sweep.states()["WAITING"] >= 2
+    assert set(sweep.states()) == {"WAITING", "FAIL"}
+    failed = [trial for trial in sweep.trials() if trial.state.name == "FAIL"]
+    assert all(trial.user_attrs["retried"] for trial in failed)
+    assert sweep.is_all_gone()
+
+    epochs = [int(path.read_text()) for path in sweep.directory.glob("*.epoch")]
+    again = start(grid, seconds=0.0, epochs=max(epochs) + 2)
+    assert (again.end(), again.process.returncode)[1] == 0
+    assert again.states()["COMPLETE"] == 3
+
+
+@quick_launchers
 def test_a_second_interrupt_stops_now(start: Start, name: str) -> None:
     sweep = start("hydra/launcher=" + name, "loss=ssim,mse", seconds=1000.0)
     sweep.until(lambda: len(sweep.log()) == 2)
@@ -223,7 +247,7 @@ def test_a_second_interrupt_stops_now(start: Start, name: str) -> None:
     assert sweep.is_all_gone()
 
 
-@pytest.mark.parametrize("name", [JOBLIB, SUBMITIT])
+@quick_launchers
 def test_workers_stop_when_the_command_is_killed(start: Start, name: str) -> None:
     sweep = start("hydra/launcher=" + name, "loss=ssim,mse", seconds=0.2, epochs=10000)
     sweep.until(lambda: len(sweep.log()) == 2)
