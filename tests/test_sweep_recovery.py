@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 import sweeps
 from experiments.errors import Interrupted
 from sweeps import bounds
-from sweeps.storage.attributes import LEASE
+from sweeps.storage.attributes import DIRECTORY, LEASE
 from sweeps.study.leases import Lease, Watch, lease_of
 from sweeps.study.recovery import requeue_killed, take_over
 from sweeps.system import REAL, born, is_known_gone, is_stopped
@@ -122,6 +122,24 @@ def test_the_clone_of_an_abandoned_trial_is_not_abandoned_while_it_is_claimed(
     study.ask()
     assert [trial.number for trial in running(study)] == [1]
     assert Watch(study).look(running(study)) == []
+
+
+def test_a_trial_that_had_not_begun_is_claimed_again_however_few_retries_there_are(
+    study: optuna.Study, worker: subprocess.Popen[bytes]
+) -> None:
+    # Its worker may have died before it saw that it had claimed one too many.
+    worker.kill()
+    worker.wait()
+    watch = Watch(study)
+    assert take_over(study, watch.look(running(study)), max_retries=0) == [0]
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    lease = study.trials[0].user_attrs[LEASE]
+
+    again = study.ask()
+    again.set_user_attr(LEASE, lease)
+    again.set_user_attr(DIRECTORY, "begun")
+    assert take_over(study, watch.look(running(study)), max_retries=0) == [1]
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.FAIL]
 
 
 def test_nothing_is_written_about_a_trial_that_was_dropped(

@@ -43,9 +43,9 @@ def take_over(
     """Give abandoned trials to whoever asks next.
 
     Each ends as failed, after which the storage refuses what its worker writes. Then a clone with
-    the same parameters waits in its place, up to `max_retries` times, or some more if its record
-    is finished; it goes on from the trial's last checkpoint if it finds that. Should the clone be
-    missing, `retry_taken` makes it.
+    the same parameters waits in its place, up to `max_retries` times, or some more if it had not
+    begun or its record is finished; it goes on from the trial's last checkpoint if it finds that.
+    Should the clone be missing, `retry_taken` makes it.
 
     A worker that is only frozen is ended if it is this command's, which would wait for it, or if
     its own command is gone: nobody needs it any more, and it may hold a lock.
@@ -65,8 +65,7 @@ def take_over(
         if _has_moved(study, trial):
             continue  # somebody was faster, or its worker lives after all
         retries = len(private.history_of(trial))
-        more = max_retries + (bounds.TELLS if _is_trained(trial, system) else 0)
-        is_retried = retries < more
+        is_retried = retries < max_retries + _further(trial, system)
         lease = lease_of(trial)
         who = f"{lease.get('worker', 'unknown')} on {lease.get('host', 'unknown')}"
         try:
@@ -125,10 +124,16 @@ def requeue(study: optuna.Study, trial: optuna.Trial, lease: Lease) -> None:
         private.requeue(study, current)
 
 
-def _is_trained(trial: FrozenTrial, system: System) -> bool:
-    """Whether all that is left to do is to tell the study what the record says."""
+def _further(trial: FrozenTrial, system: System) -> int:
+    """Retries beyond those that the user grants.
+
+    Of a trial that had not begun nothing was tried, and whoever claimed it may have died before
+    seeing that it is one too many. One that is trained has only to tell what its record says.
+    """
     directory = trial.user_attrs.get(DIRECTORY)
-    return directory is not None and system.has_record(directory, private.first_of(trial))
+    if directory is None:
+        return 1
+    return bounds.TELLS if system.has_record(directory, private.first_of(trial)) else 0
 
 
 def _has_moved(study: optuna.Study, trial: FrozenTrial) -> bool:

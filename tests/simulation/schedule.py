@@ -15,7 +15,7 @@ from sweeps.study.leases import lease_of
 from tests.simulation.programs import RATES, SIZES, Command, Day, Order, Setting
 from tests.simulation.promises import check, judge
 from tests.simulation.settings import draw
-from tests.simulation.storage import Disk, Server
+from tests.simulation.storage import SLOW, Disk, Server
 from tests.simulation.world import Machine, Process, World, quiet
 
 _SOON = 15.0
@@ -75,7 +75,7 @@ class _Schedule:
         self.order = Order(setting.settings, setting.space)
         self.users = 0
         self.lasts = 0.0
-        self.heard: dict[int, float] = {}
+        self.heard: dict[int, list[float]] = {}
         self.takers: dict[int, Process] = {}
         self.ends: list[tuple[float, int]] = []
         self.day.server.listeners.append(self._listen)
@@ -317,12 +317,12 @@ class _Schedule:
         if name == "create_new_trial":
             new = self._trials()[-1]
             world.note(f"{process.name} creates trial {new.number}, {new.state.name}")
-            self.heard[new._trial_id] = world.now
+            self.heard[new._trial_id] = [world.now]
             self.takers[new._trial_id] = process
             if new.state == TrialState.RUNNING:
                 self._check_time(process)
         elif name == "set_trial_user_attr" and args[1] == LEASE:
-            self.heard[args[0]] = world.now
+            self.heard[args[0]].append(world.now)
         elif name == "set_trial_user_attr" and args[1] == ENDED:
             self.ends.append((world.now, args[0]))
         elif name == "set_trial_state_values" and found:
@@ -350,7 +350,9 @@ class _Schedule:
         owner = self._process(lease)
         if owner is None or process in (owner, self.takers[trial._trial_id]) or not owner.is_alive:
             return
-        heard = self.heard[trial._trial_id]
+        # A sign of life that came while the taker's write was under way, it could not have seen.
+        seen = [t for t in self.heard[trial._trial_id] if t < self.world.now - SLOW - 0.1]
+        heard = seen[-1] if seen else self.heard[trial._trial_id][0]
         silent = self.day.server.writable(heard)
         if trial.state == TrialState.WAITING or silent < bounds.LEASE_TIMEOUT:
             self.day.broken(

@@ -17,6 +17,8 @@ from experiments.fence import Fence, Owner
 from sweeps.bounds import RECORD_LOCK_WAIT, STORAGE_CALL
 from tests.simulation.world import Lock, Process, World
 
+SLOW = 2.0
+"""Seconds that a call of a slow server takes at most."""
 RECORD_IS_LOCKED: type[Exception] = TimeoutError
 _EPOCH = datetime(2026, 1, 1)
 _WRITES = {
@@ -78,7 +80,7 @@ class Connection(BaseStorage):
         server, world = self._server, self._server.world
         is_write = name in _WRITES
         if is_write or world.random.random() < 0.1:
-            longest = 2.0 if server.slow_until > world.now else 0.02
+            longest = SLOW if server.slow_until > world.now else 0.02
             world.pause(0.001 + longest * world.random.random())
         world.current  # noqa: B018  # the dead call nobody
         if server.away_until > world.now:
