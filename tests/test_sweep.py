@@ -152,8 +152,8 @@ def test_a_sampler_goes_on_where_it_was_and_repeats_no_point(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pruner", ["asha", "hyperband", "median", "patient", "none"])
-def test_every_pruner_works_and_keeps_the_best(run: RunSweep, pruner: str) -> None:
+@pytest.mark.parametrize("pruner", ["asha", "hyperband", "patient"])
+def test_a_pruner_works_and_keeps_the_best(run: RunSweep, pruner: str) -> None:
     sweep = run(
         LR,
         "loss=mse,ssim",
@@ -165,10 +165,8 @@ def test_every_pruner_works_and_keeps_the_best(run: RunSweep, pruner: str) -> No
     )
     found = states(sweep)
     assert set(found) <= {"COMPLETE", "PRUNED"}
-    if pruner in ("asha", "hyperband", "median"):
+    if pruner in ("asha", "hyperband"):
         assert "PRUNED" in found
-    if pruner == "none":
-        assert "PRUNED" not in found
     pruned = [t for t in sweep.study.trials if t.state == TrialState.PRUNED]
     assert all(t.user_attrs["reason"].startswith("at epoch") for t in pruned)
     assert sweep.study.best_params["loss"] == "mse"

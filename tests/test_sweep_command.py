@@ -10,14 +10,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from experiments.membership import records_below
 from tests import paced
@@ -100,14 +99,6 @@ def wait_for(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 def study_in(folder: Path, name: str = "vae") -> optuna.Study:
     database = folder / "outputs" / name / "sweep" / "study.db"
     return optuna.load_study(study_name=name, storage=f"sqlite:///{database}")
-
-
-def commands_at_work(folder: Path) -> set[str]:
-    """Those whose workers have held a trial."""
-    with suppress(KeyError, SQLAlchemyError):  # while the study is made
-        leases = [t.user_attrs.get("lease") for t in study_in(folder).trials]
-        return {lease["worker"].partition("-")[0] for lease in leases if lease}
-    return set()
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -196,65 +187,6 @@ def test_a_second_interrupt_stops_at_once_and_leaves_nothing_running(
     assert process.returncode == 130, output
     assert TrialState.RUNNING not in {t.state for t in study_in(tmp_path).trials}
     assert "to go on: python" in output
-
-
-def test_a_killed_worker_and_a_killed_command_lose_no_trial(
-    tmp_path: Path, home: dict[str, str], sweep: Callable[..., Any]
-) -> None:
-    arguments = [
-        *PACED,
-        "lr=1e-3,3e-4",
-        "max_epochs=40",
-        "trainer.early_stopping_patience=null",
-        "hydra.sweeper.n_jobs=1",
-    ]
-    with begun(tmp_path, home, *arguments) as process, slow_trials(home):
-        wait_for(lambda: bool(list(tmp_path.rglob("history.jsonl"))), process)
-        (lease,) = [
-            t.user_attrs["lease"]
-            for t in study_in(tmp_path).trials
-            if t.state == TrialState.RUNNING
-        ]
-        os.kill(lease["pid"], signal.SIGKILL)
-        wait_for(lambda: len(study_in(tmp_path).trials) > 1, process)
-        wait_for(
-            lambda: any(
-                t.state == TrialState.RUNNING and t.user_attrs["lease"]["pid"] != lease["pid"]
-                for t in study_in(tmp_path).trials
-            ),
-            process,
-        )
-        pids = [
-            t.user_attrs["lease"]["pid"]
-            for t in study_in(tmp_path).trials
-            if t.state == TrialState.RUNNING
-        ]
-        process.kill()
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        process.communicate()
-    done = sweep(*arguments)
-    assert done.returncode == 0, done.stderr + done.stdout
-    trials = study_in(tmp_path).trials
-    complete = [t for t in trials if t.state == TrialState.COMPLETE]
-    assert sorted(t.params["lr"] for t in complete) == [3e-4, 1e-3]
-    assert all("retried" in t.user_attrs for t in trials if t.state == TrialState.FAIL)
-    assert {t.state for t in trials} == {TrialState.COMPLETE, TrialState.FAIL}
-
-
-def test_two_commands_at_once_share_one_study(tmp_path: Path, home: dict[str, str]) -> None:
-    sizes = range(2, 8)
-    arguments = [*PACED, f"latent_dim={','.join(map(str, sizes))}", "max_epochs=8",
-                 "hydra.sweeper.n_jobs=1"]  # fmt: skip
-    with begun(tmp_path, home, *arguments) as one, begun(tmp_path, home, *arguments) as two:
-        with slow_trials(home, seconds=0.5):  # until both have one
-            wait_for(lambda: len(commands_at_work(tmp_path)) == 2, one)
-        outputs = [process.communicate(timeout=PATIENCE)[0] for process in (one, two)]
-    assert (one.returncode, two.returncode) == (0, 0), outputs
-    trials = study_in(tmp_path).trials
-    assert sorted(t.params["latent_dim"] for t in trials) == [*sizes]
-    assert {t.state for t in trials} == {TrialState.COMPLETE}
-    assert len(commands_at_work(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(

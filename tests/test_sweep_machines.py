@@ -96,22 +96,6 @@ def test_a_budget_is_spent_once_by_all_machines(
         assert not any(str(secret) in output for secret in secrets for output in outputs)
 
 
-def test_a_worker_that_dies_on_one_machine_is_replaced(tmp_path: Path, database: str) -> None:
-    overrides = [
-        "name=shared",
-        "latent_dim=1,2,3,4,5,6",
-        "hydra.sweeper.n_jobs=1",
-        f"hydra.sweeper.storage='{database}'",
-    ]
-    finish(
-        start(tmp_path / "one", *overrides, kill=("latent_dim=2", "latent_dim=5")),
-        start(tmp_path / "two", *overrides),
-    )
-    kept = [t for t in trials_in(database) if "retried" not in t.user_attrs]
-    assert sorted(t.params["latent_dim"] for t in kept) == [1, 2, 3, 4, 5, 6]
-    assert {t.state for t in kept} == {TrialState.COMPLETE}
-
-
 def test_a_database_that_restarts_costs_no_trial(
     tmp_path: Path, postgresql: PostgreSQL, database: str
 ) -> None:
