@@ -19,7 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 import sweeps
 from experiments.errors import Interrupted
 from sweeps import bounds
+from sweeps.storage import private
 from sweeps.storage.attributes import DIRECTORY, LEASE
+from sweeps.study import recovery
 from sweeps.study.leases import Lease, Watch, lease_of
 from sweeps.study.recovery import requeue_killed, take_over
 from sweeps.system import REAL, born, is_known_gone, is_stopped
@@ -111,6 +113,27 @@ def test_a_trial_of_a_killed_worker_waits_although_the_storage_fails_over_it(
     requeue_killed(study, "earlier")
     assert worker.wait() != 0
     assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+
+
+def test_a_trial_that_somebody_ended_meanwhile_is_not_made_to_wait(
+    study: optuna.Study, worker: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease(study, "here-0", lambda: False)
+    requeue = private.requeue
+
+    def too_late(study: optuna.Study, trial: Any) -> None:
+        study.tell(trial.number, state=TrialState.FAIL)
+        requeue(study, trial)
+
+    monkeypatch.setattr(private, "requeue", too_late)
+    assert requeue_killed(study, "earlier") == []
+    try:
+        mine = study.ask()
+        lease.take(mine)
+        recovery.requeue(study, mine, lease)
+    finally:
+        lease.end()
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.FAIL]
 
 
 def test_the_clone_of_an_abandoned_trial_is_not_abandoned_while_it_is_claimed(

@@ -112,8 +112,10 @@ def requeue_killed(study: optuna.Study, session: str, system: System = REAL) -> 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         lease = lease_of(trial)
         if str(lease.get("worker")).startswith(f"{session}-") and system.kill(lease):
-            private.requeue(study, trial)
-            numbers.append(trial.number)
+            # Where the lock does not reach everybody, it may have been taken over meanwhile.
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                private.requeue(study, trial)
+                numbers.append(trial.number)
     return numbers
 
 
@@ -121,7 +123,8 @@ def requeue(study: optuna.Study, trial: optuna.Trial, lease: Lease) -> None:
     """Let another worker go on with a trial of this one, unless it has done so already."""
     current = private.read(study, trial)
     if current.state == TrialState.RUNNING and lease.is_mine(current):
-        private.requeue(study, current)
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was taken over meanwhile
+            private.requeue(study, current)
 
 
 def _further(trial: FrozenTrial, system: System) -> int:
