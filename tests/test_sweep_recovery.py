@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,13 +38,15 @@ def study() -> optuna.Study:
 
 
 @pytest.fixture
-def worker(study: optuna.Study) -> subprocess.Popen[bytes]:
+def worker(study: optuna.Study) -> Iterator[subprocess.Popen[bytes]]:
     """The process that holds the trial."""
     process = subprocess.Popen(["sleep", "600"])
     lease = {**REAL.this_process(), "worker": "earlier-0", "pid": process.pid, "beat": 1}
     lease["born"] = born(process.pid)
     optuna.Trial(study, 0).set_user_attr(LEASE, lease)
-    return process
+    yield process
+    process.kill()
+    process.wait()
 
 
 @pytest.mark.parametrize("of", ["ours", "a dead command", "a live command"])
