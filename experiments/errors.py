@@ -12,6 +12,10 @@ class UserError(Exception):
     """
 
 
+class DiskFullError(UserError):
+    """A disk with less space than a trial needs; there is nothing wrong with the trial."""
+
+
 class TrialError(UserError):
     """A trial that failed while it trained; its record says why."""
 
@@ -36,6 +40,8 @@ def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, says that there is no space left."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
+        if isinstance(error, DiskFullError):
+            return True
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
         seen.add(id(error))

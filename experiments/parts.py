@@ -15,7 +15,7 @@ import losses
 import models
 from experiments.config import objectives
 from experiments.data import ImageSet, Splits, load_cats, load_images, split
-from experiments.errors import UserError
+from experiments.errors import DiskFullError, UserError
 from experiments.loading import loading
 from experiments.metrics import METRICS
 
@@ -285,14 +285,14 @@ def check_space(directory: Path, network_bytes: int, *, resumable: bool = False)
     """Refuse a disk that could not take the record and its checkpoints.
 
     Raises:
-        UserError: there is too little space left.
+        DiskFullError: there is too little space left.
     """
     # The last checkpoint has weights, their average, two moments and the best; once more while
     # it is replaced.
     needed = _RECORD_BYTES + (14 if resumable else 4) * network_bytes
     free = shutil.disk_usage(directory).free
     if free < needed:
-        raise UserError(
+        raise DiskFullError(
             f"the output directory needs {needed // 2**20} MiB for this trial, but {directory} "
             f"has {free // 2**20} MiB left; make room or set hydra.run.dir elsewhere"
         )

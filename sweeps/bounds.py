@@ -35,13 +35,15 @@ ANSWER = scaled(30.0)
 """For so long a command at its end waits for the storage, before it leaves the rest to the next."""
 DEATHS_IN_A_ROW = 3
 """Workers that die one after another while no trial gets on; then something else is wrong."""
+DEATHS_TOGETHER = 10
+"""Deaths of a trial's worker together with its command, without progress; then it is the trial."""
 TELLS = 10
 """Retries more of a trial whose record is finished, so that only the study has to hear of it."""
 
 assert 3 * HEARTBEAT < SUSPICION < LEASE_TIMEOUT, "a missed heartbeat is no suspicion"
 assert max(LOOK, 1.5 * LONGEST_POLL) < LONGEST_GAP, "looks in a row leave no gap"
 assert RETRY_WINDOW + 2 * STORAGE_CALL + HEARTBEAT < LEASE_TIMEOUT, (
-    "a worker gives up by itself before anybody takes its trial"
+    "a call that fails is given up before anybody takes a trial for want of it"
 )
 assert LOCK_WAIT < RETRY_WINDOW, "one that waits for a lock tries again"
 assert STORAGE_CALL < RETRY_WINDOW, "one that waits for a file tries again"

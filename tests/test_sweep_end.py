@@ -14,7 +14,7 @@ import pytest
 
 import sweeps
 from experiments.commands import module
-from experiments.errors import UserError
+from experiments.errors import DiskFullError, UserError
 from experiments.fence import OWNER_FILE
 from sweeps import sweeper
 from sweeps.command import Sweep
@@ -93,6 +93,56 @@ def test_a_record_that_is_another_trials_fails_the_trial_and_says_whose(tmp_path
     failed = sweep.study.trials[3]
     assert failed.state.name == "FAIL"
     assert failed.user_attrs["reason"] == f"its record is of {later['process']} now"
+
+
+@dataclass(frozen=True)
+class Faulty(SimulatedTask):
+    """Trials with `loss=mse` raise, or give what is no summary."""
+
+    error: BaseException | None = None
+    shown: object = None
+
+    def prepare(self, *args: Any) -> Any:
+        job: Any = super().prepare(*args)
+        run = job.run
+
+        def fail(*arguments: Any) -> Any:
+            if self.error is not None and "loss=mse" in args[0]:
+                raise self.error
+            return run(*arguments)
+
+        job.run = fail
+        if self.error is None:
+            job.summary = lambda: {"of": self.shown}
+        return job
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError("my service"), ConnectionError("my service"), SystemExit(3)],
+    ids=["timeout", "connection", "exit"],
+)
+def test_what_a_task_raises_costs_one_trial_and_is_its_reason(error: BaseException) -> None:
+    sweep = sweeps.run(
+        ["loss=mse,ssim,l1", "hydra.sweeper.n_jobs=0", "sweep.max_failure_rate=1"],
+        task=Faulty(log="log", error=error),
+    )
+    states = {t.params["loss"]: t.state.name for t in sweep.study.trials}
+    assert states == {"mse": "FAIL", "ssim": "COMPLETE", "l1": "COMPLETE"}
+    assert sweep.study.trials[0].user_attrs["reason"] == f"{type(error).__name__}: {error}"
+
+
+def test_a_disk_with_too_little_space_costs_no_trial() -> None:
+    task = Faulty(log="log", error=DiskFullError("6 MiB left"))
+    with pytest.raises(UserError):
+        sweeps.run(GRID, task=task)
+    again = sweeps.run(GRID, task=SimulatedTask(log="log"))
+    assert [t.state.name for t in again.study.trials] == ["COMPLETE", "COMPLETE"]
+
+
+def test_a_summary_that_no_study_can_hold_costs_no_trial() -> None:
+    sweep = sweeps.run(GRID, task=Faulty(log="log", shown=object()))
+    assert [t.state.name for t in sweep.study.trials] == ["COMPLETE", "COMPLETE"]
 
 
 @pytest.mark.slow

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.distributions import FloatDistribution
 from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import TrialState, create_trial
@@ -34,7 +35,7 @@ from sweeps.storage.attributes import (
 )
 from sweeps.study.counts import Counts
 from sweeps.study.definition import open_study
-from sweeps.study.execution import Worker, _why_no_result
+from sweeps.study.execution import Worker, _JobError, _numbers
 from sweeps.study.leases import Lease
 from sweeps.study.recovery import retry_failed
 from sweeps.study.stopping import Stopping, deadline_of
@@ -144,19 +145,26 @@ def test_ends_are_ordered_by_their_places_and_not_by_local_times(study: optuna.S
 @pytest.mark.parametrize(
     ("values", "why"),
     [
-        ((1.0,), None),
-        ((math.inf,), None),
         ((math.nan,), "must be a number, but the trial gave nan"),
         ((None,), "must be a number, but the trial gave None"),
+        (None, "must be a number, but the trial gave None"),
+        ("abc", "must be a number, but the trial gave 'abc'"),
+        ([[1.0]], r"must be a number, but the trial gave \[1.0\]"),
         ((1.0, 2.0), r"must be 1 objectives, but the trial gave \[1.0, 2.0\]"),
+        ((), r"must be 1 objectives, but the trial gave \[\]"),
     ],
 )
-def test_what_is_no_result_fails_the_trial_in_words(values: Any, why: str | None) -> None:
-    found = _why_no_result(values, 1)
-    if why is None:
-        assert found is None
-    else:
-        assert re.search(why, str(found))
+def test_what_is_no_result_fails_the_trial_in_words(values: Any, why: str) -> None:
+    with pytest.raises(_JobError, match=why):
+        _numbers(values, 1)
+
+
+@pytest.mark.parametrize(
+    "values", [(2.5,), [2.5], 2.5, ("2.5",), np.array([2.5]), torch.tensor(2.5)]
+)
+def test_what_a_task_may_give_as_its_result(values: Any) -> None:
+    assert _numbers(values, 1) == (2.5,)
+    assert _numbers((math.inf,), 1) == (math.inf,)
 
 
 def test_a_trial_ends_under_the_lock_of_those_who_take_trials_over(

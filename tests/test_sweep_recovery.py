@@ -20,10 +20,10 @@ import sweeps
 from experiments.errors import Interrupted
 from sweeps import bounds
 from sweeps.storage import private
-from sweeps.storage.attributes import DIRECTORY, LEASE
+from sweeps.storage.attributes import DEATHS, DIRECTORY, LEASE
 from sweeps.study import recovery
 from sweeps.study.leases import Lease, Watch, lease_of
-from sweeps.study.recovery import requeue_killed, take_over
+from sweeps.study.recovery import requeue_killed, retry_failed, take_over
 from sweeps.system import REAL, born, is_known_gone, is_stopped
 from sweeps.workers.task import Report, WorkerSettings
 from tests.simulated import SimulatedJob, SimulatedTask
@@ -115,6 +115,60 @@ def test_a_trial_of_a_killed_worker_waits_although_the_storage_fails_over_it(
     requeue_killed(study, "earlier")
     assert worker.wait() != 0
     assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+
+
+LIVING, DEAD = REAL.this_process(), {**REAL.this_process(), "boot": "an earlier one"}
+
+
+def die(study: optuna.Study, command: Any = LIVING, *, step: int | None = None) -> bool:
+    """A worker takes the trial that runs or waits, reports, and dies; whether it is retried."""
+    trials = study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+    trial = study.ask() if trials[0].state == TrialState.WAITING else optuna.Trial(study, 0)
+    gone = {**DEAD, "worker": f"here-{trial.number}", "beat": 1, "command": command}
+    trial.set_user_attr(LEASE, gone)
+    trial.set_user_attr(DIRECTORY, "nowhere")
+    if step is not None:
+        trial.report(1.0, step)
+    take_over(study, Watch(study).look(running(study)), max_retries=1)
+    return study.trials[-1].state == TrialState.WAITING
+
+
+def test_deaths_in_a_row_cost_the_trial(study: optuna.Study) -> None:
+    assert [die(study) for _ in range(2)] == [True, False]
+
+
+def test_deaths_with_a_report_between_do_not_add_up(study: optuna.Study) -> None:
+    assert all(die(study, step=step) for step in range(6))
+    assert not die(study)
+
+
+def test_a_command_that_dies_with_its_workers_is_not_held_against_the_trial(
+    study: optuna.Study,
+) -> None:
+    assert all(die(study, DEAD) for _ in range(bounds.DEATHS_TOGETHER))
+    assert not die(study, DEAD)
+
+
+def test_a_trial_that_the_user_wants_again_begins_anew(study: optuna.Study) -> None:
+    assert [die(study), die(study)] == [True, False]
+    assert retry_failed(study) == 1
+    assert [die(study), die(study)] == [True, False]
+
+
+def test_a_death_counts_once_although_its_taker_dies_over_it(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(private, "end", raise_connection_error)
+        with pytest.raises(ConnectionError):
+            die(study)
+    take_over(study, Watch(study).look(running(study)), max_retries=1)
+    assert study.trials[-1].state == TrialState.WAITING
+    assert study.trials[-1].user_attrs[DEATHS]["alone"] == 1
+
+
+def raise_connection_error(*_: Any) -> None:
+    raise ConnectionError
 
 
 def test_a_trial_that_somebody_ended_meanwhile_is_not_made_to_wait(

@@ -87,14 +87,20 @@ def prompt_answer(ask: Callable[[], T], storage: Any) -> T:
 
 def refusal(error: Exception, storage: Any) -> str:
     """The message for a storage that refused."""
-    details = getattr(error, "details", None)  # gRPC's
-    said = str(getattr(error, "orig", None) or (details() if callable(details) else error))
-    said = scrubbed(" ".join(said.split()), storage)
+    said = scrubbed(told(error), storage)
     return (
         f"The sweep's storage must be reachable and writable, but {redacted(storage)} answered "
         f"{type(error).__name__}: {said[:500]}; check that it exists and is up, and the user, "
         "password and database in its address"
     )
+
+
+def told(error: BaseException) -> str:
+    """What a driver said, in one line; Optuna's own words are about something else."""
+    details = getattr(error, "details", None)  # gRPC's
+    of_driver = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None)
+    said = str(of_driver or (details() if callable(details) else error))
+    return _ASSIGNMENT.sub(rf"\g<1>{HIDDEN}", " ".join(said.split()))
 
 
 def redacted(storage: Any) -> str:

@@ -41,6 +41,9 @@ RETRIED = "retried"
 """Another trial does this one's work, so that it counts nowhere: `TAKEN` where its worker was lost
 and a clone goes on, True where another had the same already."""
 TAKEN = "taken over"
+DEATHS = "deaths"
+"""Of the trial's workers, without progress since: `alone`, those that their command outlived, and
+`together`, the others; `step`, the last report by then; `owner`, the last that was counted."""
 ENDED = "ended"
 """In which order trials ended: one more than the highest that whoever ended it could see, so that
 no clocks need agree."""

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import optuna
 from optuna.trial import TrialState
 
-from experiments.errors import Interrupted, Pruned, Superseded, is_disk_full
+from experiments.errors import (
+    Interrupted,
+    Pruned,
+    RecordLockedError,
+    Superseded,
+    TrialError,
+    is_disk_full,
+)
 from sweeps.storage import private
+from sweeps.storage.answers import told
 from sweeps.storage.attributes import (
     DIRECTORY,
     ENDED,
@@ -36,6 +45,9 @@ from sweeps.system import REAL, System
 log = logging.getLogger(__name__)
 
 _REASON_CHARACTERS = 1000
+_STOPPED = (130, 143)
+"""With which a process ends that was interrupted or terminated."""
+_T = TypeVar("_T")
 
 Report = Callable[[int, Sequence[float]], bool]
 """Takes the epoch, counted from 1, and the objectives; says whether to prune the trial."""
@@ -99,6 +111,13 @@ class _StorageAwayError(Interrupted):
     """The storage was away for too long; the trial goes on when it is back."""
 
 
+class _JobError(Exception):
+    """What a job raised or returned; it costs the trial, however much it looks like the storage's.
+
+    Its message is the reason.
+    """
+
+
 class Worker:
     """Trains trials of a study until there is nothing left to do, or it should stop.
 
@@ -135,7 +154,7 @@ class Worker:
         try:
             self._retry(partial(lease.take, trial))
             self._go_on_if_ours(trial)
-            job = self._ports.prepare(overrides, claim.number)
+            job = _of_job(lambda: self._ports.prepare(overrides, claim.number))
             self._retry(partial(self._describe, trial, job, overrides))
             duplicate = self._claims.counts.duplicate(job.identity)
             if duplicate is not None:
@@ -145,7 +164,8 @@ class Worker:
             with ExitStack() as stack:
                 own = partial(self._ports.own, job.directory, trial.number, lease.name)
                 self._retry(lambda: stack.enter_context(own()))  # it may be locked
-                values = job.run(partial(self._report, trial), lease.should_end_trial)
+                run = partial(job.run, partial(self._report, trial), lease.should_end_trial)
+                values = _of_job(lambda: _numbers(run(), len(self._study.directions)))
         except Pruned as pruned:
             self._end(trial, job, TrialState.PRUNED, reason=str(pruned))
         except Superseded as error:
@@ -166,8 +186,8 @@ class Worker:
                 self._put_back(trial)
                 raise
             log.exception("trial %d failed", trial.number)
-            name = "" if type(error).__name__ == "TrialError" else f"{type(error).__name__}: "
-            self._end(trial, job, TrialState.FAIL, reason=f"{name}{error}")
+            reason = str(error) if isinstance(error, _JobError) else _told(error)
+            self._end(trial, job, TrialState.FAIL, reason=reason)
             self._ports.free_memory()
         else:
             self._complete(trial, job, values)
@@ -214,7 +234,7 @@ class Worker:
         except Exception as error:
             if not is_away(error):
                 raise
-            raise _StorageAwayError(f"the storage is away: {error}") from error
+            raise _StorageAwayError(f"the storage is away: {told(error)}") from error
 
     def _describe(self, trial: optuna.Trial, job: Job, overrides: Sequence[str]) -> None:
         known = private.attributes(trial)
@@ -238,10 +258,6 @@ class Worker:
         self._tell(trial, duplicate.state, values, {SAME_AS: number, **copied})
 
     def _complete(self, trial: optuna.Trial, job: Job, values: Sequence[float]) -> None:
-        wrong = _why_no_result(values, len(self._study.directions))
-        if wrong is not None:
-            self._end(trial, job, TrialState.FAIL, reason=wrong)
-            return
         copy = self._announced(trial, job)
         self._end(trial, job, TrialState.COMPLETE, values)
         try:
@@ -267,9 +283,20 @@ class Worker:
     ) -> None:
         self._lease.drop()
         attributes = {REASON: reason[:_REASON_CHARACTERS] if reason is not None else None}
-        summary = job.summary() if job is not None else None
-        self._retry(partial(self._tell, trial, state, values, {SUMMARY: summary, **attributes}))
+        summary = {SUMMARY: self._summary(trial, job)}
+        self._retry(partial(self._tell, trial, state, values, {**summary, **attributes}))
         log.debug("trial %d ended: %s %s", trial.number, state.name, values or reason or "")
+
+    def _summary(self, trial: optuna.Trial, job: Job | None) -> dict[str, Any] | None:
+        if job is None:
+            return None
+        try:
+            summary = job.summary()
+            json.dumps(summary)
+        except Exception as error:  # noqa: BLE001  # the result is worth more
+            log.warning("trial %d: its summary is not in the study: %s", trial.number, error)
+            return None
+        return summary
 
     def _tell(
         self,
@@ -298,14 +325,49 @@ class Worker:
                 log.warning("trial %d was taken over by another worker", trial.number)
 
 
-def _why_no_result(values: Sequence[Any], objectives: int) -> str | None:
-    if len(values) != objectives:
-        return f"there must be {objectives} objectives, but the trial gave {list(values)}"
-    for value in values:
+def _of_job(call: Callable[[], _T]) -> _T:
+    """What a job gives.
+
+    Raises:
+        _JobError: it failed. That a service of its own does not answer is no matter of the
+            storage's, for which the trial would wait; nor does it stop its worker by `sys.exit`.
+        Exception: what is no fault of the trial: it was stopped, a full disk, a locked record.
+    """
+    try:
+        return call()
+    except (Interrupted, Pruned, RecordLockedError, _JobError):
+        raise
+    except SystemExit as error:
+        if error.code in _STOPPED:
+            raise
+        raise _JobError(f"SystemExit: {error.code}") from error
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        raise _JobError(_told(error)) from error
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
+
+
+def _numbers(values: Any, count: int) -> tuple[float, ...]:
+    """The objectives that a job returns.
+
+    Raises:
+        _JobError: they are no numbers, or others than `count`.
+    """
+    try:
+        given = [values] if isinstance(values, str) else list(values)
+    except TypeError:  # one objective, as it is
+        given = [values]
+    if len(given) != count:
+        raise _JobError(f"there must be {count} objectives, but the trial gave {given}")
+    for value in given:
         try:
-            if not math.isnan(float(value)):
-                continue
+            is_number = not math.isnan(float(value))
         except (TypeError, ValueError):
-            pass
-        return f"an objective must be a number, but the trial gave {value!r}"
-    return None
+            is_number = False
+        if not is_number:
+            raise _JobError(f"an objective must be a number, but the trial gave {value!r}")
+    return tuple(map(float, given))

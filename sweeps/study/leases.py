@@ -38,6 +38,11 @@ def lease_of(trial: FrozenTrial) -> dict[str, Any]:
     return trial.user_attrs.get(LEASE) or {}
 
 
+def owner_of(lease: Mapping[str, Any]) -> str:
+    """The process that holds a lease, as no other is called."""
+    return ":".join(str(lease.get(key, "")) for key in _NAMED)
+
+
 class Lease:
     """Keeps a trial's lease alive in a thread, and looks whether to stop.
 
@@ -71,7 +76,7 @@ class Lease:
     @property
     def name(self) -> str:
         """Of this very process, as no other has it."""
-        return ":".join(str(self._holder[key]) for key in _NAMED)
+        return owner_of(self._holder)
 
     @property
     def is_lost(self) -> bool:

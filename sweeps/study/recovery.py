@@ -6,7 +6,7 @@ study's lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps import bounds
 from sweeps.storage import private
 from sweeps.storage.attributes import (
+    DEATHS,
     DIRECTORY,
     ENDED,
     LEASE,
@@ -25,9 +26,10 @@ from sweeps.storage.attributes import (
     SUMMARY,
     TAKEN,
     is_superseded,
+    last_report,
     session_of,
 )
-from sweeps.study.leases import Lease, lease_of
+from sweeps.study.leases import Lease, lease_of, owner_of
 from sweeps.system import REAL, System
 
 _OF_ONE_TRIAL = {LEASE, REASON, RETRIED, SUMMARY, ENDED, SAME_AS}  # and not of its retry
@@ -43,9 +45,12 @@ def take_over(
     """Give abandoned trials to whoever asks next.
 
     Each ends as failed, after which the storage refuses what its worker writes. Then a clone with
-    the same parameters waits in its place, up to `max_retries` times, or some more if it had not
-    begun or its record is finished; it goes on from the trial's last checkpoint if it finds that.
-    Should the clone be missing, `retry_taken` makes it.
+    the same parameters waits in its place, and goes on from the trial's last checkpoint if it finds
+    that. Should the clone be missing, `retry_taken` makes it.
+
+    What counts against a trial are deaths of its workers that follow each other without a report
+    between: a trial that gets on is not what they die of. Nor, most often, is it what ends a worker
+    and its command together, such as a reboot.
 
     A worker that is only frozen is ended if it is this command's, which would wait for it, or if
     its own command is gone: nobody needs it any more, and it may hold a lock.
@@ -53,7 +58,8 @@ def take_over(
     Args:
         study: of the trials.
         trials: as they were when they were found to be abandoned.
-        max_retries: of a trial whose worker was lost.
+        max_retries: so many deaths a trial may have, while its command lives; one more if it had
+            not begun, and some more if its record is finished.
         session: of this command.
         system: the machine.
 
@@ -64,11 +70,15 @@ def take_over(
     for trial in trials:
         if _has_moved(study, trial):
             continue  # somebody was faster, or its worker lives after all
-        retries = len(private.history_of(trial))
-        is_retried = retries < max_retries + _further(trial, system)
+        deaths = _deaths(trial, system)
+        is_retried = (
+            deaths["alone"] <= max_retries + _further(trial, system)
+            and deaths["together"] <= bounds.DEATHS_TOGETHER
+        )
         lease = lease_of(trial)
         who = f"{lease.get('worker', 'unknown')} on {lease.get('host', 'unknown')}"
         try:
+            private.set_attribute(study, trial, DEATHS, deaths)
             private.set_attribute(study, trial, REASON, f"its worker died ({who})")
             private.set_attribute(study, trial, RETRIED, TAKEN if is_retried else False)
         except optuna.exceptions.UpdateFinishedTrialError:
@@ -100,7 +110,7 @@ def retry_failed(study: optuna.Study) -> int:
     """Let every failed trial that has no clone yet wait to be trained again; how many."""
     trials = study.get_trials(deepcopy=False)
     failed = [t for t in trials if t.state == TrialState.FAIL and not is_superseded(t)]
-    return sum(_clone(study, trial) for trial in failed)
+    return sum(_clone(study, trial, without={DEATHS}) for trial in failed)
 
 
 def requeue_killed(study: optuna.Study, session: str, system: System = REAL) -> list[int]:
@@ -125,6 +135,27 @@ def requeue(study: optuna.Study, trial: optuna.Trial, lease: Lease) -> None:
     if current.state == TrialState.RUNNING and lease.is_mine(current):
         with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was taken over meanwhile
             private.requeue(study, current)
+
+
+def _deaths(trial: FrozenTrial, system: System) -> dict[str, Any]:
+    """The deaths that count against a trial, with that of its worker now.
+
+    May be repeated after it was stored: no owner dies twice.
+    """
+    lease, report = lease_of(trial), last_report(trial)
+    owner, step = owner_of(lease), report[0] if report is not None else None
+    known = trial.user_attrs.get(DEATHS) or {}
+    if known.get("owner") == owner:
+        return dict(known)
+    if known.get("step") != step:
+        known = {}
+    is_alone = not ("command" in lease and system.is_gone(lease["command"]))
+    return {
+        "alone": known.get("alone", 0) + is_alone,
+        "together": known.get("together", 0) + (not is_alone),
+        "step": step,
+        "owner": owner,
+    }
 
 
 def _further(trial: FrozenTrial, system: System) -> int:
@@ -152,14 +183,12 @@ def _unmark(study: optuna.Study, trial: FrozenTrial) -> None:
         return  # it has ended by itself, which says the reason
 
 
-def _clone(study: optuna.Study, trial: FrozenTrial) -> bool:
-    """Make a trial's clone, unless it has one."""
+def _clone(study: optuna.Study, trial: FrozenTrial, *, without: Collection[str] = ()) -> bool:
+    """Make a trial's clone, unless it has one; without some of its attributes."""
     trials = study.get_trials(deepcopy=False)
     if any(trial.number in private.history_of(other) for other in trials):
         return False
-    private.clone(study, trial, _inherited(trial))
+    current, left_out = trials[trial.number], _OF_ONE_TRIAL | set(without)
+    kept = {key: value for key, value in current.user_attrs.items() if key not in left_out}
+    private.clone(study, current, kept)
     return True
-
-
-def _inherited(trial: FrozenTrial) -> dict[str, Any]:
-    return {key: value for key, value in trial.user_attrs.items() if key not in _OF_ONE_TRIAL}

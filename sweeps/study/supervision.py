@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.errors import UserError
 from sweeps import bounds
 from sweeps.plan import Plan
+from sweeps.storage.answers import told
 from sweeps.storage.attributes import ENDED, OVER_TIME, REPORTS, STOP, is_superseded
 from sweeps.storage.retry import is_away, retry
 from sweeps.study.claims import Claims
@@ -87,7 +88,7 @@ class Supervisor:
         except Exception as error:
             if not is_away(error):
                 raise
-            log.warning("worker %s died while the storage is away: %s", worker, error)
+            log.warning("worker %s died while the storage is away: %s", worker, told(error))
 
     def requeue_killed(self) -> None:
         """Let the trials of killed workers wait, if the storage is there; else the next command
@@ -102,7 +103,7 @@ class Supervisor:
         except Exception as error:
             if not is_away(error):
                 raise
-            log.warning("trials were not requeued, since the storage is away: %s", error)
+            log.warning("trials were not requeued, since the storage is away: %s", told(error))
 
     def ended_trials(self) -> int:
         """How many trials were ended by their workers, not for want of one."""

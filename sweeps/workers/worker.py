@@ -150,8 +150,13 @@ def _signals(stopping: Event) -> Iterator[None]:
         yield
         return
 
+    # Not by `stopping`, which a command sets as well: one interrupt after that is not two.
+    interrupts = 0
+
     def interrupt(number: int, frame: Any) -> None:
-        if stopping.is_set():
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts > 1:
             raise KeyboardInterrupt
         stopping.set()
 

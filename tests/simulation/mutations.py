@@ -145,7 +145,7 @@ def _ends_are_sorted_by_local_times(patch: pytest.MonkeyPatch) -> None:
 
 
 def _not_a_number_is_told(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(execution, "_why_no_result", lambda values, objectives: None)
+    patch.setattr(execution, "_numbers", lambda values, count: tuple(values))
 
 
 def _a_locked_record_is_an_error(patch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from sweeps.space.grid import Grid
 from sweeps.space.points import point_name
 from sweeps.storage import private
 from sweeps.storage.attributes import (
+    DEATHS,
     ENDED,
     POINT,
     REASON,
@@ -192,14 +193,15 @@ def _check_unit(day: Day, trial: FrozenTrial) -> None:
     setting, number = day.setting, trial.number
     behaviour = setting.behaviour(trial.user_attrs.get("overrides", ()))
     reason = str(trial.user_attrs.get(REASON))
-    chain = [*private.history_of(trial), number]
     if trial.state == TrialState.FAIL:
         excused = {
             "fail": "asked to fail" in reason,
             "nan": "must be a number" in reason,
         }.get(behaviour, False)
-        lost = "its worker died" in reason and len(chain) > setting.settings.max_retries
-        if not excused and not lost:
+        deaths = trial.user_attrs.get(DEATHS, {"alone": 0, "together": 0})
+        lost = deaths["alone"] > setting.settings.max_retries
+        lost |= deaths["together"] > bounds.DEATHS_TOGETHER
+        if not excused and not ("its worker died" in reason and lost):
             day.broken(f"trial {number} failed without need: {reason}")
     if trial.state == TrialState.COMPLETE:
         if reason != "None":
