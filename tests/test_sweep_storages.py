@@ -138,7 +138,7 @@ def test_the_write_ahead_log_is_for_file_systems_of_one_machine(
     storage: Any = open_storage(None, tmp_path / "d.db")
     assert journal_mode(tmp_path / "d.db") == mode
     # Only with a log is the file whole after a power cut if nobody waits for the disk.
-    with storage._backend.engine.connect() as connection:
+    with storage.engine.connect() as connection:
         waits = connection.exec_driver_sql("PRAGMA synchronous").scalar()
     assert waits == {"wal": 1, "delete": 2}[mode]
 
