@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from experiments.files import replacing
 from sweeps.results.configurations import check_names, params_of, seconds_of
@@ -100,6 +100,6 @@ def _row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
         "epochs": summary.get("epochs", report[0] if report else None),
         "seconds": seconds_of(trial),
         "directory": attrs.get(attributes.DIRECTORY),
-        "reason": attrs.get(attributes.REASON),
+        "reason": attrs.get(attributes.REASON) if trial.state != TrialState.COMPLETE else None,
     }
     return {key: value for key, value in row.items() if value is not None}
