@@ -13,13 +13,14 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
+from experiments.errors import RecordLockedError
 from experiments.fence import Fence, Owner
 from sweeps.bounds import RECORD_LOCK_WAIT, STORAGE_CALL
 from tests.simulation.world import Lock, Process, World
 
 SLOW = 2.0
 """Seconds that a call of a slow server takes at most."""
-RECORD_IS_LOCKED: type[Exception] = TimeoutError
+RECORD_IS_LOCKED: type[Exception] = RecordLockedError
 _EPOCH = datetime(2026, 1, 1)
 _WRITES = {
     "create_new_study", "delete_study", "set_study_user_attr", "set_study_system_attr",
