@@ -18,6 +18,7 @@ from experiments.logs import warnings_logged
 from experiments.record import read_history, read_result
 from experiments.symptoms import symptoms
 from sweeps import whitelist
+from sweeps.workers.launch import _tail
 from sweeps.workers.logs import restored, say_more
 from sweeps.workers.task import TrainingTask, WorkerSettings
 from tests.conftest import TINY
@@ -179,3 +180,13 @@ def test_warnings_of_python_are_logged_and_those_outside_are_not(
         with pytest.warns(UserWarning, match="of another"):
             warnings.warn("of another", UserWarning, stacklevel=1)
     assert len(caplog.records) == 1
+
+
+def test_a_worker_that_said_what_is_wrong_is_quoted_and_one_that_broke_with_its_end(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "worker.log"
+    log.write_text("Traceback\n  a\nerror: the disk needs 16 MiB\n")
+    assert _tail(log) == "error: the disk needs 16 MiB"
+    log.write_text("Traceback\n  a\nValueError: b\n")
+    assert _tail(log) == "Traceback\n  a\nValueError: b"

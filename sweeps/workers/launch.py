@@ -245,7 +245,10 @@ def _main(plan: Plan, task: Task, index: int, log_path: str) -> None:
     register_config()
     from sweeps.workers.worker import work
 
-    work(plan, task, index)
+    try:
+        work(plan, task, index)
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 def _stop_with_parent() -> None:
@@ -267,4 +270,6 @@ def _tail(path: Path) -> str:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return "(there is none)"
+    if lines and lines[-1].startswith("error: "):  # it says all that a person need know
+        return lines[-1]
     return "\n".join(lines[-_LOG_TAIL:])
