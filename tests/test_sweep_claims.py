@@ -309,3 +309,18 @@ def test_a_confirmation_takes_no_point_of_the_search(two: Two) -> None:
         )
     )
     assert [claim.values["latent_dim"] for claim in all_of(one)] == [4, 8, 16]
+
+
+def test_a_worker_does_not_leave_while_a_trial_that_it_was_refused_has_its_lease(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two(RATES, grid=False, n_trials=1)
+    one._study.enqueue_trial({"lr": 1e-3})
+    take = private.take
+
+    def slower(study: optuna.Study, trial: Any) -> Any:
+        assert take(one._study, trial) is not None
+        return take(study, trial)
+
+    monkeypatch.setattr(private, "take", slower)
+    assert other._attempt() == (None, True)

@@ -293,7 +293,8 @@ class Claims:
     def _resumed(self) -> Claim | None:
         """A trial that waits; it has its new owner before it runs."""
         assert self._lease is not None
-        for waiting in filter(self._can_train, self._waiting()):
+        refused = False
+        for waiting in [*filter(self._can_train, self._waiting())]:
             self._refused.discard(waiting.number)
             try:
                 private.set_attribute(self._study, waiting, LEASE, self._lease.next())
@@ -302,7 +303,12 @@ class Claims:
             trial = private.take(self._study, waiting)
             if trial is not None:
                 return self._going_on(trial)
-            self._refused.add(waiting.number)  # whose it is will say so with its next heartbeat
+            # Whose it is will say so with its next heartbeat. Until then the trial has the lease of
+            # this worker, which must see that it runs, and not leave.
+            self._refused.add(waiting.number)
+            refused = True
+        if refused:
+            self._update()
         return None
 
     def _waiting(self) -> Iterator[FrozenTrial]:
