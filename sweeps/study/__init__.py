@@ -25,8 +25,11 @@ that waits. Whoever dies between leaves a mark, and the next who claims makes th
 has a higher number: this is the fencing token. Who trains it writes the number into the record's
 directory, and every file of a record is put in its place only by who wrote the highest number
 (`experiments.fence`). A worker that finds itself superseded ends its training and says nothing.
+A trial has no clone after `sweep.max_retries` deaths in a row without a report between, those that
+its command shared left out, and after `DEATHS_TOGETHER` of these: then it is what they die of.
 
-End. The result is told before anything that can fail afterwards. A result that is on the disk
+End. What a job raises or returns is the trial's affair and costs no other, unless it says that the
+disk is full. The result is told before anything that can fail afterwards. A result that is on the disk
 but was not told is told by the retry, which does not train again. Trials are ordered by their
 ends through a counter that grows with each end that whoever ends one can see.
 
