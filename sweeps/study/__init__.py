@@ -29,8 +29,8 @@ A trial has no clone after `sweep.max_retries` deaths in a row without a report 
 its command shared left out, and after `DEATHS_TOGETHER` of these: then it is what they die of.
 
 End. What a job raises or returns is the trial's affair and costs no other, unless it says that the
-disk is full. The result is told before anything that can fail afterwards. A result that is on the disk
-but was not told is told by the retry, which does not train again. Trials are ordered by their
+disk is full. The result is told before anything that can fail afterwards. A result that is on the
+disk but was not told is told by the retry, which does not train again. Trials are ordered by their
 ends through a counter that grows with each end that whoever ends one can see.
 
 A record has a lock of its own, held while one file is put in its place. Who finds it locked for
