@@ -28,6 +28,7 @@ from sweeps.study import claims
 from sweeps.study.claims import Claim, Claims
 from sweeps.study.definition import open_study
 from sweeps.study.leases import Lease
+from sweeps.study.recovery import retry_failed
 
 SIZES = Dimension("latent_dim", CategoricalDistribution([4, 8, 16]), ("4", "8", "16"))
 RATES = Dimension("lr", FloatDistribution(1e-4, 1e-2, log=True), enumerated=False)
@@ -171,6 +172,23 @@ def test_of_two_retries_of_one_trial_the_second_counts_nowhere(two: Two) -> None
         private.clone(one._study, one._study.trials[0], {})
     assert [claim.trial.number for claim in all_of(one)] == [1, 3]
     assert [t.number for t in one._study.trials if is_superseded(t)] == [0, 2]
+
+
+def test_a_retry_that_made_way_is_no_rival_of_a_later_one(two: Two) -> None:
+    """A trial was retried twice, of which the first failed, and the user wants it again."""
+    one, _ = two(RATES, grid=False, n_trials=1)
+    lost = private.begin(one._study, {RETRIED: TAKEN})
+    private.end(one._study, lost, TrialState.FAIL)
+    for _ in range(2):
+        private.clone(one._study, one._study.trials[0], {})
+    first = one.next()
+    assert first is not None
+    private.end(one._study, first.trial, TrialState.FAIL)
+    assert one.next() is None, "the second makes way"
+    assert retry_failed(one._study) == 1
+    again = one.next()
+    assert again is not None
+    assert again.trial.number == 3
 
 
 def test_who_lost_a_claim_does_not_take_the_trial_for_its_own(

@@ -28,6 +28,7 @@ from sweeps.storage.attributes import (
     RETRIED,
     budgeted,
     confirmation_of,
+    is_superseded,
     point_of,
 )
 from sweeps.study import recovery
@@ -347,8 +348,9 @@ class Claims:
         own = {mine.number, *private.history_of(mine)}
         rivals = self.counts.holders(point_of(mine)) - own if POINT in mine.user_attrs else ()
         is_taken = any(claim.is_new or number < mine.number for number in rivals)
-        chain = (t.number for t in trials[: mine.number] if private.first_of(t) == claim.number)
-        is_taken |= any(number not in own for number in chain)  # a trial that was retried twice
+        chain = [t for t in trials[: mine.number] if private.first_of(t) == claim.number]
+        # A trial that was retried twice; one of the two may have made way already.
+        is_taken |= any(t.number not in own and not is_superseded(t) for t in chain)
         limit = self._plan.settings.n_trials
         is_beyond = claim.is_new and limit is not None
         if is_beyond:
