@@ -194,8 +194,12 @@ class _Files:
             content = json.loads(self._owner.read_text(encoding="utf-8"))
             study = str(content.get("study", ""))
             return Owner(int(content["token"]), str(content["process"]), study)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+        except OSError as error:  # which says nothing about whose it is
+            raise RecordLockedError(
+                f"a record must say whose it is, but {self._owner} cannot be read: {error}"
+            ) from error
 
     def write(self, owner: Owner) -> None:
         temporary = self._owner.with_name(f"{OWNER_FILE}.{os.getpid()}.part")

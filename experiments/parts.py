@@ -286,15 +286,17 @@ def check_space(directory: Path, network_bytes: int, *, resumable: bool = False)
 
     Raises:
         DiskFullError: there is too little space left.
+        UserError: there would be too little on the empty disk.
     """
     # The last checkpoint has weights, their average, two moments and the best; once more while
     # it is replaced.
     needed = _RECORD_BYTES + (14 if resumable else 4) * network_bytes
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise DiskFullError(
+    disk = shutil.disk_usage(directory)
+    if disk.free < needed:
+        error = DiskFullError if needed < disk.total else UserError
+        raise error(
             f"the output directory needs {needed // 2**20} MiB for this trial, but {directory} "
-            f"has {free // 2**20} MiB left; make room or set hydra.run.dir elsewhere"
+            f"has {disk.free // 2**20} MiB left; make room or set hydra.run.dir elsewhere"
         )
 
 

@@ -1,6 +1,6 @@
 """Every time that the protocol of a sweep waits, and how these times depend on each other.
 
-All but the last two are seconds, of a clock that never goes back (see `sweeps.system`), and are
+All but the last three are seconds, of a clock that never goes back (see `sweeps.system`), and are
 multiplied alike by VAESWEEP_WAITS (see `experiments.waits`).
 """
 
@@ -36,7 +36,7 @@ ANSWER = scaled(30.0)
 DEATHS_IN_A_ROW = 3
 """Workers that die one after another while no trial gets on; then something else is wrong."""
 DEATHS_TOGETHER = 10
-"""Deaths of a trial's worker together with its command, without progress; then it is the trial."""
+"""Deaths of a trial's worker before it began, or together with its command, without progress."""
 TELLS = 10
 """Retries more of a trial whose record is finished, so that only the study has to hear of it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -119,8 +120,14 @@ class Faulty(SimulatedTask):
 
 @pytest.mark.parametrize(
     "error",
-    [TimeoutError("my service"), ConnectionError("my service"), SystemExit(3)],
-    ids=["timeout", "connection", "exit"],
+    [
+        TimeoutError("my service"),
+        ConnectionError("my service"),
+        SystemExit(3),
+        SystemExit(143),
+        asyncio.CancelledError("it"),
+    ],
+    ids=["timeout", "connection", "exit", "exit as if stopped", "cancelled"],
 )
 def test_what_a_task_raises_costs_one_trial_and_is_its_reason(error: BaseException) -> None:
     sweep = sweeps.run(
@@ -134,7 +141,7 @@ def test_what_a_task_raises_costs_one_trial_and_is_its_reason(error: BaseExcepti
 
 def test_a_disk_with_too_little_space_costs_no_trial() -> None:
     task = Faulty(log="log", error=DiskFullError("6 MiB left"))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="6 MiB left"):
         sweeps.run(GRID, task=task)
     again = sweeps.run(GRID, task=SimulatedTask(log="log"))
     assert [t.state.name for t in again.study.trials] == ["COMPLETE", "COMPLETE"]

@@ -215,7 +215,7 @@ def test_a_trial_that_had_not_begun_is_claimed_again_however_few_retries_there_a
     lease = study.trials[0].user_attrs[LEASE]
 
     again = study.ask()
-    again.set_user_attr(LEASE, lease)
+    again.set_user_attr(LEASE, lease | {"worker": "earlier-1"})
     again.set_user_attr(DIRECTORY, "begun")
     assert take_over(study, watch.look(running(study)), max_retries=0) == [1]
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.FAIL]

@@ -143,6 +143,25 @@ def test_the_write_ahead_log_is_for_file_systems_of_one_machine(
     assert waits == {"wal": 1, "delete": 2}[mode]
 
 
+def test_only_beginnings_and_ends_of_trials_wait_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        waits.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    study = optuna.create_study(storage=open_storage(None, tmp_path / "d.db"))
+    monkeypatch.setattr(os, "fsync", fsync)
+    trial = study.ask()
+    assert waits == ["d.db-wal"]
+    trial.report(1.0, 1)
+    trial.set_user_attr("lease", 1)
+    assert len(waits) == 1
+    study.tell(trial, 1.0)
+    assert waits == ["d.db-wal"] * 2
+
+
 def test_the_file_system_of_a_path_is_that_of_the_deepest_mount() -> None:
     assert locks.filesystem(Path("/proc/self")) == "proc"
     assert locks.filesystem(Path("/")) not in {"", "proc"}

@@ -43,8 +43,9 @@ RETRIED = "retried"
 and a clone goes on, True where another had the same already."""
 TAKEN = "taken over"
 DEATHS = "deaths"
-"""Of the trial's workers, without progress since: `alone`, those that their command outlived, and
-`together`, the others; `step`, the last report by then; `owner`, the last that was counted."""
+"""Of the trial's workers, without progress since: `alone`, once it had begun and with a command
+that lived on, and `together`, the others; `step`, the last report by then; `owner`, the last that
+was counted."""
 ENDED = "ended"
 """In which order trials ended: one more than the highest that whoever ended it could see, so that
 no clocks need agree."""

@@ -18,7 +18,7 @@ from sweeps.storage.locks import filesystem, lock
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
-    from sqlalchemy.engine import URL
+    from sqlalchemy.engine import URL, Connection
 
 _LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay"}
 """File systems of one machine, on which the log's shared memory is known to work."""
@@ -59,7 +59,7 @@ def open_rdb(url: str, options: Mapping[str, Any], shown: Any) -> RDBStorage:
                 answer(lambda: _use_write_ahead_log(path), shown)
             storage = answer(build, shown)
     if path is not None:
-        _wait_less_for_the_disk(storage)
+        _wait_less_for_the_disk(storage, path)
     weakref.finalize(storage, databases.dispose, storage.engine, os.getpid())
     return storage
 
@@ -73,19 +73,32 @@ def check_directory(directory: Path, shown: Any) -> None:
         )
 
 
-def _wait_less_for_the_disk(storage: RDBStorage) -> None:
-    """Do not wait, with each write into a log, until the disk has it.
+def _wait_less_for_the_disk(storage: RDBStorage, path: Path) -> None:
+    """Wait until the disk has what was written when trials begin, end or change hands only.
 
-    A process or a command that is killed loses nothing by that. After a power cut the study may
-    lack what was written last, as the records' files may, but is whole
-    (https://sqlite.org/pragma.html#pragma_synchronous).
+    A log that is not waited for loses nothing when a process is killed, and stays whole after a
+    power cut, which costs what was written last
+    (https://sqlite.org/pragma.html#pragma_synchronous). That may be reports, which are made again,
+    but no trial: a number that was given out names its record.
     """
     from sqlalchemy import event
 
     @event.listens_for(storage.engine, "connect")
-    def relax(connection: sqlite3.Connection, _: Any) -> None:
-        if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+    def relax(connection: sqlite3.Connection, record: Any) -> None:
+        record.info["is_log"] = connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        if record.info["is_log"]:
             connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(storage.engine, "after_cursor_execute")
+    def note(connection: Connection, _: Any, statement: str, *__: Any) -> None:
+        if statement.startswith(("INSERT INTO trials ", "UPDATE trials ")):
+            connection.info["is_to_last"] = True
+
+    @event.listens_for(storage.engine, "checkin")  # once the transaction has ended
+    def wait(_: Any, record: Any) -> None:
+        if record.info.pop("is_to_last", False) and record.info["is_log"]:
+            with path.with_name(f"{path.name}-wal").open("rb") as log:
+                os.fsync(log.fileno())
 
     storage.engine.dispose()  # of connections that were made before
 

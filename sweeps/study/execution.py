@@ -45,8 +45,6 @@ from sweeps.system import REAL, System
 log = logging.getLogger(__name__)
 
 _REASON_CHARACTERS = 1000
-_STOPPED = (130, 143)
-"""With which a process ends that was interrupted or terminated."""
 _T = TypeVar("_T")
 
 Report = Callable[[int, Sequence[float]], bool]
@@ -154,7 +152,7 @@ class Worker:
         try:
             self._retry(partial(lease.take, trial))
             self._go_on_if_ours(trial)
-            job = _of_job(lambda: self._ports.prepare(overrides, claim.number))
+            job = self._of_job(lambda: self._ports.prepare(overrides, claim.number))
             self._retry(partial(self._describe, trial, job, overrides))
             duplicate = self._claims.counts.duplicate(job.identity)
             if duplicate is not None:
@@ -165,7 +163,7 @@ class Worker:
                 own = partial(self._ports.own, job.directory, trial.number, lease.name)
                 self._retry(lambda: stack.enter_context(own()))  # it may be locked
                 run = partial(job.run, partial(self._report, trial), lease.should_end_trial)
-                values = _of_job(lambda: _numbers(run(), len(self._study.directions)))
+                values = self._of_job(lambda: _numbers(run(), len(self._study.directions)))
         except Pruned as pruned:
             self._end(trial, job, TrialState.PRUNED, reason=str(pruned))
         except Superseded as error:
@@ -191,6 +189,26 @@ class Worker:
             self._ports.free_memory()
         else:
             self._complete(trial, job, values)
+
+    def _of_job(self, call: Callable[[], _T]) -> _T:
+        """What a job gives.
+
+        Raises:
+            _JobError: it failed. That a service of its own does not answer is no matter of the
+                storage's, for which the trial would wait; nor does it stop its worker by
+                `sys.exit`, which Lightning calls where a worker is stopped.
+            BaseException: what is no fault of the trial: the worker is stopped, the disk is full,
+                the record is locked.
+        """
+        try:
+            return call()
+        except (Interrupted, Pruned, RecordLockedError, KeyboardInterrupt, _JobError):
+            raise
+        except BaseException as error:
+            is_stopped = isinstance(error, SystemExit) and self._lease.stopping.is_set()
+            if is_stopped or is_disk_full(error):
+                raise
+            raise _JobError(_told(error)) from error
 
     def _retry(self, call: Callable[[], Any]) -> Any:
         return retry(call, self._ports.system)
@@ -325,29 +343,7 @@ class Worker:
                 log.warning("trial %d was taken over by another worker", trial.number)
 
 
-def _of_job(call: Callable[[], _T]) -> _T:
-    """What a job gives.
-
-    Raises:
-        _JobError: it failed. That a service of its own does not answer is no matter of the
-            storage's, for which the trial would wait; nor does it stop its worker by `sys.exit`.
-        Exception: what is no fault of the trial: it was stopped, a full disk, a locked record.
-    """
-    try:
-        return call()
-    except (Interrupted, Pruned, RecordLockedError, _JobError):
-        raise
-    except SystemExit as error:
-        if error.code in _STOPPED:
-            raise
-        raise _JobError(f"SystemExit: {error.code}") from error
-    except Exception as error:
-        if is_disk_full(error):
-            raise
-        raise _JobError(_told(error)) from error
-
-
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
 
 

@@ -49,8 +49,9 @@ def take_over(
     that. Should the clone be missing, `retry_taken` makes it.
 
     What counts against a trial are deaths of its workers that follow each other without a report
-    between: a trial that gets on is not what they die of. Nor, most often, is it what ends a worker
-    and its command together, such as a reboot.
+    between: a trial that gets on is not what they die of. Nor, most often, is it one that had not
+    begun, or what ends a worker and its command together, such as a reboot. (Whoever claims a trial
+    and dies at once may not have seen that it is one too many.)
 
     A worker that is only frozen is ended if it is this command's, which would wait for it, or if
     its own command is gone: nobody needs it any more, and it may hold a lock.
@@ -58,8 +59,8 @@ def take_over(
     Args:
         study: of the trials.
         trials: as they were when they were found to be abandoned.
-        max_retries: so many deaths a trial may have, while its command lives; one more if it had
-            not begun, and some more if its record is finished.
+        max_retries: so many deaths a trial may have, since it began and while its command lives;
+            some more if its record is finished.
         session: of this command.
         system: the machine.
 
@@ -71,9 +72,9 @@ def take_over(
         if _has_moved(study, trial):
             continue  # somebody was faster, or its worker lives after all
         deaths = _deaths(trial, system)
+        more = bounds.TELLS if _is_trained(trial, system) else 0
         is_retried = (
-            deaths["alone"] <= max_retries + _further(trial, system)
-            and deaths["together"] <= bounds.DEATHS_TOGETHER
+            deaths["alone"] <= max_retries + more and deaths["together"] <= bounds.DEATHS_TOGETHER
         )
         lease = lease_of(trial)
         who = f"{lease.get('worker', 'unknown')} on {lease.get('host', 'unknown')}"
@@ -145,11 +146,12 @@ def _deaths(trial: FrozenTrial, system: System) -> dict[str, Any]:
     lease, report = lease_of(trial), last_report(trial)
     owner, step = owner_of(lease), report[0] if report is not None else None
     known = trial.user_attrs.get(DEATHS) or {}
-    if known.get("owner") == owner:
-        return dict(known)
     if known.get("step") != step:
         known = {}
-    is_alone = not ("command" in lease and system.is_gone(lease["command"]))
+    elif known.get("owner") == owner:
+        return dict(known)
+    is_shared = "command" in lease and system.is_gone(lease["command"])
+    is_alone = not is_shared and DIRECTORY in trial.user_attrs
     return {
         "alone": known.get("alone", 0) + is_alone,
         "together": known.get("together", 0) + (not is_alone),
@@ -158,16 +160,10 @@ def _deaths(trial: FrozenTrial, system: System) -> dict[str, Any]:
     }
 
 
-def _further(trial: FrozenTrial, system: System) -> int:
-    """Retries beyond those that the user grants.
-
-    Of a trial that had not begun nothing was tried, and whoever claimed it may have died before
-    seeing that it is one too many. One that is trained has only to tell what its record says.
-    """
+def _is_trained(trial: FrozenTrial, system: System) -> bool:
+    """Whether all that is left to do is to tell the study what the record says."""
     directory = trial.user_attrs.get(DIRECTORY)
-    if directory is None:
-        return 1
-    return bounds.TELLS if system.has_record(directory, private.first_of(trial)) else 0
+    return directory is not None and system.has_record(directory, private.first_of(trial))
 
 
 def _has_moved(study: optuna.Study, trial: FrozenTrial) -> bool:
@@ -179,6 +175,7 @@ def _unmark(study: optuna.Study, trial: FrozenTrial) -> None:
     try:
         private.set_attribute(study, trial, REASON, None)
         private.set_attribute(study, trial, RETRIED, False)
+        private.set_attribute(study, trial, DEATHS, trial.user_attrs.get(DEATHS))
     except optuna.exceptions.UpdateFinishedTrialError:
         return  # it has ended by itself, which says the reason
 

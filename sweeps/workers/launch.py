@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from experiments.cores import cores
-from experiments.errors import UserError
+from experiments.errors import UserError, is_disk_full
 from experiments.grammar import literal
 from experiments.loading import COMMAND
 from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
@@ -170,9 +170,10 @@ def through_hydra(plan: Plan, task: Task, config: DictConfig, context: HydraCont
         try:
             for returned in _in_thread(launch):
                 _ = returned.return_value  # raises what the worker raised
-        except UserError:
-            raise
-        except Exception as error:  # noqa: BLE001  # each launcher has its own
+        except Exception as error:
+            if isinstance(error, UserError) and not is_disk_full(error):
+                raise
+            # Each launcher has its own errors.
             log.warning("a worker was lost: %s: %s", type(error).__name__, first_line(str(error)))
             return False
     return True

@@ -81,6 +81,16 @@ def _deaths_add_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "ended_trials", lambda self: 0)
 
 
+def _a_death_counts_six_times(patch: pytest.MonkeyPatch) -> None:
+    deaths = recovery._deaths
+
+    def many(*arguments: Any) -> dict[str, Any]:
+        found = deaths(*arguments)
+        return {**found, "alone": 6 * found["alone"]}
+
+    patch.setattr(recovery, "_deaths", many)
+
+
 def _pictures_come_before_the_result(patch: pytest.MonkeyPatch) -> None:
     def complete(self: Worker, trial: optuna.Trial, job: Any, values: Any) -> None:
         self._ports.announce(trial, job)()
@@ -206,6 +216,7 @@ MUTATIONS = {
         ("freeze_worker",),
     ),
     5: Mutation("deaths add up", _deaths_add_up, ("kill_workers",)),
+    26: Mutation("a death counts six times", _a_death_counts_six_times, ("kill_worker",)),
     6: Mutation("a picture costs the trial", _pictures_come_before_the_result, ("pictures",)),
     8: Mutation(
         "a retry spends budget twice", _a_retry_takes_budget_again, ("retry_failed", "kill_worker")

@@ -204,7 +204,8 @@ def _check_unit(day: Day, trial: FrozenTrial) -> None:
             "nan": "must be a number" in reason,
         }.get(behaviour, False)
         deaths = trial.user_attrs.get(DEATHS, {"alone": 0, "together": 0})
-        lost = deaths["alone"] > setting.settings.max_retries
+        chain = [*private.history_of(trial), number]
+        lost = deaths["alone"] > setting.settings.max_retries < len(chain)
         lost |= deaths["together"] > bounds.DEATHS_TOGETHER
         if not excused and not ("its worker died" in reason and lost):
             day.broken(f"trial {number} failed without need: {reason}")
