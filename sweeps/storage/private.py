@@ -62,7 +62,7 @@ def known(trial: optuna.Trial) -> FrozenTrial:
 
 def attributes(trial: optuna.Trial) -> Mapping[str, Any]:
     """A trial's user attributes as its worker knows them; without Optuna's deep copy."""
-    return trial._cached_frozen_trial.user_attrs
+    return known(trial).user_attrs
 
 
 def begin(

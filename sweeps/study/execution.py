@@ -184,7 +184,7 @@ class Worker:
                 self._put_back(trial)
                 raise
             log.exception("trial %d failed", trial.number)
-            reason = str(error) if isinstance(error, _JobError) else _told(error)
+            reason = str(error) if isinstance(error, _JobError) else _named(error)
             self._end(trial, job, TrialState.FAIL, reason=reason)
             self._ports.free_memory()
         else:
@@ -208,7 +208,7 @@ class Worker:
             is_stopped = isinstance(error, SystemExit) and self._lease.stopping.is_set()
             if is_stopped or is_disk_full(error):
                 raise
-            raise _JobError(_told(error)) from error
+            raise _JobError(_named(error)) from error
 
     def _retry(self, call: Callable[[], Any]) -> Any:
         return retry(call, self._ports.system)
@@ -343,7 +343,7 @@ class Worker:
                 log.warning("trial %d was taken over by another worker", trial.number)
 
 
-def _told(error: BaseException) -> str:
+def _named(error: BaseException) -> str:
     return str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
 
 
