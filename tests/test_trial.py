@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 import losses
-from experiments.errors import TrialError, UserError
+from experiments import parts
+from experiments.errors import TrialError, UserError, is_disk_full
 from experiments.record import read_result
 from experiments.trial import run_trial
 
@@ -221,6 +222,20 @@ def test_a_full_disk_is_noticed_before_training(
     with pytest.raises(UserError, match=r"needs \d+ MiB for this trial.*has 1 MiB left"):
         run_trial(tiny(), tmp_path / "record")
     assert not (tmp_path / "record").exists()
+
+
+def test_a_disk_that_is_too_small_even_empty_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    usage = shutil.disk_usage(tmp_path)
+    for total, is_waited_for in ((2**50, True), (2**22, False)):
+        now = usage._replace(total=total, free=2**20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, now=now: now)
+        with pytest.raises(UserError, match="1 MiB left") as refused:
+            parts.check_space(tmp_path, 2**20)
+        assert is_disk_full(refused.value) == is_waited_for
 
 
 def test_in_a_sweep_the_test_split_is_not_looked_at(tiny: Compose, tmp_path: Path) -> None:
