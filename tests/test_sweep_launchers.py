@@ -24,12 +24,14 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 
+import sweeps
 from experiments.cores import cores
-from experiments.errors import UserError
+from experiments.errors import DiskFullError, UserError
 from sweeps.storage.opening import open_storage
 from sweeps.study.definition import load_study
-from sweeps.workers import launchers
+from sweeps.workers import launch, launchers
 from tests.conftest import ROOT, TINY
+from tests.simulated import SimulatedTask
 from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
@@ -230,6 +232,28 @@ def test_ray_loses_neither_a_killed_workers_trial_nor_those_of_an_interrupt(
     again = start(grid, seconds=0.0, epochs=max(epochs) + 2)
     assert (again.end(), again.process.returncode)[1] == 0
     assert again.states()["COMPLETE"] == 3
+
+
+@pytest.mark.parametrize("name", [JOBLIB])
+def test_a_full_disk_of_one_worker_does_not_end_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    launched, full = launch._in_thread, [DiskFullError("6 MiB left")]
+
+    def in_thread(call: Callable[[], Any]) -> Any:
+        found = launched(call)
+        if full:
+            raise full.pop()
+        return found
+
+    monkeypatch.setattr(launch, "_in_thread", in_thread)
+    sweep = sweeps.run(
+        [f"hydra/launcher={name}", "loss=mse,ssim", "hydra.sweeper.n_jobs=2"],
+        task=SimulatedTask(log=str(tmp_path / "log")),
+    )
+    assert full == []
+    assert [t.state.name for t in sweep.study.trials] == ["COMPLETE", "COMPLETE"]
 
 
 @quick_launchers
