@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.found import DEGREE
 from analysis.runs import Runs
 from experiments import symptoms
 from experiments.metrics import METRICS
@@ -29,13 +30,13 @@ _AT_EDGE = 0.1  # of the range searched, in logarithms
 _LARGEST = "is the largest that was tried, and all of it is in use"
 _LEAST_VALUES = 3  # of a parameter; of two values one is always at an edge
 _REMEDIES = (
-    ("NaN or infinite", "a smaller lr, optimizer.gradient_clip=1 or trainer.precision=32-true"),
+    ("NaN or infinite", "a smaller lr, optimizer.gradient_clip=2 or trainer.precision=32-true"),
     ("out of memory", "a smaller batch_size or model.width, or fewer hydra.sweeper.n_jobs"),
     ("OutOfMemory", "a smaller batch_size or model.width, or fewer hydra.sweeper.n_jobs"),
     ("worker died", "fewer hydra.sweeper.n_jobs if memory ran out; then sweep.retry_failed=true"),
     ("No space left", "make room, then sweep.retry_failed=true"),
 )
-_GROUP = (("loss", "loss.name"), ("loss.scale", "loss.scale"))
+_GROUP = (("loss", "loss.name"), ("loss.scale", "loss.scale"), (DEGREE, DEGREE))
 _Group = tuple[tuple[str, str], ...]
 """Keys and values of overrides that a group of trials shares."""
 _MOST_ALIKE = 4
@@ -116,8 +117,10 @@ def _symptoms(runs: Runs) -> Iterator[Finding]:
     """Those of single trials, together for each loss and scale, or for many at once."""
     found: dict[tuple[str, str], dict[_Group, list[tuple[str, Symptom]]]] = {}
     counts: dict[_Group, int] = defaultdict(int)
+    several = DEGREE in runs.trials and runs.trials[DEGREE].nunique() > 1
+    named = [pair for pair in _GROUP if several or pair[1] != DEGREE]
     for row, history in _completed(runs):
-        group = tuple((k, str(row[column])) for k, column in _GROUP if _is_known(row.get(column)))
+        group = tuple((k, str(row[column])) for k, column in named if _is_known(row.get(column)))
         counts[group] += 1
         for symptom in _of_trial(row, history, _objective(runs)):
             alike = found.setdefault((symptom.kind, symptom.remedy), {})

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.runs import Broken
+from experiments.decided import OLD_DEGREE
 
 Row = dict[str, Any]
 """Values by column."""
 
 FINGERPRINT = "data.fingerprint"
 """The column that says which images a trial saw; its config says only where they lay."""
+DEGREE = "loss.degree"
+"""The column that tells what was trained on the scale of an older version."""
 SEARCH, CONFIRM = "search", "confirm"
 """Phases of a sweep."""
 
@@ -70,9 +73,23 @@ def config_of(result: Mapping[str, Any]) -> Row:
     Raises:
         ValueError: it is not of that form.
     """
-    config = {key: column_value(value) for key, value in _mapping(result, "parameters").items()}
+    config = as_columns(_mapping(result, "parameters"))
     fingerprint = _mapping(result, "data").get("fingerprint")
     return config if fingerprint is None else config | {FINGERPRINT: str(fingerprint)}
+
+
+def as_columns(config: Mapping[str, Any]) -> Row:
+    """A flat config with values for columns; that of an older version is told by its degree."""
+    columns = {key: column_value(value) for key, value in config.items()}
+    if "loss.name" in columns:
+        columns.setdefault(DEGREE, OLD_DEGREE)
+        columns[DEGREE] = _degree(columns[DEGREE])
+    return columns
+
+
+def _degree(value: Any) -> str:
+    """A text, since columns do not compare texts with numbers."""
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def row_of(result: Mapping[str, Any]) -> Row:

@@ -29,9 +29,11 @@ _TITLES = {
     "sliced_wasserstein": "sliced Wasserstein",
     "fid": "FID",
     "kid": "KID",
+    "elbo": "ELBO",
+    "bits_per_dim": "bits per dimension",
     SECONDS: "seconds per epoch",
 }
-_WORDS = {"latent_dim": "latent"}
+_WORDS = {"latent_dim": "latent", "loss.degree": "degree"}
 _PLAIN = (".name", ".scale", ".target")  # columns whose values speak for themselves
 
 

@@ -95,7 +95,7 @@ def distances(
         f"{DISTANCE}{name}": {"name": name} for name in losses.names() if name != "custom"
     }
     if own is not None:
-        wanted[OWN] = {key: value for key, value in own.items() if key != "scale"}
+        wanted[OWN] = {key: value for key, value in own.items() if key not in losses.SCALING}
     found = {}
     for metric, options in wanted.items():
         with suppress(ValueError):  # it needs larger images, or somebody's word

@@ -22,10 +22,11 @@ from losses.elbo import ELBO
 from models.network import sample_posterior
 from models.optimizers import adamw
 from models.recorded import WARM_UP_STEPS, RecordedStep
+from models.spikes import SpikeGuard
 
 BATCH = 64
 LATENT = 32
-CLIP = 10.0
+CLIP = 5.0
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Bare:
     forward: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
     device: str
     mixed: bool
+    guard: SpikeGuard
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Bytes (B, 3, H, W) in, the loss out; as the product's step, without its bookkeeping."""
@@ -48,7 +50,7 @@ class Bare:
             mean, log_variance, x_hat = self.forward(x)
             loss = self.loss(x_hat, x, mean, log_variance)["loss"]
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        self.guard(self.network.parameters())
         self.optimizer.step()
         return loss.detach()
 
@@ -65,9 +67,9 @@ def bare(loss: str, side: int, device: str, *, mixed: bool, seed: int = 0, lr: f
         return mean, log_variance, network.decode(sample_posterior(mean, log_variance))
 
     elbo = ELBO(losses.create(loss), beta=beta, scale=scale).to(device)
-    return Bare(
-        network, elbo, adamw(network.parameters(), lr=lr, weight_decay=0.01), forward, device, mixed
-    )
+    optimizer, guard = adamw(network.parameters(), lr=lr, weight_decay=0.01), SpikeGuard(CLIP)
+    guard.to(torch.device(device))
+    return Bare(network, elbo, optimizer, forward, device, mixed, guard)
 
 
 def images(count: int, side: int, device: str) -> Tensor:

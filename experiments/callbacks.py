@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -15,11 +16,12 @@ from torch import Tensor
 
 from experiments import tracking
 from experiments.errors import Pruned
-from experiments.evaluation import SplitScores, draw_samples, reconstruct
+from experiments.evaluation import SplitScores, bounds, draw_samples, reconstruct
 from experiments.metrics import METRICS
 from experiments.pictures import grid, reconstruction_grid
 from experiments.record import Record
 from experiments.tracking_logger import SafeWandbLogger
+from losses.degree import LEAST_DEGREE, MOST_DEGREE
 from models.vae import VAE, Reconstruction
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ class Scores(Callback):
         self._objective = objective
         self._scores = SplitScores()
         self._terms: list[tuple[int, dict[str, Tensor]]] = []
+        self._values = 0
+        self._told = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs:
@@ -67,7 +71,10 @@ class Scores(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         assert isinstance(outputs, Reconstruction)
-        self._scores.update(outputs.x, outputs.x_hat, outputs.mean, outputs.log_variance)
+        self._scores.update(
+            outputs.x, outputs.x_hat, outputs.mean, outputs.log_variance, outputs.sampled
+        )
+        self._values = outputs.x[0].numel()
         self._terms.append((len(outputs.x), outputs.terms))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -77,8 +84,17 @@ class Scores(Callback):
             for name in self._terms[0][1]
         }
         metrics = {**terms, **self._scores.compute()}
+        trained = self._trained(trainer)
         # Lightning keeps what is logged as float32, which holds every metric well enough.
         pl_module.log_dict({f"val/{name}": value for name, value in metrics.items()})
+        pl_module.log_dict(
+            {
+                name: trained[name]
+                for name in ("train/elbo", "train/bits_per_dim")
+                if name in trained
+            }
+        )
+        self._tell_held(trained, terms)
         log.debug(
             "epoch %d: %s",
             trainer.current_epoch + 1,
@@ -92,13 +108,35 @@ class Scores(Callback):
                 "epoch": trainer.current_epoch,
                 "step": trainer.global_step,
                 **{f"val/{name}": value for name, value in metrics.items()},
-                **{
-                    name: float(value)
-                    for name, value in trainer.callback_metrics.items()
-                    if name.startswith("train/") or name == "lr"
-                },
+                **trained,
             }
         )
+
+    def _trained(self, trainer: pl.Trainer) -> dict[str, float]:
+        """What was logged of the training last, and its bound on the likelihood."""
+        found = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("train/") or name == "lr"
+        }
+        if {"train/mse", "train/kl"} <= found.keys():
+            nats = bounds(found["train/mse"], found["train/kl"], self._values)
+            found |= {f"train/{name}": value for name, value in nats.items()}
+        return found
+
+    def _tell_held(self, trained: Mapping[str, float], validated: Mapping[str, float]) -> None:
+        """Say once that the scale could not be what it should."""
+        held = max(trained.get("train/degree_held", 0.0), validated.get("degree_held", 0.0))
+        if held > 0 and not self._told:
+            self._told = True
+            log.warning(
+                "the loss does not grow with the residuals as a distance should: in %.0f%% of the "
+                "batches its degree was out of %g to %g and was held there (docs/losses.md); "
+                "loss.degree=2 fixes it, at the scale of the squared error",
+                100 * held,
+                LEAST_DEGREE,
+                MOST_DEGREE,
+            )
 
     def _best(self, now: float) -> float | None:
         """The best finite value of the objective in the record and now."""

@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import losses
 from experiments import guard, schema
 from experiments.errors import UserError
 from experiments.metrics import OBJECTIVES
@@ -80,6 +81,8 @@ def plain(config: Any) -> dict[str, Any]:
             f"`report` must be one of {', '.join(REPORTS)}, but got {values['report']!r}"
         )
     trial = {str(key): value for key, value in values.items() if key not in _NOT_OF_A_TRIAL}
+    if isinstance(trial["loss"], dict):  # a file of the user's own may not have it
+        trial["loss"].setdefault("degree", losses.AUTO)
     validate(trial)
     return trial
 

@@ -38,6 +38,14 @@ NOT_IN_A_RECORD = frozenset({"report", "sweep"})
 """Keys that are no part of a trial's config (see `experiments.config.plain`)."""
 
 
+OLD_DEGREE = 2.0
+"""The `loss.degree` of a record that has none.
+
+It is of a version whose `optimal_sigma` was N/2 * log(d) for every distance, as if each grew like
+the squared error: what it trained is not what the same loss trains today.
+"""
+
+
 def cache_dir() -> str:
     """Where this installation caches images, as conf/config.yaml says."""
     return os.environ.get("VAESWEEP_CACHE") or schema.DataConfig.cache_dir
@@ -74,6 +82,8 @@ def decided(config: Mapping[str, Any]) -> dict[str, Any]:
     Keys that the config does not have stay away, and unknown ones stay: it is validated later.
     """
     kept: dict[str, Any] = dict(config)
+    if isinstance(kept.get("loss"), Mapping):
+        kept["loss"] = {"degree": OLD_DEGREE} | dict(kept["loss"])
     for full_key, ours in BY_US.items():
         section, _, key = full_key.partition(".")
         if isinstance(kept.get(section), Mapping):

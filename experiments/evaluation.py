@@ -14,6 +14,8 @@ from torch import Tensor
 from experiments.data import to_float
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import ReconstructionMetrics
+from losses.likelihood import bits_per_dim, elbo
+from models.network import sample_posterior
 
 if TYPE_CHECKING:
     from models.network import Network
@@ -22,20 +24,39 @@ _BATCH = 256
 
 
 class SplitScores:
-    """Collects everything that is measured on one split, one forward pass for all."""
+    """Collects everything that is measured on one split, one forward pass for all.
+
+    Reconstructions are scored as they come from the posterior's mean, without noise; only the
+    bound on the likelihood is of those that come from samples of the posterior.
+    """
 
     def __init__(self) -> None:
         self.reconstruction = ReconstructionMetrics()
         self.latent = LatentMetrics()
+        self._errors: list[Tensor] = []
+        self._values = 0
 
-    def update(self, x: Tensor, x_hat: Tensor, mean: Tensor, log_variance: Tensor) -> None:
-        """Add a batch: images and reconstructions (B, C, H, W), posteriors (B, L)."""
+    def update(
+        self, x: Tensor, x_hat: Tensor, mean: Tensor, log_variance: Tensor, sampled: Tensor
+    ) -> None:
+        """Add a batch: images, reconstructions and samples (B, C, H, W), posteriors (B, L)."""
         self.reconstruction.update(x_hat, x)
         self.latent.update(mean, log_variance)
+        self._errors.append((sampled.float() - x).square().flatten(1).mean(1))
+        self._values = x[0].numel()
 
     def compute(self) -> dict[str, float]:
-        """The metrics of `RECONSTRUCTION` and `LATENT`."""
-        return {**self.reconstruction.compute(), **self.latent.compute()}
+        """The metrics of `RECONSTRUCTION`, `LATENT` and `LIKELIHOOD`."""
+        latent = self.latent.compute()
+        error = float(torch.cat(self._errors).double().mean())
+        likelihood = bounds(error, latent["kl"], self._values)
+        return {**self.reconstruction.compute(), **latent, **likelihood}
+
+
+def bounds(squared_error: float, kl: float, values: int) -> dict[str, float]:
+    """The metrics of `LIKELIHOOD`, see `losses.likelihood`."""
+    nats = elbo(squared_error, kl, values)
+    return {"elbo": nats, "bits_per_dim": bits_per_dim(nats, values)}
 
 
 @dataclass(frozen=True)
@@ -56,14 +77,18 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(network: Network, batches: Iterable[Tensor], device: str) -> Evaluation:
-    """Score a network on uint8 batches (B, C, H, W), in float32, without posterior noise."""
-    scores = SplitScores()
+    """Score a network on uint8 batches (B, C, H, W), in float32.
+
+    Without posterior noise but for the bound on the likelihood.
+    """
+    scores, noise = SplitScores(), torch.Generator().manual_seed(0)
     excess, values = torch.zeros((), dtype=torch.int64, device=device), 0
     for batch in batches:
         x = to_float(batch.to(device))
         mean, log_variance = network.encode(x)
         x_hat = network.decode(mean)
-        scores.update(x, x_hat, mean, log_variance)
+        sampled = network.decode(sample_posterior(mean, log_variance, noise))
+        scores.update(x, x_hat, mean, log_variance, sampled)
         excess += _at_limits(x_hat) - _at_limits(x)
         values += x.numel()
     metrics = scores.compute() | {"saturation": float(excess) / values}

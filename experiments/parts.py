@@ -160,11 +160,15 @@ def build_loss(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> 
     from losses.elbo import ELBO
 
     options = dict(config["loss"])
-    name, scale = options.pop("name"), options.pop("scale", "optimal_sigma")
+    name, scaling = options.pop("name"), {}
+    for key in losses.SCALING:
+        if key in options:
+            scaling[key] = options.pop(key)
     with _for_people():
         distance = losses.create(name, **options)
         preflight(distance, image_shape)
-        return ELBO(distance, scale=scale, beta=config["beta"], free_bits=config["kl"]["free_bits"])
+        free_bits = config["kl"]["free_bits"]
+        return ELBO(distance, beta=config["beta"], free_bits=free_bits, **scaling)
 
 
 def build_network(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Network:

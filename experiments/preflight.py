@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from experiments.data import ImageSet
-    from experiments.spectrum import Spectrum
+    from experiments.spectrum import Drops, Spectrum
     from losses.capacity import Capacity
     from losses.elbo import ELBO
 
@@ -48,6 +48,7 @@ class Forecast:
         beta: weight of the KL.
         latent_dim: number of latent units.
         capacity: see `losses.capacity`.
+        degree: of the distance, see `losses.degree`; it counts under `optimal_sigma` only.
     """
 
     loss: str
@@ -55,6 +56,7 @@ class Forecast:
     beta: float
     latent_dim: int
     capacity: Capacity
+    degree: float = 2.0
 
     def most_kl(self) -> float:
         """Nats of KL an image that an optimum can have; under `optimal_sigma` each halving of the
@@ -73,6 +75,7 @@ class Forecast:
             "active_units": found["active"],
             "kl": found["kl"],
             "distance": found["distance"],
+            "degree": self.degree,
         }
 
 
@@ -82,7 +85,7 @@ def forecast(
     *,
     name: str,
     latent_dim: int,
-    measured: tuple[NDArray[np.float64], float] | None = None,
+    measured: Drops | None = None,
 ) -> Forecast:
     """What a loss can pay for on the images of a spectrum.
 
@@ -99,7 +102,8 @@ def forecast(
     from experiments.spectrum import drops
     from losses.capacity import capacity
 
-    lowered, start = measured or drops(loss.distance, found, latent_dim)
+    lowered, start, degree = measured or drops(loss.distance, found, latent_dim)
+    degree = loss.degree or degree
     values = found.mean.numel()
     can = capacity(
         lowered[:latent_dim],
@@ -108,15 +112,19 @@ def forecast(
         values=values,
         beta=loss.beta,
         free_bits=loss.free_bits,
+        degree=degree,
     )
-    return Forecast(name, loss.scale, loss.beta, latent_dim, can)
+    return Forecast(name, loss.scale, loss.beta, latent_dim, can, degree)
 
 
 def say(one: Forecast) -> str:
     """The forecast in a sentence."""
     can = one.capacity
     if one.scale == "optimal_sigma":
-        pays = f"pays {one.most_kl():,.0f} nats of KL for each halving of the distance"
+        pays = (
+            f"pays {one.most_kl():,.0f} nats of KL for each halving of the distance "
+            f"(of degree {one.degree:.3g})"
+        )
     else:
         pays = f"can pay for {_short(one.most_kl())} nats of KL an image at most"
     beta = "" if one.beta == 1 else f" beta={one.beta:g}"
@@ -156,7 +164,8 @@ def table(rows: Sequence[Forecast], title: str) -> Table:
     for heading in ("loss", "scale"):
         shown.add_column(heading, no_wrap=True)
     several_betas = len({one.beta for one in rows}) > 1
-    for heading in (*(["beta"] if several_betas else []), "KL at most", "active units", "KL"):
+    headings = ["degree", *(["beta"] if several_betas else []), "KL at most", "active units", "KL"]
+    for heading in headings:
         shown.add_column(heading, justify="right")
     shown.add_column("", no_wrap=True)
     for (loss, scale, beta), group in grouped.items():
@@ -165,6 +174,7 @@ def table(rows: Sequence[Forecast], title: str) -> Table:
         shown.add_row(
             loss,
             scale,
+            f"{group[0].degree:.3g}" if scale == "optimal_sigma" else "",
             *([f"{beta:.3g}"] if several_betas else []),
             f"{most} (*)" if scale == "optimal_sigma" else most,
             ", ".join(f"{one.capacity.active} of {one.latent_dim}" for one in group),
@@ -179,7 +189,10 @@ def legend(rows: Iterable[Forecast]) -> list[str]:
     rows = list(rows)
     lines = ["KL in nats an image; active units and their KL are those of a linear VAE"]
     if any(one.scale == "optimal_sigma" for one in rows):
-        lines.append("(*) for each halving of the distance: this scale adapts to what is left")
+        lines.append(
+            "(*) for each halving of the distance: this scale adapts to what is left, and the "
+            "more a distance grows with the residuals (its degree), the less is a halving worth"
+        )
     troubled = [one for one in rows if trouble(one) is not None]
     if troubled:
         betas = [one.capacity.beta_for_all for one in troubled if one.capacity.beta_for_all]
@@ -211,7 +224,7 @@ class _Known:
     """Of the images that were looked at last: a worker's trials mostly have the same."""
 
     spectrum: Spectrum
-    drops: dict[str, tuple[NDArray[np.float64], float]]
+    drops: dict[str, Drops]
 
 
 _LAST: dict[tuple[Any, ...], _Known] = {}
@@ -234,10 +247,10 @@ def _forecast(known: _Known, config: Mapping[str, Any], loss: ELBO, name: str) -
     from experiments.spectrum import drops
 
     found = known.spectrum
-    distance = repr(sorted((k, v) for k, v in config["loss"].items() if k != "scale"))
+    distance = repr(sorted((k, v) for k, v in config["loss"].items() if k not in losses.SCALING))
     if distance not in known.drops:
         known.drops[distance] = drops(loss.distance, found, len(found.eigenvalues))
-    start = known.drops[distance][1]
+    start = known.drops[distance].start
     if not 0 < start < math.inf:
         raise ValueError(
             "it cannot tell these images apart: their mean distance to their mean image is "
@@ -350,7 +363,8 @@ def _every_loss(overrides: Sequence[str]) -> list[dict[str, Any]]:
     base = configs.compose(overrides)
     keys = [text.lstrip("+~").partition("=")[0] for text in overrides]
     scales = (base["loss"]["scale"],) if "loss.scale" in keys else losses.SCALES
-    if "loss" in keys or any(k.startswith("loss.") and k != "loss.scale" for k in keys):
+    scaling = {f"loss.{key}" for key in losses.SCALING}
+    if "loss" in keys or any(k.startswith("loss.") and k not in scaling for k in keys):
         chosen = [base]
     else:
         files = sorted((Path(configs.__file__).parents[1] / "conf" / "loss").glob("*.yaml"))

@@ -51,7 +51,7 @@ class OptimizerConfig:
     plateau_factor: float = 0.5
     plateau_patience: int = 10  # epochs
     warmup_steps: int | None = None  # None: 50, or a tenth of the training where that is less
-    gradient_clip: float | None = 10.0
+    gradient_clip: float | None = 5.0  # longest gradient, in multiples of the usual one
     ema_decay: float | None = None
 
 

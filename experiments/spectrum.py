@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from losses.degree import measure
 from losses.pixel import MSE
 
 if TYPE_CHECKING:
@@ -87,8 +88,19 @@ def spectrum(images: NDArray[np.uint8], indices: NDArray[np.int64], count: int) 
     )
 
 
+class Drops(NamedTuple):
+    """What principal components mean to a distance."""
+
+    lowered: NDArray[np.float64]
+    """By how much each component lowers it, (K,)."""
+    start: float
+    """The mean distance of the mean image."""
+    degree: float
+    """Of the distance (see `losses.degree`), with all K components if it has to be measured."""
+
+
 @torch.no_grad()
-def drops(distance: Distance, found: Spectrum, count: int) -> tuple[NDArray[np.float64], float]:
+def drops(distance: Distance, found: Spectrum, count: int) -> Drops:
     """By how much each of the first `count` components lowers a distance, and where it starts.
 
     For the squared error these are the eigenvalues, per value. Any other distance is measured
@@ -96,7 +108,7 @@ def drops(distance: Distance, found: Spectrum, count: int) -> tuple[NDArray[np.f
     between two measurements share what lies between them.
 
     Returns:
-        (count,) or as many as there are; and the mean distance of the mean image.
+        Of `count` components, or as many as there are.
 
     Raises:
         ValueError: the distance fails.
@@ -104,7 +116,7 @@ def drops(distance: Distance, found: Spectrum, count: int) -> tuple[NDArray[np.f
     values = found.mean.numel()
     count = min(count, len(found.eigenvalues))
     if isinstance(distance, MSE):
-        return found.eigenvalues[:count] / values, found.variance / values
+        return Drops(found.eigenvalues[:count] / values, found.variance / values, 2.0)
     shown = found.mean.expand_as(found.images)
     started = time.monotonic()
     measured = [float(distance(shown, found.images).mean())]
@@ -117,7 +129,10 @@ def drops(distance: Distance, found: Spectrum, count: int) -> tuple[NDArray[np.f
         measured.append(float(distance(shown.clamp(0, 1), found.images).mean()))
     falling = np.minimum.accumulate(np.array(measured))
     widths = np.diff(cuts)
-    return np.repeat(-np.diff(falling) / widths, widths), measured[0]
+    degree = distance.degree
+    if degree is None:
+        degree = float(measure(distance, shown.clamp(0, 1), found.images).degree)
+    return Drops(np.repeat(-np.diff(falling) / widths, widths), measured[0], degree)
 
 
 def _left_vectors(sample: Tensor, count: int) -> Tensor:

@@ -89,7 +89,7 @@ def _saturation(metrics: Mapping[str, float | None]) -> Symptom | None:
     if excess is None or excess < _SATURATED:
         return None
     evidence = f"{excess:.0%} more of the reconstructions' values are 0 or 255 than of the images'"
-    return Symptom(SATURATED, evidence, "a smaller lr, or optimizer.gradient_clip=1")
+    return Symptom(SATURATED, evidence, "a smaller lr, or optimizer.gradient_clip=2")
 
 
 def _course(

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from losses.distance import Distance
 
 SCALES = ("optimal_sigma", "sum", "mean")
+AUTO = "auto"
+"""The `loss.degree` that a distance declares or that is measured (see `losses.degree`)."""
+SCALING = ("scale", "degree")
+"""Keys of a config's `loss` that are the ELBO's, not options of the distance."""
 
 DISTANCES = {
     "mse": "losses.pixel:MSE",

@@ -13,8 +13,9 @@ its optimum is probabilistic PCA with the decoder variance `beta / (2 w)` (Dai e
 Lucas et al. 2019, "Don't blame the ELBO!"): a principal component has a unit if its eigenvalue
 exceeds that variance, the unit costs `log(eigenvalue / variance) / 2` nats, and the variance is
 what remains of the component. That is exact for `mse`. For another distance it is an approximation:
-each component has the weight that makes leaving it out as dear as that distance says it is. A deep
-network is not bound by it.
+each component has the weight that makes leaving it out as dear as that distance says it is. Under
+`optimal_sigma` a distance of degree p counts as its power 2/p, which grows with the residuals as the
+squared error does and is worth the same. A deep network is not bound by it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from losses import SCALES
-from losses.elbo import LEAST_DISTANCE
+
+_LEAST_SHARE = 1e-6
+"""Of the distance of the mean image: below it, all is taken for held (see `losses.elbo`'s floor)."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +53,24 @@ class Capacity:
     beta_for_all: float | None
 
 
-def worth(mean_distance: float, *, scale: str, values: int) -> float:
+def worth(mean_distance: float, *, scale: str, values: int, degree: float = 2.0) -> float:
     """Loss of the mean image minus loss of a perfect reconstruction, nats.
 
     Under `optimal_sigma` the scale adapts to the distance: a perfect reconstruction would be worth
-    without bound, and a halved distance is worth `D/2 * log 2`, wherever it starts. That is
+    without bound, and a halved distance is worth `N/p * log 2`, wherever it starts. That is
     returned there.
 
     Args:
         mean_distance: from the mean image to the images, the mean per pixel, above 0.
         scale: see `losses.elbo.reconstruction_term`.
-        values: D = C * H * W, of an image.
+        values: N = C * H * W, of an image.
+        degree: p of the distance, see `losses.degree`.
 
     Raises:
         ValueError: the scale is unknown.
     """
     if scale == "optimal_sigma":
-        return values / 2 * math.log(2)
+        return values / degree * math.log(2)
     return _weight(scale, values) * mean_distance
 
 
@@ -78,58 +82,79 @@ def capacity(
     values: int,
     beta: float = 1.0,
     free_bits: float = 0.0,
+    degree: float = 2.0,
 ) -> Capacity:
     """What the optimal linear VAE does under a loss.
 
-    With the weight W of the mean distance in the loss (D for `sum`, 1 for `mean`, D/(2d) for
+    With the weight W of the mean distance in the loss (N for `sum`, 1 for `mean`, N/(2d) for
     `optimal_sigma` at its own optimum d), a unit pays for itself if W times its drop exceeds
-    beta/2. For `mse` a drop is an eigenvalue of the data's covariance divided by D, and this is
-    probabilistic PCA at the variance beta/(2w), w = W/D; for `optimal_sigma` and beta = 1, at the
+    beta/2. For `mse` a drop is an eigenvalue of the data's covariance divided by N, and this is
+    probabilistic PCA at the variance beta/(2w), w = W/N; for `optimal_sigma` and beta = 1, at the
     variance of maximum likelihood (Tipping and Bishop 1999, eq. 8).
 
     Args:
         drops: by how much each principal component that a unit may carry lowers the mean
-            distance, (L,), 0 or more.
+            distance, (L,), 0 or more, each after those before it.
         mean_distance: from the mean image to the images, the mean per pixel.
         scale: of the loss.
-        values: D = C * H * W, of an image.
+        values: N = C * H * W, of an image.
         beta: weight of the KL, 0 or more.
         free_bits: nats of KL that each unit has for free, so that it is active anyway.
+        degree: p of the distance, which counts under `optimal_sigma` only.
 
     Raises:
         ValueError: the scale is unknown, or the numbers are out of range.
     """
-    descending = np.sort(np.asarray(drops, dtype=np.float64))[::-1]
-    if descending.ndim != 1 or not np.isfinite(descending).all() or (descending < 0).any():
+    lowered = np.asarray(drops, dtype=np.float64)
+    if lowered.ndim != 1 or not np.isfinite(lowered).all() or (lowered < 0).any():
         raise ValueError(f"`drops` must be a list of numbers of 0 or more, but got {drops!r}")
     if not 0 < mean_distance < math.inf or not 0 <= beta < math.inf:
         raise ValueError(
             "`mean_distance` must be above 0 and `beta` 0 or more, "
             f"but got {mean_distance!r} and {beta!r}"
         )
+    power = 2 / degree if scale == "optimal_sigma" else 1.0
+    descending = np.sort(_powered(lowered, mean_distance, power))[::-1]
     rest = max(0.0, float(mean_distance) - float(descending.sum()))
-    level = _level(descending, rest, scale=scale, values=values, beta=beta)
+    least = _LEAST_SHARE * mean_distance
+    level = _level(descending, rest, least, scale=scale, values=values, beta=beta)
     pays = int((descending > level).sum())
     nats = np.zeros(len(descending))
     with np.errstate(divide="ignore"):
         nats[:pays] = np.log(descending[:pays] / level) / 2
+    left = max(least, rest + float(np.minimum(descending, level).sum()))
     return Capacity(
-        worth=worth(float(mean_distance), scale=scale, values=values),
+        worth=worth(float(mean_distance), scale=scale, values=values, degree=degree),
         active=len(descending) if free_bits > 0 else pays,
         kl=float(np.maximum(nats, free_bits).sum()),
-        distance=max(LEAST_DISTANCE, rest + float(np.minimum(descending, level).sum())),
+        distance=mean_distance * (left / mean_distance) ** (1 / power),
         beta_for_all=None
         if free_bits > 0
         else _beta_for_all(descending, rest, pays, scale=scale, values=values),
     )
 
 
+def _powered(drops: NDArray[np.float64], mean_distance: float, power: float) -> NDArray[np.float64]:
+    """The drops of a power of the distance that starts where the distance does."""
+    if power == 1 or not len(drops):
+        return drops
+    left = np.concatenate([[1.0], 1 - drops.cumsum() / mean_distance]).clip(0)
+    powered: NDArray[np.float64] = -np.diff(left**power) * mean_distance
+    return powered
+
+
 def _level(
-    descending: NDArray[np.float64], rest: float, *, scale: str, values: int, beta: float
+    descending: NDArray[np.float64],
+    rest: float,
+    least: float,
+    *,
+    scale: str,
+    values: int,
+    beta: float,
 ) -> float:
     """The distance that remains in each component that has a unit (reverse water-filling).
 
-    Under `optimal_sigma` it is d * beta / D with d = rest + sum(min(drop, level)), which has one
+    Under `optimal_sigma` it is d * beta / N with d = rest + sum(min(drop, level)), which has one
     solution: the left side over the level grows with it, the right side falls.
     """
     if scale != "optimal_sigma":
@@ -140,7 +165,7 @@ def _level(
         share = values / beta - active
         level = (rest + float(descending[active:].sum())) / share if share > 0 else math.inf
         if active == 0 or level < descending[active - 1]:
-            return max(level, LEAST_DISTANCE * beta / values)
+            return max(level, least * beta / values)
     raise AssertionError("no unit is active at the latest")
 
 

@@ -19,6 +19,10 @@ class Distance(nn.Module, ABC):
     smallest_side = 1
     """Images with a shorter side than this are refused, in pixels."""
 
+    degree: float | None = None
+    """How the distance grows with its residuals: by `s**degree` when each is multiplied by `s`,
+    whatever the images. None where that is not one number: then `losses.degree` measures it."""
+
     def __init__(self) -> None:  # options are those that a distance names, and no others
         super().__init__()
 

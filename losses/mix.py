@@ -40,6 +40,8 @@ class Mix(Distance):
         self.weights = [above_zero("weights", weight) for weight in weights]
         self.terms = nn.ModuleList(losses.create(term) for term in terms)
         self.smallest_side = max(_distance(term).smallest_side for term in self.terms)
+        degrees = {_distance(term).degree for term in self.terms}
+        self.degree = degrees.pop() if len(degrees) == 1 else None
 
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
         weighted = zip(self.weights, self.terms, strict=True)

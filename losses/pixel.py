@@ -10,12 +10,16 @@ from losses.distance import Distance, above_zero, per_image
 class MSE(Distance):
     """Mean squared error, in [0, 1]: `mean((x_hat - x)^2)`."""
 
+    degree = 2.0
+
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
         return per_image((x_hat - x).square())
 
 
 class L1(Distance):
     """Mean absolute error, in [0, 1]: `mean(|x_hat - x|)`."""
+
+    degree = 1.0
 
     def distance(self, x_hat: Tensor, x: Tensor) -> Tensor:
         return per_image((x_hat - x).abs())

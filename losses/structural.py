@@ -168,6 +168,8 @@ class KorniaMultiScaleSSIM(Distance):
             raise ValueError(f"`loss.alpha` must be in [0, 1], but got {alpha!r}")
         self.alpha = alpha
         self.compensation = above_zero("compensation", compensation)
+        if alpha == 0:  # nothing but L1
+            self.degree = 1.0
         self._library = None
         if _checked(backend) == "library":
             from kornia.losses import MS_SSIMLoss

@@ -64,9 +64,18 @@ class Network(nn.Module, ABC):
         return self.decode(self.encode(x)[0])
 
 
-def sample_posterior(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Draw z ~ N(mean, exp(log_variance)) by reparameterisation (Kingma and Welling, 2014)."""
-    return mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
+def sample_posterior(
+    mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw z ~ N(mean, exp(log_variance)) by reparameterisation (Kingma and Welling, 2014).
+
+    With the numbers of a generator of the CPU, if there is one, whatever the device.
+    """
+    if generator is None:
+        noise = torch.randn_like(mean)
+    else:
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+    return mean + noise * torch.exp(0.5 * log_variance)
 
 
 def power_of_two_side(image_shape: tuple[int, int, int], *, smallest: int, largest: int) -> int:

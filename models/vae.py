@@ -14,6 +14,7 @@ from models import CHECKPOINT_SCHEMA
 from models.finite import FiniteWatch
 from models.network import Network, sample_posterior
 from models.recorded import WARM_UP_STEPS, RecordedStep
+from models.spikes import SpikeGuard
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Reconstruction(NamedTuple):
     """(B, L) of the posterior."""
     log_variance: Tensor
     """(B, L) of the posterior."""
+    sampled: Tensor
+    """(B, C, H, W) in [0, 1], decoded from a sample of the posterior."""
     terms: dict[str, Tensor]
     """The loss and its parts, each a scalar."""
 
@@ -52,8 +55,8 @@ class VAE(pl.LightningModule):
     """Train a `Network` under a loss that is called as `loss(x_hat, x, mean, log_variance)`.
 
     Batches are uint8 images (B, C, H, W) and are scaled to [0, 1] on the device. The mean of
-    each part of the loss, the learning rate and the gradient norm are logged as `train/...`
-    every `log_every` steps.
+    each part of the loss, the learning rate, the gradient norm and the share of steps whose gradient
+    was clipped are logged as `train/...` every `log_every` steps.
 
     Args:
         network: encoder and decoder.
@@ -61,7 +64,8 @@ class VAE(pl.LightningModule):
             the key "loss"; all are logged.
         make_optimizer: maps the network's parameters to an optimizer.
         make_schedules: maps the optimizer to Lightning's scheduler configurations.
-        gradient_clip: largest norm of the gradient; None does not clip.
+        gradient_clip: largest norm of the gradient, as a multiple of the usual one (see
+            `models.spikes`); None does not clip.
         kl_warmup_steps: steps over which the KL's weight rises linearly from 0 to 1.
         augment: applied to float batches in training only.
         channels_last: memory format of batches and weights.
@@ -93,7 +97,7 @@ class VAE(pl.LightningModule):
         self.loss = loss.requires_grad_(False)
         self._make_optimizer = make_optimizer
         self._make_schedules = make_schedules
-        self._gradient_clip = gradient_clip
+        self._spike_guard = SpikeGuard(gradient_clip)
         self._kl_warmup_steps = kl_warmup_steps
         self._augment = augment
         self._log_every = log_every
@@ -144,13 +148,18 @@ class VAE(pl.LightningModule):
         else:
             optimizer_closure()  # `training_step`, which is all of the step
 
+    def on_validation_epoch_start(self) -> None:
+        # The same noise in every validation, and none of the training's own random numbers.
+        self._noise = torch.Generator().manual_seed(0)
+
     def validation_step(  # type: ignore[override]  # only our callbacks look at it
         self, batch: Tensor, batch_idx: int
     ) -> Reconstruction:
         mean, log_variance = self.network.encode(batch)
         x_hat = self.network.decode(mean)
+        sampled = self.network.decode(sample_posterior(mean, log_variance, self._noise))
         terms = self.loss(x_hat, batch, mean, log_variance)
-        return Reconstruction(batch, x_hat, mean, log_variance, terms)
+        return Reconstruction(batch, x_hat, mean, log_variance, sampled, terms)
 
     def kl_weight(self) -> float:
         """The KL's share of `beta` at this step: 1, or less while it warms up."""
@@ -184,9 +193,11 @@ class VAE(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["vaesweep"] = {"schema": CHECKPOINT_SCHEMA, **self._description}
         checkpoint["running_means"] = (self._steps_summed, self._sums)
+        checkpoint["spike_guard"] = self._spike_guard.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._steps_summed, self._sums = checkpoint["running_means"]
+        self._spike_guard.load_state_dict(checkpoint["spike_guard"])
 
     def _begin(self) -> None:
         """Prepare for a session of training."""
@@ -197,6 +208,7 @@ class VAE(pl.LightningModule):
         if self._record_step and self._kl_warmup_steps > 0:
             self._kl_share = torch.ones((), device=self.device)
         self._sums = {name: value.to(self.device) for name, value in self._sums.items()}
+        self._spike_guard.to(self.device)
 
     def _scaled(self, batch: Tensor) -> Tensor:
         return batch.to(dtype=torch.float32, memory_format=self._memory_format).div_(255)
@@ -216,9 +228,8 @@ class VAE(pl.LightningModule):
         return loss
 
     def _clip_gradients(self) -> None:
-        largest = self._gradient_clip if self._gradient_clip is not None else float("inf")
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), largest)
-        self._accumulate({"grad_norm": norm.detach()})
+        norm, clipped = self._spike_guard(self.network.parameters())
+        self._accumulate({"grad_norm": norm, "clipped": clipped})
 
     def _record(self, batch: Tensor) -> None:
         optimizer = self.trainer.optimizers[0]

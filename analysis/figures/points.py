@@ -17,7 +17,7 @@ from experiments.metrics import METRICS
 
 ABSENT = "-"
 _SHOWN = 12  # parameters in a text to hover
-_EVERYDAY = ("loss.name", "loss.scale", "latent_dim", "lr", "beta")
+_EVERYDAY = ("loss.name", "loss.scale", "loss.degree", "latent_dim", "lr", "beta")
 
 
 def column_of(table: pd.DataFrame, metric: str) -> str | None:

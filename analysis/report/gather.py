@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_GROUPS = 16
-_LOSS = ("loss.name", "loss.scale")
+_LOSS = ("loss.name", "loss.scale", "loss.degree")
 
 
 def gather(runs: Runs, sources: Sequence[str], base: Path) -> Content:
@@ -107,7 +107,7 @@ def compare_on_test(runs: Runs, by: Sequence[str]) -> Compared:
 
 
 def groups_of(runs: Runs) -> tuple[str, ...]:
-    """The columns whose values are compared: the loss and its scale, as far as they vary.
+    """The columns whose values are compared: the loss and how it is scaled, as far as that varies.
 
     Where they do not, the first parameter that was searched by a few choices.
     """

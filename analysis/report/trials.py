@@ -27,7 +27,7 @@ from experiments.metrics import METRICS, direction
 
 MOST_ROWS = 2000
 """Of the table; the CSV format has them all."""
-_EVERYDAY = ("loss.name", "loss.scale", "latent_dim", "lr", "beta")
+_EVERYDAY = ("loss.name", "loss.scale", "loss.degree", "latent_dim", "lr", "beta")
 _STATUSES = ("completed", "pruned", "running", "interrupted", "waiting", "failed")
 _REASON = 160  # characters
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import losses
 from analysis.found import (
     CONFIRM,
     SEARCH,
     Findings,
     Found,
     Row,
-    column_value,
+    as_columns,
     config_of,
     row_of,
     run_id,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
+_SCALING = tuple(f"loss.{key}" for key in losses.SCALING)
+"""Keys that stay as they are when another loss is chosen."""
 _GROUPS = ("loss", "model", "data", "logger")
 """Config groups, which a search names without `.name`."""
 _STATUSES = {"COMPLETE": "completed", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
@@ -159,12 +162,12 @@ def _expected_config(trial: FrozenTrial, base: Mapping[str, Any]) -> Row:
         return params
     chosen = {key for key in params if key.endswith(".name") and params[key] != base.get(key)}
     others = tuple(f"{key.removesuffix('name')}" for key in chosen)
-    config = {
-        key: column_value(value)
+    kept = {
+        key: value
         for key, value in base.items()
-        if key != attributes.SEED and (key.endswith(".scale") or not key.startswith(others))
+        if key != attributes.SEED and (key in _SCALING or not key.startswith(others))
     }
-    return config | params
+    return as_columns(kept | params)
 
 
 def _params(trial: FrozenTrial) -> dict[str, Any]:

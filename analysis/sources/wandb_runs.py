@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from analysis.found import Findings, Found, Row, column_value
+from analysis.found import Findings, Found, Row, as_columns
 from analysis.runs import Broken
 from experiments.errors import UserError
 from experiments.record import STATUSES, flat
@@ -106,11 +106,7 @@ def _described(run: Any) -> dict[str, Any]:
 
 
 def _found(run: Mapping[str, Any], source: str) -> Found:
-    config = {
-        key: column_value(value)
-        for key, value in flat(run["config"]).items()
-        if not key.startswith("_")
-    }
+    config = as_columns({k: v for k, v in flat(run["config"]).items() if not k.startswith("_")})
     if "loss.name" not in config:
         raise ValueError("its config names no loss (loss.name), so it is no run of vaesweep")
     summary, history = run["summary"], _history(run["history"])

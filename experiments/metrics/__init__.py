@@ -36,14 +36,18 @@ LATENT = _by_name(
     Metric("kl", "minimize", "nats", "KL divergence of the posterior from the prior, per image"),
     Metric("active_units", "maximize", "", "latent units in use (Burda et al. 2016)"),
 )
+LIKELIHOOD = _by_name(
+    Metric("elbo", "maximize", "nats", "lower bound on the log-probability of an 8-bit image"),
+    Metric("bits_per_dim", "minimize", "bits", "the same per value: what a code needs at most"),
+)
 SAMPLES = _by_name(
     Metric("sliced_wasserstein", "minimize", "", "distance of prior samples to held-out images"),
     Metric("fid", "minimize", "", "Frechet distance in the features of a given extractor"),
     Metric("kid", "minimize", "", "kernel distance in the features of a given extractor"),
 )
-METRICS = {**RECONSTRUCTION, **LATENT, **SAMPLES}
+METRICS = {**RECONSTRUCTION, **LATENT, **LIKELIHOOD, **SAMPLES}
 
-OBJECTIVES = {**RECONSTRUCTION, **LATENT}
+OBJECTIVES = {**RECONSTRUCTION, **LATENT, **LIKELIHOOD}
 """Those that are measured at every validation, so that training can be steered by them."""
 
 
