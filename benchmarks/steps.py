@@ -50,6 +50,7 @@ class Bare:
             mean, log_variance, x_hat = self.forward(x)
             loss = self.loss(x_hat, x, mean, log_variance)["loss"]
         loss.backward()
+        self.guard.begin_step()
         self.guard(self.network.parameters())
         self.optimizer.step()
         return loss.detach()

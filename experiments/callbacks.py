@@ -22,6 +22,7 @@ from experiments.pictures import grid, reconstruction_grid
 from experiments.record import Record
 from experiments.tracking_logger import SafeWandbLogger
 from losses.degree import LEAST_DEGREE, MOST_DEGREE
+from losses.elbo import ELBO
 from models.vae import VAE, Reconstruction
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Scores(Callback):
             name: float(sum(n * values[name] for n, values in self._terms)) / count
             for name in self._terms[0][1]
         }
-        metrics = {**terms, **self._scores.compute()}
+        metrics = {**terms, **_known_degree(pl_module), **self._scores.compute()}
         trained = self._trained(trainer)
         # Lightning keeps what is logged as float32, which holds every metric well enough.
         pl_module.log_dict({f"val/{name}": value for name, value in metrics.items()})
@@ -287,6 +288,13 @@ class Progress(Callback):
         left = trainer.estimated_stepping_batches - trainer.global_step
         seconds = (time.monotonic() - self._started) * left / max(done, 1)
         return f"{seconds:.0f} s left at most"
+
+
+def _known_degree(module: pl.LightningModule) -> dict[str, float]:
+    """That of a loss which need not be measured."""
+    loss = module.loss
+    known = isinstance(loss, ELBO) and loss.scale == "optimal_sigma" and loss.degree is not None
+    return {"degree": float(loss.degree)} if known else {}  # type: ignore[union-attr, arg-type]
 
 
 def _unit(name: str) -> str:

@@ -14,8 +14,8 @@ Lucas et al. 2019, "Don't blame the ELBO!"): a principal component has a unit if
 exceeds that variance, the unit costs `log(eigenvalue / variance) / 2` nats, and the variance is
 what remains of the component. That is exact for `mse`. For another distance it is an approximation:
 each component has the weight that makes leaving it out as dear as that distance says it is. Under
-`optimal_sigma` a distance of degree p counts as its power 2/p, which grows with the residuals as the
-squared error does and is worth the same. A deep network is not bound by it.
+`optimal_sigma` a distance of degree p counts as its power 2/p, which grows with the residuals as
+the squared error does and is worth the same. A deep network is not bound by it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from losses import SCALES
 
 _LEAST_SHARE = 1e-6
-"""Of the distance of the mean image: below it, all is taken for held (see `losses.elbo`'s floor)."""
+"""Of the mean image's distance: what is left below it is taken for nothing."""
 
 
 @dataclass(frozen=True)

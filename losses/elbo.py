@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,12 @@ one of 1/255^2/12 = 1.3e-6; without a floor the loss would have no lower bound."
 
 
 def reconstruction_term(
-    distance: Tensor, *, scale: str, values: int, degree: float | Tensor = 2.0
+    distance: Tensor,
+    *,
+    scale: str,
+    values: int,
+    degree: float | Tensor = 2.0,
+    floor: float = LEAST_MEAN,
 ) -> Tensor:
     """Scale the distances (B,) of a batch to its reconstruction term, a scalar, in nats an image.
 
@@ -35,13 +41,14 @@ def reconstruction_term(
         scale: `optimal_sigma`; `sum` gives N * mean(d); `mean` gives mean(d).
         values: N = C * H * W, the number of values in an image.
         degree: p, see `losses.degree`.
+        floor: least mean distance under the logarithm.
 
     Raises:
         ValueError: the scale is unknown.
     """
     mean = distance.mean()
     if scale == "optimal_sigma":
-        return values / degree * torch.log(mean.clamp_min(LEAST_MEAN))
+        return values / degree * torch.log(mean.clamp_min(floor))
     if scale == "sum":
         return values * mean
     if scale == "mean":
@@ -120,8 +127,8 @@ class ELBO(nn.Module):
             size whatever that of the images (at the scale `mean`, where the reconstruction is
             averaged already, the sum of its terms as they are); `nats`, the same per image;
             `reconstruction`, the scaled term; `distance` and `mse`, means over the batch; `kl`,
-            summed over the units, before `beta` and the free bits (nats); under `optimal_sigma`
-            also `degree` and, where that is measured, `degree_held`: 1 if it is out of bounds.
+            summed over the units, before `beta` and the free bits (nats); where the degree is
+            measured also `degree` and `degree_held`, 1 if it is out of bounds.
         """
         values = x[0].numel()
         kl_per_unit = kl_divergence(mean.float(), log_variance.float()).mean(dim=0)
@@ -132,28 +139,26 @@ class ELBO(nn.Module):
         return {"loss": loss, "nats": nats, **terms, "kl": kl_per_unit.sum()}
 
     def _reconstruction(self, x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
-        if self.scale != "optimal_sigma":
-            return self._scaled(self.distance(x_hat, x), x_hat, x)
-        if self.degree is None:
+        options: dict[str, Any] = {"scale": self.scale, "values": x[0].numel()}
+        measured: dict[str, Tensor] = {}
+        if self.scale != "optimal_sigma" or self.degree is not None:
+            distance = self.distance(x_hat, x)
+            options |= {"degree": self.degree or 2.0}
+        else:
             distance, degree, held = measure(self.distance, x_hat, x)
-            return self._scaled(distance, x_hat, x, degree) | {"degree_held": held}
-        distance = self.distance(x_hat, x)
-        return self._scaled(distance, x_hat, x, torch.full_like(distance[0].detach(), self.degree))
-
-    def _scaled(
-        self, distance: Tensor, x_hat: Tensor, x: Tensor, degree: Tensor | None = None
-    ) -> dict[str, Tensor]:
+            measured = {"degree": degree, "degree_held": held}
+            options |= {"degree": degree}
         average = distance.mean()
-        error = average.detach() if type(self.distance) is MSE else _squared_error(x_hat, x)
-        terms = {"distance": average, "mse": error}
-        values = x[0].numel()
-        if degree is None:
-            term = reconstruction_term(distance, scale=self.scale, values=values)
-            return {"reconstruction": term, **terms}
-        # Nothing is paid for below the floor, which is one of the images, not of the distance.
-        distance = torch.where(error > LEAST_ERROR, distance, distance.detach())
-        term = reconstruction_term(distance, scale=self.scale, values=values, degree=degree)
-        return {"reconstruction": term, **terms, "degree": degree}
+        if type(self.distance) is MSE:
+            error = average.detach()
+            options |= {"floor": LEAST_ERROR}
+        else:
+            error = _squared_error(x_hat, x)
+            if self.scale == "optimal_sigma":
+                # The floor is one of the images, whatever the distance makes of them.
+                distance = torch.where(error > LEAST_ERROR, distance, distance.detach())
+        term = reconstruction_term(distance, **options)
+        return {"reconstruction": term, "distance": average, "mse": error, **measured}
 
 
 @torch.no_grad()

@@ -28,5 +28,5 @@ def elbo(squared_error: float, kl: float, values: int) -> float:
 
 
 def bits_per_dim(elbo: float, values: int) -> float:
-    """A bound in nats an image as bits a value: those an ideal code needs at most, 8 uncompressed."""
+    """A bound in nats an image as bits a value, of which an uncompressed one has 8."""
     return -elbo / values / math.log(2)

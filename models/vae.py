@@ -55,8 +55,8 @@ class VAE(pl.LightningModule):
     """Train a `Network` under a loss that is called as `loss(x_hat, x, mean, log_variance)`.
 
     Batches are uint8 images (B, C, H, W) and are scaled to [0, 1] on the device. The mean of
-    each part of the loss, the learning rate, the gradient norm and the share of steps whose gradient
-    was clipped are logged as `train/...` every `log_every` steps.
+    each part of the loss, the learning rate, the gradient norm and the share of steps whose
+    gradient was clipped are logged as `train/...` every `log_every` steps.
 
     Args:
         network: encoder and decoder.
@@ -127,6 +127,7 @@ class VAE(pl.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         if self._kl_share is not None:
             self._kl_share.fill_(self.kl_weight())
+        self._spike_guard.begin_step()
         loss = self._loss_of(batch) if self._recorded is None else self._recorded(batch)
         self._steps_here += 1
         self._raise_if_diverged(self._watch.after_step())
@@ -254,11 +255,10 @@ class VAE(pl.LightningModule):
             raise DivergedError(self._first_step + finite_steps)
 
     def _accumulate(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            if name in self._sums:
-                self._sums[name] += value
-            else:
-                self._sums[name] = value.clone()
+        if values.keys() <= self._sums.keys():
+            torch._foreach_add_([self._sums[name] for name in values], list(values.values()))
+        else:
+            self._sums |= {name: value.clone() for name, value in values.items()}
 
     def _log_means(self) -> None:
         means = {f"train/{name}": s / self._steps_summed for name, s in self._sums.items()}

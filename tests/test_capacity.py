@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from losses.capacity import Capacity, capacity, worth
-from losses.elbo import ELBO, LEAST_DISTANCE, kl_divergence
+from losses.elbo import ELBO, kl_divergence
 from losses.pixel import MSE
 
 EIGENVALUES = np.array([4.0, 2.0, 1.0, 0.3, 0.1, 0.05, 0.02, 0.01])
@@ -165,13 +166,13 @@ def test_worth_is_what_the_loss_falls_from_the_mean_image_to_perfection() -> Non
     distance = float(MSE()(mean, x).mean())
     for scale in ("sum", "mean"):
         elbo = ELBO(MSE(), scale=scale)
-        losses = [elbo(x_hat, x, posterior, posterior)["loss"].item() for x_hat in (mean, x)]
+        losses = [elbo(x_hat, x, posterior, posterior)["nats"].item() for x_hat in (mean, x)]
         expected = losses[0] - losses[1]
         assert worth(distance, scale=scale, values=192) == pytest.approx(expected, rel=1e-6)
 
     elbo = ELBO(MSE(), scale="optimal_sigma")
     halfway = x + (mean - x) / math.sqrt(2)  # half the squared error
-    losses = [elbo(x_hat, x, posterior, posterior)["loss"].item() for x_hat in (mean, halfway)]
+    losses = [elbo(x_hat, x, posterior, posterior)["nats"].item() for x_hat in (mean, halfway)]
     expected = losses[0] - losses[1]
     assert worth(distance, scale="optimal_sigma", values=192) == pytest.approx(expected, rel=1e-4)
 
@@ -205,8 +206,22 @@ def test_without_a_price_every_unit_is_active_and_without_bound() -> None:
 
 def test_images_that_the_units_can_hold_whole_end_at_the_floor() -> None:
     found = capacity([0.2, 0.1], 0.3, scale="optimal_sigma", values=100)
-    assert (found.active, found.distance) == (2, LEAST_DISTANCE)
+    assert found.active == 2
+    assert 0 < found.distance < 1e-6
     assert math.isfinite(found.kl)
+
+
+@pytest.mark.parametrize("exponent", [0.25, 0.5, 2.0])
+def test_optimal_sigma_does_not_see_an_exponent_of_the_distance(exponent: float) -> None:
+    left = EIGENVALUES.sum() - np.concatenate([[0.0], EIGENVALUES[:5].cumsum()])
+    options: dict[str, Any] = {"scale": "optimal_sigma", "values": VALUES, "beta": 2.0}
+    one = capacity(-np.diff(left), left[0], **options)
+    powers = left**exponent
+    found = capacity(-np.diff(powers), powers[0], degree=2 * exponent, **options)
+    assert (found.active, found.kl) == (one.active, pytest.approx(one.kl))
+    assert found.distance == pytest.approx(one.distance**exponent)
+    assert found.beta_for_all == pytest.approx(one.beta_for_all)
+    assert found.worth * exponent == pytest.approx(one.worth)  # of halving the one or the other
 
 
 def test_free_bits_keep_every_unit_active_at_their_cost() -> None:

@@ -9,7 +9,8 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 import losses
-from losses.elbo import ELBO, LEAST_DISTANCE, reconstruction_term
+from losses.degree import LEAST_MEAN
+from losses.elbo import ELBO, reconstruction_term
 from losses.elbo import kl_divergence as kl_per_unit
 
 
@@ -41,7 +42,7 @@ def test_optimal_sigma_is_bounded_below_for_perfect_reconstructions() -> None:
     distance = torch.zeros(4, requires_grad=True)
     term = reconstruction_term(distance, scale="optimal_sigma", values=100)
     term.backward()
-    assert term.item() == pytest.approx(50 * math.log(LEAST_DISTANCE))
+    assert term.item() == pytest.approx(50 * math.log(LEAST_MEAN))
     assert distance.grad is not None
     assert torch.isfinite(distance.grad).all()
 
@@ -67,7 +68,8 @@ def test_loss_is_reconstruction_plus_weighted_kl() -> None:
     kl = kl_per_unit(mean, log_variance).sum(1).mean()
     torch.testing.assert_close(terms["kl"], kl)
     torch.testing.assert_close(terms["reconstruction"], 192 * (x - x_hat).square().mean())
-    torch.testing.assert_close(terms["loss"], terms["reconstruction"] + 1.5 * kl)
+    torch.testing.assert_close(terms["nats"], terms["reconstruction"] + 1.5 * kl)
+    torch.testing.assert_close(terms["loss"], terms["nats"] / 192)
 
 
 def test_free_bits_charge_each_unit_at_least_their_amount() -> None:
@@ -76,7 +78,7 @@ def test_free_bits_charge_each_unit_at_least_their_amount() -> None:
     elbo = ELBO(losses.create("mse"), scale="sum", free_bits=0.5)
     terms = elbo(x, x, mean, torch.zeros(2, 2))
     assert terms["kl"].item() == pytest.approx(2.0)
-    assert terms["loss"].item() == pytest.approx(2.5)
+    assert terms["nats"].item() == pytest.approx(2.5)
     terms["loss"].backward()
     assert mean.grad is not None
     assert (mean.grad[:, 0] == 0).all()

@@ -135,6 +135,7 @@ def test_config_files_and_registry_agree() -> None:
 def test_config_file_holds_the_constructors_defaults(name: str) -> None:
     config = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     assert (config.pop("name"), config.pop("scale")) == (name, "optimal_sigma")
+    assert config.pop("degree") == losses.AUTO
     parameters = inspect.signature(type(make(name))).parameters
     assert list(config) == list(parameters)
     for key, value in config.items():

@@ -96,7 +96,7 @@ def test_a_spectrum_leaves_the_random_stream_alone(gaussian: NDArray[np.uint8]) 
 def test_fewer_images_than_units_have_fewer_components(gaussian: NDArray[np.uint8]) -> None:
     found = spectrum(gaussian, np.arange(12), 32)
     assert len(found.eigenvalues) == 11
-    lowered, start = drops(losses.create("l1"), found, 32)
+    lowered, start, _ = drops(losses.create("l1"), found, 32)
     assert len(lowered) == 11
     assert lowered.sum() == pytest.approx(start, rel=0.01)
 
@@ -108,8 +108,9 @@ def test_measured_drops_of_the_squared_error_are_its_eigenvalues(cats: Spectrum)
         def distance(self, x_hat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
             return (x_hat - x).square().flatten(1).mean(1)
 
-    known, start = drops(losses.create("mse"), cats, 32)
-    measured, measured_start = drops(Measured(), cats, 32)
+    known, start, _ = drops(losses.create("mse"), cats, 32)
+    measured, measured_start, degree = drops(Measured(), cats, 32)
+    assert degree == pytest.approx(2, rel=1e-3)
     assert measured_start == pytest.approx(start, rel=0.1)  # on fewer images
     assert measured.sum() == pytest.approx(known.sum(), rel=0.15)
     assert measured[0] == pytest.approx(known[0], rel=0.2)
@@ -156,6 +157,26 @@ def test_at_optimal_sigma_the_only_remedy_is_a_smaller_beta(cats: Spectrum) -> N
     assert message is not None
     assert "beta=" in message
     assert "optimal_sigma" not in message
+
+
+def test_a_power_of_a_loss_can_pay_for_what_the_loss_can(cats: Spectrum) -> None:
+    class Power(Distance):
+        def distance(self, x_hat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            return (x_hat - x).square().mean() ** self.exponent * torch.ones(len(x))
+
+    found = {}
+    for exponent in (0.5, 1.0, 2.0):
+        distance = Power()
+        distance.exponent = exponent
+        elbo = ELBO(distance, beta=1000.0)
+        found[exponent] = forecast(elbo, cats, name="custom", latent_dim=32)
+    assert 0 < found[1.0].capacity.active < 32
+    for exponent, one in found.items():
+        assert one.degree == pytest.approx(2 * exponent, rel=1e-3)
+        assert one.capacity.active == found[1.0].capacity.active
+        assert one.capacity.kl == pytest.approx(found[1.0].capacity.kl, rel=1e-3)
+        assert f"(of degree {2 * exponent:.3g})" in say(one)
+        assert one.record()["degree"] == one.degree
 
 
 @pytest.mark.slow
