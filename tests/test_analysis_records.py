@@ -8,7 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.labels import group_label
 from analysis.load import load
+from analysis.report.gather import groups_of
+from experiments.decided import decided
 from experiments.errors import UserError
 from tests.records import result, write, write_sweep
 
@@ -95,6 +98,35 @@ def test_a_configuration_tells_every_difference_but_the_seed(tmp_path: Path) -> 
         "loss=ssim lr=0.001 optimizer.gradient_clip=10 loss.sigma=1.5",
         "loss=ssim lr=0.001 optimizer.gradient_clip=10 loss.sigma=2",
     ]
+
+
+def test_what_was_trained_on_the_scale_of_old_is_named_beside_the_new(tmp_path: Path) -> None:
+    contents = [
+        result(seed=seed, loss__name=loss, **degree)
+        for seed, (loss, degree) in enumerate(
+            (loss, degree)
+            for loss in ("l1", "mse")
+            for degree in ({}, {"loss__degree": "auto"}, {"loss__degree": 2})
+        )
+    ]
+    runs = load(write_sweep(tmp_path / "sweep", contents))
+    assert list(runs.trials["loss.degree"]) == ["2", "auto", "2"] * 2
+    assert list(runs.trials["configuration"])[:2] == [
+        "loss=l1 loss.degree=2",
+        "loss=l1 loss.degree=auto",
+    ]
+    assert groups_of(runs) == ("loss.name", "loss.degree")
+    assert group_label({"loss.name": "l1", "loss.degree": "2"}) == "l1, degree 2"
+
+    old = load(write_sweep(tmp_path / "old", contents[::3]))
+    assert "loss.degree" not in " ".join(old.trials["configuration"])
+    assert groups_of(old) == ("loss.name",)
+
+
+def test_a_record_of_old_decides_the_scale_of_old(tmp_path: Path) -> None:
+    loss = {"name": "l1", "scale": "optimal_sigma"}
+    assert decided({"loss": loss})["loss"] == {**loss, "degree": 2.0}
+    assert decided({"loss": loss | {"degree": "auto"}})["loss"]["degree"] == "auto"
 
 
 def test_other_images_are_another_configuration(tmp_path: Path) -> None:

@@ -161,14 +161,18 @@ def test_at_optimal_sigma_the_only_remedy_is_a_smaller_beta(cats: Spectrum) -> N
 
 def test_a_power_of_a_loss_can_pay_for_what_the_loss_can(cats: Spectrum) -> None:
     class Power(Distance):
+        def __init__(self, exponent: float) -> None:
+            super().__init__()
+            self._exponent = exponent
+
         def distance(self, x_hat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-            return (x_hat - x).square().mean() ** self.exponent * torch.ones(len(x))
+            error: torch.Tensor = (x_hat - x).square().mean() ** self._exponent
+            return error.expand(len(x))
 
     found = {}
     for exponent in (0.5, 1.0, 2.0):
-        distance = Power()
-        distance.exponent = exponent
-        elbo = ELBO(distance, beta=1000.0)
+        distance = Power(exponent)
+        elbo = ELBO(distance, beta=100.0)
         found[exponent] = forecast(elbo, cats, name="custom", latent_dim=32)
     assert 0 < found[1.0].capacity.active < 32
     for exponent, one in found.items():
