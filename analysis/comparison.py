@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from analysis.scores import Scores
 
 METRICS = (
-    "psnr", "ssim", "ms_ssim", "l1", "sliced_wasserstein", "kl", "active_units", labels.SECONDS,
+    "psnr", "ssim", "ms_ssim", "l1", "laplacian_swd", "kl", "active_units", labels.SECONDS,
 )  # fmt: skip
 """What losses are compared on: metrics that none of them trained on alone."""
 

@@ -26,6 +26,7 @@ _TITLES = {
     "mse": "MSE",
     "kl": "KL",
     "active_units": "active units",
+    "laplacian_swd": "Laplacian SWD",
     "sliced_wasserstein": "sliced Wasserstein",
     "fid": "FID",
     "kid": "KID",

@@ -28,8 +28,8 @@ class Scores:
             `distance/<loss>` for every loss that takes such images, with its default options;
             `distance/own`, the trial's own loss with its own options; and `kl`, nats, of the
             posterior from the prior, whatever `beta`. Reconstructions are without posterior noise.
-        split_level: a row a trial, with `kl` (nats, the mean over the images), `active_units` and
-            `sliced_wasserstein`.
+        split_level: a row a trial, with `kl` (nats, the mean over the images), `active_units`,
+            `laplacian_swd` and `sliced_wasserstein`.
         images: for each trial the fingerprint of its images and of what is in the split. Scores
             are paired, image by image, between trials of the same fingerprint only.
         missing: completed trials that could not be scored, with the reason.
@@ -82,7 +82,7 @@ def score(runs: Runs, trials: Iterable[str] | None = None, split: str = "test") 
         split_level=pd.DataFrame(
             [one.split_level for one in found.values()],
             index=pd.Index(found, name="trial", dtype=object),
-            columns=["kl", "active_units", "sliced_wasserstein"],
+            columns=["kl", "active_units", "laplacian_swd", "sliced_wasserstein"],
             dtype=np.float64,
         ),
         images={trial: one.images for trial, one in found.items()},

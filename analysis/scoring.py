@@ -26,7 +26,7 @@ from experiments.files import replacing
 from experiments.foreign import read_npz
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import reconstruction_metrics
-from experiments.metrics.samples import sliced_wasserstein
+from experiments.metrics.samples import sample_distances
 from experiments.record import read_result
 from losses.elbo import kl_divergence
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 OWN = f"{DISTANCE}own"
 
-_SCHEMA = 1
+_SCHEMA = 2
 """Of what is kept; raised when a score's meaning changes."""
 _BATCH = 128
 _SAMPLE_SEED = 0  # as the trial's own evaluation draws them
@@ -138,9 +138,7 @@ def evaluated(
         name: torch.cat([batch[name] for batch in batches]).double().cpu().numpy()
         for name in batches[0]
     }
-    level = latent.compute() | {
-        "sliced_wasserstein": sliced_wasserstein(drawn.float() / 255, images.float() / 255)
-    }
+    level = latent.compute() | sample_distances(drawn, images)
     return values, level
 
 

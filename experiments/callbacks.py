@@ -19,7 +19,7 @@ from experiments.errors import Pruned
 from experiments.evaluation import SplitScores, bounds, draw_samples, reconstruct
 from experiments.metrics import METRICS
 from experiments.pictures import grid, reconstruction_grid
-from experiments.record import Record
+from experiments.record import KL_WEIGHT, Record, at_full_weight
 from experiments.tracking_logger import SafeWandbLogger
 from losses.degree import LEAST_DEGREE, MOST_DEGREE
 from losses.elbo import ELBO
@@ -101,17 +101,19 @@ class Scores(Callback):
             trainer.current_epoch + 1,
             ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()),
         )
-        best = self._best(metrics[self._objective])
+        assert isinstance(pl_module, VAE)
+        row = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            KL_WEIGHT: pl_module.kl_weight(trainer.global_step - 1),
+            **{f"val/{name}": value for name, value in metrics.items()},
+            **trained,
+        }
+        pl_module.log(KL_WEIGHT, row[KL_WEIGHT])
+        best = self._best(row)
         if best is not None:
             pl_module.log("objective", best)
-        self._record.add_history(
-            {
-                "epoch": trainer.current_epoch,
-                "step": trainer.global_step,
-                **{f"val/{name}": value for name, value in metrics.items()},
-                **trained,
-            }
-        )
+        self._record.add_history(row)
 
     def _trained(self, trainer: pl.Trainer) -> dict[str, float]:
         """What was logged of the training last, and its bound on the likelihood."""
@@ -139,10 +141,11 @@ class Scores(Callback):
                 MOST_DEGREE,
             )
 
-    def _best(self, now: float) -> float | None:
-        """The best finite value of the objective in the record and now."""
+    def _best(self, now: Mapping[str, Any]) -> float | None:
+        """The best finite value of the objective among those that count, in the record and now."""
         name = f"val/{self._objective}"
-        values = [now, *(row[name] for row in self._record.history() if row[name] is not None)]
+        rows = at_full_weight([now, *self._record.history()])
+        values = [row[name] for row in rows if row[name] is not None]
         better = max if METRICS[self._objective].direction == "maximize" else min
         return better((v for v in values if math.isfinite(v)), default=None)
 

@@ -104,6 +104,13 @@ def validate(config: Mapping[str, Any]) -> None:
                 f"`objective` must be one of {', '.join(OBJECTIVES)} (or a list of them), "
                 f"but got {objective!r}"
             )
+    warmup, epochs = config["kl"]["warmup_epochs"], config["max_epochs"]
+    if warmup >= epochs:
+        raise UserError(
+            "`kl.warmup_epochs` must be below `max_epochs`, since only what was trained at the "
+            f"full `beta` is selected, but got {warmup:g} of {epochs}; for a smaller weight of "
+            "the KL to the end, lower `beta`"
+        )
     if config["data"]["name"] == "cats" and config["data"]["root"] is not None:
         raise UserError(
             "`data.root` belongs to `data=images`, but `data` is cats; "

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +27,8 @@ SCHEMA_VERSION = 1
 CONFIG = "config.json"
 RESULT = "result.json"
 HISTORY = "history.jsonl"
+KL_WEIGHT = "kl_weight"
+"""In a row of the history: the share of `beta` that the last step was trained at."""
 _MOST_BYTES = 2**26  # of JSON: a record has some kilobytes
 _REVISION = "VAESWEEP_REVISION"  # set in images
 STUDY = "study"
@@ -178,6 +180,14 @@ def read_history(directory: str | Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("}\n")]
+
+
+def at_full_weight(history: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that may choose a model: none of a model that was trained at less than its `beta`.
+
+    All of those of older versions, which did not keep the weight.
+    """
+    return [row for row in history if (row.get(KL_WEIGHT) or 1.0) >= 1.0]
 
 
 def hardware_settings(result: Mapping[str, Any]) -> dict[str, Any]:

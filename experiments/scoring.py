@@ -15,7 +15,7 @@ from experiments.files import replacing
 from experiments.foreign import read_checkpoint
 from experiments.metrics.features import feature_distances
 from experiments.metrics.reconstruction import mean_image_psnr
-from experiments.metrics.samples import sliced_wasserstein
+from experiments.metrics.samples import sample_distances
 from experiments.pictures import grid, reconstruction_grid, save_png
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def score(
         found = evaluate(network, batches, device)
         real = torch.cat([batch.cpu() for batch in batches])
         metrics[name] = found.metrics | {
-            "sliced_wasserstein": sliced_wasserstein(drawn.float() / 255, real.float() / 255),
+            **sample_distances(drawn, real),
             "mean_image_psnr": mean_image_psnr(data.train, batches),
         }
         if feature_extractor is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.metrics import METRICS
+from experiments.record import at_full_weight
 
 COLLAPSE = "posterior collapse"
 IDLE = "idle units"
@@ -100,7 +101,7 @@ def _course(
 ) -> list[Symptom]:
     """Of the objective over the validations: lost again, or not yet at its end."""
     column = f"val/{objective}"
-    rows = [row for row in history if isinstance(row.get(column), int | float)]
+    rows = [row for row in at_full_weight(history) if isinstance(row.get(column), int | float)]
     rows = [row for row in rows if row[column] == row[column]]
     if len(rows) < _LEAST_VALIDATIONS or objective not in METRICS:
         return []
@@ -132,11 +133,12 @@ def _cheaper_kl(parameters: Mapping[str, Any]) -> str:
     if parameters.get("loss.scale") not in (None, "optimal_sigma"):
         return "loss.scale=optimal_sigma"
     smaller = f"beta={beta / 4:.2g}" if beta else "a smaller beta"
+    warmup = f"kl.warmup_epochs={min(10, max(1, most // 2)) if most else 10}"
     if beta and beta > 1:
-        return f"{smaller}, or kl.warmup_epochs=10"
+        return f"{smaller}, or {warmup}"
     # The scale pays for the units of most images at beta 1: it may have been too early.
     longer = f"max_epochs={2 * most}" if most else "more max_epochs"
-    return f"{longer}, kl.warmup_epochs=10 or {smaller}"
+    return f"{longer}, {warmup} or {smaller}"
 
 
 def _lower(lr: Any) -> str:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -51,7 +51,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().remove_checkpoint(path)
 
 
-class BestCheckpoint(ModelCheckpoint):
+class _AfterWarmUp(Callback):
+    """Does not look at validations of a model that was not yet trained at its `beta`."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if cast("VAE", pl_module).is_warmed_up:
+            super().on_validation_end(trainer, pl_module)
+
+
+class EarlyStop(_AfterWarmUp, EarlyStopping):
+    """Lightning's, once the KL's weight has warmed up."""
+
+
+class BestCheckpoint(_AfterWarmUp, ModelCheckpoint):
     """Knows its file again when the record was moved, and saves a trial that is pruned.
 
     Lightning lets it save after all other callbacks, so that one which prunes at the end of a
@@ -191,7 +203,7 @@ def _steering(config: Mapping[str, Any], directory: Path, when: Schedule) -> lis
     patience = config["trainer"]["early_stopping_patience"]
     if patience is not None:
         callbacks.append(
-            EarlyStopping(
+            EarlyStop(
                 **monitored,
                 patience=when.validations(patience),
                 check_finite=False,

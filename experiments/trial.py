@@ -20,7 +20,7 @@ from experiments.loggers import open_loggers
 from experiments.membership import refuse_taken
 from experiments.metrics import METRICS
 from experiments.ranks import be_rank_zero, ranks_hidden
-from experiments.record import RESULT, Record, discard, hardware_settings
+from experiments.record import RESULT, Record, at_full_weight, discard, hardware_settings
 
 if TYPE_CHECKING:
     from pytorch_lightning.callbacks import Callback
@@ -252,7 +252,8 @@ def _note_best_epoch(trial: _Trial) -> None:
     result, rows = trial.record.result, trial.record.history()
     name = objectives(trial.config)[0]
     better = max if METRICS[name].direction == "maximize" else min
-    scored = [row for row in rows if row[f"val/{name}"] is not None]  # else NaN or infinite
+    # A value that is None was NaN or infinite.
+    scored = [row for row in at_full_weight(rows) if row[f"val/{name}"] is not None]
     if scored:
         best = better(scored, key=lambda row: float(row[f"val/{name}"]))
         values = {k.removeprefix("val/"): v for k, v in best.items() if k.startswith("val/")}

@@ -156,17 +156,34 @@ class VAE(pl.LightningModule):
     def validation_step(  # type: ignore[override]  # only our callbacks look at it
         self, batch: Tensor, batch_idx: int
     ) -> Reconstruction:
-        mean, log_variance = self.network.encode(batch)
-        x_hat = self.network.decode(mean)
-        sampled = self.network.decode(sample_posterior(mean, log_variance, self._noise))
-        terms = self.loss(x_hat, batch, mean, log_variance)
+        # Scores decide between checkpoints by less than what bfloat16 rounds away.
+        with torch.autocast(batch.device.type, enabled=False):
+            mean, log_variance = self.network.encode(batch)
+            x_hat = self.network.decode(mean)
+            sampled = self.network.decode(sample_posterior(mean, log_variance, self._noise))
+            terms = self.loss(x_hat, batch, mean, log_variance)
         return Reconstruction(batch, x_hat, mean, log_variance, sampled, terms)
 
-    def kl_weight(self) -> float:
-        """The KL's share of `beta` at this step: 1, or less while it warms up."""
+    def kl_weight(self, step: int | None = None) -> float:
+        """The KL's share of `beta` at a step: 1, or less while it warms up.
+
+        Args:
+            step: counted from 0; the one that comes by default.
+        """
         if self._kl_warmup_steps == 0:
             return 1.0
-        return min(1.0, (self.global_step + 1) / self._kl_warmup_steps)
+        step = self.global_step if step is None else step
+        return min(1.0, (step + 1) / self._kl_warmup_steps)
+
+    @property
+    def is_warmed_up(self) -> bool:
+        """Whether the last step was one at the full `beta`; what came before chooses nothing."""
+        return self.kl_weight(self.global_step - 1) == 1.0
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        # A plateau is one of the objective, which may get worse while the KL's weight rises.
+        if metric is None or self.is_warmed_up:
+            super().lr_scheduler_step(scheduler, metric)
 
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer(self.network.parameters())

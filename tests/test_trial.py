@@ -18,7 +18,7 @@ from PIL import Image
 import losses
 from experiments import parts
 from experiments.errors import TrialError, UserError, is_disk_full
-from experiments.record import read_result
+from experiments.record import read_history, read_result
 from experiments.trial import run_trial
 
 Compose = Callable[..., dict[str, Any]]
@@ -246,6 +246,18 @@ def test_in_a_sweep_the_test_split_is_not_looked_at(tiny: Compose, tmp_path: Pat
 def test_several_objectives_are_returned_in_order(tiny: Compose, tmp_path: Path) -> None:
     result = run_trial(tiny("objective=[l1,psnr]"), tmp_path / "record")
     assert result.objective == (result.metrics["val"]["l1"], result.metrics["val"]["psnr"])
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_checkpoints_are_chosen_by_scores_in_float32_whatever_trains(
+    tiny: Compose, tmp_path: Path
+) -> None:
+    config = tiny("trainer.precision=bf16-mixed", "trainer.memory_format=channels_last")
+    result = run_trial(config, tmp_path / "record")
+    best = max(read_history(tmp_path / "record"), key=lambda row: float(row["val/psnr"]))
+    for name in ("psnr", "ssim", "kl", "elbo"):  # the final evaluation is in float32
+        assert best[f"val/{name}"] == pytest.approx(result.metrics["val"][name], rel=1e-6), name
 
 
 @pytest.mark.slow

@@ -41,6 +41,12 @@ LIKELIHOOD = _by_name(
     Metric("bits_per_dim", "minimize", "bits", "the same per value: what a code needs at most"),
 )
 SAMPLES = _by_name(
+    Metric(
+        "laplacian_swd",
+        "minimize",
+        "",
+        "distance of patches of prior samples to those of held-out images, octave by octave",
+    ),
     Metric("sliced_wasserstein", "minimize", "", "distance of prior samples to held-out images"),
     Metric("fid", "minimize", "", "Frechet distance in the features of a given extractor"),
     Metric("kid", "minimize", "", "kernel distance in the features of a given extractor"),

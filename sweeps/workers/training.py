@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from experiments.errors import Pruned
 
+if TYPE_CHECKING:
+    from models.vae import VAE
+
 
 class Reporter(Callback):
     """Reports the objectives at every validation, and ends a trial that is pruned.
+
+    Not while the KL's weight warms up: trials that differ in their warm-up would not compare.
 
     Args:
         objectives: names of metrics.
@@ -25,6 +31,8 @@ class Reporter(Callback):
         self._report = report
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not cast("VAE", pl_module).is_warmed_up:
+            return
         epoch = trainer.current_epoch + 1
         values = [float(trainer.callback_metrics[f"val/{name}"]) for name in self._objectives]
         last = epoch == trainer.max_epochs
