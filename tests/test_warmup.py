@@ -33,20 +33,21 @@ def test_a_warmup_as_long_as_the_training_is_refused(compose: Compose) -> None:
 def test_only_what_was_trained_at_its_beta_is_selected(tmp_path: Path, compose: Compose) -> None:
     # So much KL costs PSNR: without a rule, the best epoch is one of the warm-up.
     config = compose(
-        *TINY, "beta=300", "kl.warmup_epochs=6", "max_epochs=8", "trainer.validate_every=1",
+        *TINY, "beta=1000", "kl.warmup_epochs=12", "max_epochs=16", "lr=1e-2",
+        "trainer.validate_every=1", "optimizer.warmup_steps=0",
         "trainer.early_stopping_patience=1", "optimizer.plateau_patience=0",
     )  # fmt: skip
     result = run_trial(config, tmp_path / "trial")
     rows = read_history(tmp_path / "trial")
-    assert len(rows) > 6, "it is not stopped before"
+    assert len(rows) > 12, "it is not stopped before"
     weights = [row[KL_WEIGHT] for row in rows]
     assert weights == sorted(weights)
-    assert all(weight < 1 for weight in weights[:5])
-    assert all(weight == 1 for weight in weights[5:])
+    assert all(weight < 1 for weight in weights[:11])
+    assert all(weight == 1 for weight in weights[11:])
     psnr = [row["val/psnr"] for row in rows]
-    assert max(psnr[:5]) > max(psnr[5:]), "the test tries what it should"
-    assert result.metrics["val"]["psnr"] == pytest.approx(max(psnr[5:]), abs=1e-3)
-    rates = [row["lr"] for row in rows[:6]]
+    assert max(psnr[:11]) > max(psnr[11:]), "the test tries what it should"
+    assert result.metrics["val"]["psnr"] == pytest.approx(max(psnr[11:]), abs=1e-3)
+    rates = [row["lr"] for row in rows[:12]]
     assert len(set(rates[2:])) == 1, "no plateau is seen before"
     assert read_result(tmp_path / "trial")["status"] == "completed"
 

@@ -10,7 +10,8 @@ PROJECTIONS = 512
 PATCH = 7
 """Side of the patches of `laplacian_swd`, pixels."""
 _COARSEST = 16  # pixels; below it no further level of a pyramid
-_PATCHES, _PATCH_PROJECTIONS = 16, 128  # of an image at each level; directions
+_PERIOD = 8  # pixels of the image, of which the patches' places are multiples
+_PATCHES, _PATCH_PROJECTIONS = 64, 64  # of an image at each level; directions
 _BLOCK = 2**24  # values of the directions held at once, 64 MiB
 _LEAST_SPREAD = 1e-6  # of a level in which the real images have nothing
 
@@ -73,10 +74,12 @@ def laplacian_swd(
     the two sets of patches is averaged over the levels: a level that a set has too little of, such
     as the finest one of blurred images, counts as much as the coarse one with most of the energy.
 
-    Unlike there, patches are normalised by the channels' mean and standard deviation in the real
-    images, not each set by its own, which would take away what blur does to a level. So the two
-    sets are not to be swapped, and a value of 0.8 says that the samples lack most of what the real
-    images have in a level, or have as much too much.
+    Two things differ from there. Patches are normalised by the channels' mean and standard
+    deviation in the real images, not each set by its own, which would take away what blur does to a
+    level; so the two sets are not to be swapped. And their places are multiples of 8 pixels of an
+    image: a pattern of that period, as decoders repeat, is the same in all of them and shows.
+
+    A value of 0.8 says that the samples lack what the real images have in each octave.
 
     Args:
         samples: images (N, C, H, W) in [0, 1].
@@ -99,8 +102,9 @@ def laplacian_swd(
     if patches < 1:
         raise ValueError(f"`patches` must be at least 1, but got {patches}")
     found = []
-    for levels in zip(_pyramid(samples), _pyramid(real), strict=True):
-        drawn, wanted = (_patches(level, patches, seed) for level in levels)
+    for number, levels in enumerate(zip(_pyramid(samples), _pyramid(real), strict=True)):
+        step = max(1, _PERIOD >> number)
+        drawn, wanted = (_patches(level, patches, step, seed) for level in levels)
         mean, spread = wanted.mean((0, 2, 3)), wanted.std((0, 2, 3)).clamp_min(_LEAST_SPREAD)
         sets = [
             ((each - mean[:, None, None]) / spread[:, None, None]).flatten(1)
@@ -130,12 +134,13 @@ def _halved(images: Tensor) -> Tensor:
     return half.unflatten(0, (count, channels))[:, :, 0]
 
 
-def _patches(images: Tensor, count: int, seed: int) -> Tensor:
+def _patches(images: Tensor, count: int, step: int, seed: int) -> Tensor:
     """So many of each image (N, C, H, W), at places of its own: (N * count, C, PATCH, PATCH)."""
     generator = torch.Generator().manual_seed(seed)
-    offsets = torch.arange(PATCH)
     rows, columns = (
-        torch.randint(side - PATCH + 1, (len(images), count, 1), generator=generator) + offsets
+        torch.randint((side - PATCH) // step + 1, (len(images), count, 1), generator=generator)
+        * step
+        + torch.arange(PATCH)
         for side in images.shape[-2:]
     )
     each = torch.arange(len(images))[:, None, None, None]
