@@ -1,0 +1,80 @@
+"""Samples have no mesh: no more power at the periods of the decoder's upsampling than around."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from experiments import parts
+from experiments.evaluation import draw_samples
+from experiments.scoring import load_weights
+from experiments.trial import run_trial
+from models.conv import UpsamplingConv
+from tests.conftest import Compose
+
+PERIODS = (2, 4, 8)
+
+
+def mesh(images: Tensor) -> list[float]:
+    """Power of images (N, C, H, W) at each of the periods, over that of the frequencies beside.
+
+    Along rows and along columns, summed over all frequencies of the other direction.
+    """
+    values = images.float() - images.float().mean((-2, -1), keepdim=True)
+    power = torch.fft.fft2(values).abs().square().mean((0, 1))
+    side, found = len(power), []
+    for period in PERIODS:
+        at = side // period
+        along = (power.sum(0), power.sum(1))
+        found.append(sum(float(2 * p[at] / (p[at - 1] + p[(at + 1) % side])) for p in along) / 2)
+    return found
+
+
+def test_what_the_measure_says_of_noise_and_of_a_grid() -> None:
+    torch.manual_seed(0)
+    noise = torch.rand(64, 3, 32, 32)
+    assert mesh(noise) == pytest.approx([1, 1, 1], abs=0.1)
+    grid = noise.clone()
+    grid[..., ::4, :] += 0.1
+    assert mesh(grid)[1] > 2
+
+
+def test_an_upsampling_convolution_is_that_of_repeated_pixels() -> None:
+    torch.manual_seed(0)
+    for bias in (True, False):
+        layer, x = UpsamplingConv(3, 5, bias=bias), torch.randn(2, 3, 6, 8)
+        repeated = F.interpolate(x, scale_factor=2, mode="nearest")
+        expected = F.conv2d(repeated, layer.weight, layer.bias, padding=1)
+        torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+@pytest.mark.parametrize(("upsampling", "is_smooth"), [("nearest", True), ("transposed", False)])
+def test_samples_of_a_trained_model(
+    compose: Compose, tmp_path: Path, upsampling: str, is_smooth: bool
+) -> None:
+    config = compose(
+        "data.size=64", "data.count=400", "model.width=8", f"model.upsampling={upsampling}",
+        "latent_dim=16", "batch_size=32", "max_epochs=8", "lr=3e-3", "logger=none",
+        "trainer.progress=false", "evaluation.samples=64",
+    )  # fmt: skip
+    run_trial(config, tmp_path / "trial", in_sweep=True)
+    network = parts.build_network(config, (3, 64, 64)).eval()
+    load_weights(network, tmp_path / "trial" / "checkpoints" / "best.ckpt")
+    found = mesh(draw_samples(network, 256, seed=0, device="cpu"))
+    assert (max(found) <= 1.3) == is_smooth, found
+
+
+def test_a_checkpoint_of_an_older_version_has_the_layers_that_it_had(compose: Compose) -> None:
+    config = compose("data.size=32", "model.width=4")
+    del config["model"]["upsampling"]
+    names = {
+        name: value.shape
+        for name, value in parts.build_network(config, (3, 32, 32)).state_dict().items()
+    }
+    assert names["decoder.2.weight"][2:] == (4, 4)
