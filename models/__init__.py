@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,4 +50,13 @@ def create(
     return network
 
 
+def as_recorded(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The name and the options of a network as a record or a checkpoint has them.
+
+    With those that older ones lack: what the network did before it had a choice.
+    """
+    return {**_BEFORE.get(str(model.get("name")), {}), **model}
+
+
 _COMMON = ("image_shape", "latent_dim")
+_BEFORE = {"conv": {"upsampling": "transposed"}}

@@ -38,7 +38,7 @@ class ConvNetwork(Network):
         image_shape: tuple[int, int, int],
         latent_dim: int,
         width: int = 32,
-        upsampling: str = "transposed",
+        upsampling: str = "nearest",
     ) -> None:
         super().__init__(image_shape, latent_dim)
         positive_int("width", width, most=4096)

@@ -79,7 +79,7 @@ def test_images_that_it_cannot_take_are_refused(
 def test_unknown_names_and_options_are_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match="one of classic, conv, resnet, but got 'vgg'"):
         models.create("vgg", image_shape=(3, 32, 32), latent_dim=4)
-    with pytest.raises(ValueError, match="knows the options width, but got"):
+    with pytest.raises(ValueError, match="knows the options width, upsampling, but got"):
         models.create("conv", image_shape=(3, 32, 32), latent_dim=4, depth=2)
     with pytest.raises(ValueError, match="integer above 0, at most 4,096, but got 0"):
         models.create("conv", image_shape=(3, 32, 32), latent_dim=4, width=0)

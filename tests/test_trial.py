@@ -308,7 +308,7 @@ def test_checkpoints_load_without_running_code_and_say_what_they_are(
     run_trial(tiny(), tmp_path / "record")
     path = tmp_path / "record" / read_result(tmp_path / "record")["checkpoint"]
     saved = torch.load(path, weights_only=True)["vaesweep"]
-    assert saved["model"] == {"name": "conv", "width": 4}
+    assert saved["model"] == {"name": "conv", "width": 4, "upsampling": "nearest"}
     assert (saved["image_shape"], saved["latent_dim"]) == ([3, 32, 32], 4)
 
 

@@ -33,7 +33,7 @@ def test_a_warmup_as_long_as_the_training_is_refused(compose: Compose) -> None:
 def test_only_what_was_trained_at_its_beta_is_selected(tmp_path: Path, compose: Compose) -> None:
     # So much KL costs PSNR: without a rule, the best epoch is one of the warm-up.
     config = compose(
-        *TINY, "beta=1000", "kl.warmup_epochs=12", "max_epochs=16", "lr=1e-2",
+        *TINY, "data.count=240", "beta=500", "kl.warmup_epochs=12", "max_epochs=16", "lr=1e-2",
         "trainer.validate_every=1", "optimizer.warmup_steps=0",
         "trainer.early_stopping_patience=1", "optimizer.plateau_patience=0",
     )  # fmt: skip

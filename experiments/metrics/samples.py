@@ -131,7 +131,8 @@ def _halved(images: Tensor) -> Tensor:
     count, channels = images.shape[:2]
     padded = F.pad(images.flatten(0, 1)[:, None], (1, 1, 1, 1), mode="reflect")
     half = F.conv2d(padded, (taps[:, None] * taps)[None, None], stride=2)
-    return half.unflatten(0, (count, channels))[:, :, 0]
+    halves: Tensor = half.unflatten(0, (count, channels))
+    return halves[:, :, 0]
 
 
 def _patches(images: Tensor, count: int, step: int, seed: int) -> Tensor:
