@@ -13,7 +13,7 @@ from analysis.runs import Runs
 from analysis.scores import Scores
 
 METRICS = ("psnr", "ssim", "l1")
-SPLIT_LEVEL = ("kl", "active_units", "sliced_wasserstein")
+SPLIT_LEVEL = ("kl", "active_units", "laplacian_swd")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from analysis.comparison import Comparison, compare
 from experiments.errors import UserError
 from tests.planted import Planted, runs, scores
 
-METRICS = ("psnr", "ssim", "l1", "sliced_wasserstein", "kl", "seconds/epoch")
+METRICS = ("psnr", "ssim", "l1", "laplacian_swd", "kl", "seconds/epoch")
 
 
 def trained(seeds: int = 3, **quality: float) -> list[Planted]:
@@ -31,7 +31,7 @@ def test_a_planted_winner_is_found_on_every_metric() -> None:
     found = compared(trained(mse=3.0, l1=0.0, ssim=-1.0))
     assert found.verdict[0].startswith("mse is best on PSNR (23.")
     assert "dB, 95% interval 2" in found.verdict[0]
-    for title in ("PSNR (", "SSIM (", "L1 (", "sliced Wasserstein ("):
+    for title in ("PSNR (", "SSIM (", "L1 (", "Laplacian SWD ("):
         assert title in found.verdict[0]
     assert found.ranks["group"].tolist() == ["mse", "l1", "ssim"]
     assert found.ranks["mean"].tolist() == [1, 2, 3]
@@ -42,7 +42,7 @@ def test_a_planted_tie_is_called_one() -> None:
     quality = found.pairs[~found.pairs["metric"].isin(["kl", "seconds/epoch"])]
     assert set(quality["verdict"]) == {"undecided"}
     assert (
-        "cannot be told apart on PSNR, SSIM, L1 and sliced Wasserstein with 3 seeds"
+        "cannot be told apart on PSNR, SSIM, L1 and Laplacian SWD with 3 seeds"
         in (found.verdict[0])
     )
 
@@ -85,14 +85,14 @@ def test_three_seeds_are_enough_to_leave_out_the_worse_half_of_many() -> None:
     found = compared([*good, *many("bad", 6)], seed=0.1, rest=0.05)
     contending = {*found.contenders.loc[found.contenders["contends"], "group"]}
     assert contending == {trial.loss for trial in good}
-    assert "the best on PSNR, SSIM, L1 and sliced Wasserstein is one of good0, " in found.verdict[0]
+    assert "the best on PSNR, SSIM, L1 and Laplacian SWD is one of good0, " in found.verdict[0]
 
 
 def test_more_than_a_handful_that_tie_are_counted_not_named() -> None:
     found = compared(many("loss", 12))
     assert found.verdict[0].startswith(
         "with 3 seeds the best of 12 cannot be told apart from others: 12 on PSNR, SSIM, L1 and "
-        "sliced Wasserstein may be it; first by the mean: loss"
+        "Laplacian SWD may be it; first by the mean: loss"
     )
     assert any("and 4 more" in line for line in found.verdict)
 

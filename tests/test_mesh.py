@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from experiments import parts
@@ -15,23 +14,7 @@ from experiments.scoring import load_weights
 from experiments.trial import run_trial
 from models.conv import UpsamplingConv
 from tests.conftest import Compose
-
-PERIODS = (2, 4, 8)
-
-
-def mesh(images: Tensor) -> list[float]:
-    """Power of images (N, C, H, W) at each of the periods, over that of the frequencies beside.
-
-    Along rows and along columns, summed over all frequencies of the other direction.
-    """
-    values = images.float() - images.float().mean((-2, -1), keepdim=True)
-    power = torch.fft.fft2(values).abs().square().mean((0, 1))
-    side, found = len(power), []
-    for period in PERIODS:
-        at = side // period
-        along = (power.sum(0), power.sum(1))
-        found.append(sum(float(2 * p[at] / (p[at - 1] + p[(at + 1) % side])) for p in along) / 2)
-    return found
+from tests.meshes import mesh, meshed
 
 
 def test_what_the_measure_says_of_noise_and_of_a_grid() -> None:
@@ -41,6 +24,7 @@ def test_what_the_measure_says_of_noise_and_of_a_grid() -> None:
     grid = noise.clone()
     grid[..., ::4, :] += 0.3
     assert mesh(grid)[1] > 2
+    assert mesh(meshed(noise, (3.3, 2.5, 2.3))) == pytest.approx([3.3, 2.5, 2.3], rel=0.1)
 
 
 def test_an_upsampling_convolution_is_that_of_repeated_pixels() -> None:

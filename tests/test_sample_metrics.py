@@ -1,4 +1,4 @@
-"""Sliced Wasserstein, FID and KID against SciPy, NumPy and closed forms."""
+"""Sample metrics against SciPy, NumPy and closed forms, and on what they are to see in photos."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import linalg, stats
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from experiments.metrics.features import feature_distances
-from experiments.metrics.samples import sliced_wasserstein
+from experiments.metrics.samples import laplacian_swd, sliced_wasserstein
+from tests.meshes import meshed
 from tests.words import trusting
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
@@ -91,6 +94,79 @@ def test_bad_arguments_of_sliced_wasserstein_are_refused() -> None:
         sliced_wasserstein(a, a, order=3)
     with pytest.raises(ValueError, match="`projections` must be at least 1, but got 0"):
         sliced_wasserstein(a, a, projections=0)
+
+
+def blurred(images: Tensor, times: int) -> Tensor:
+    """Shrunk so many times, and back."""
+    small = F.interpolate(images, scale_factor=1 / times, mode="area")
+    return F.interpolate(small, size=images.shape[-2:], mode="bilinear")
+
+
+def noisy(images: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return (images + 0.1 * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+
+
+SPOILED: dict[str, Callable[[Tensor], Tensor]] = {
+    "4 times blurred": lambda images: blurred(images, 4),
+    "8 times blurred": lambda images: blurred(images, 8),
+    "noise of 0.1": noisy,
+    "a mesh": lambda images: meshed(images, (3.3, 2.5, 2.3)),
+}
+
+
+@pytest.fixture(scope="module")
+def halves(photos: Path) -> tuple[Tensor, Tensor]:
+    """Two halves of the real photos, 64x64."""
+    pixels = []
+    for path in sorted((photos / "cats_raw").glob("*.jpg")):
+        with Image.open(path) as image:
+            pixels.append(np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX)))
+    images = torch.tensor(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+    return images[::2], images[1::2]
+
+
+@pytest.fixture(scope="module")
+def among_real(halves: tuple[Tensor, Tensor]) -> float:
+    return laplacian_swd(*halves)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", SPOILED)
+def test_real_photos_are_nearer_to_others_than_spoiled_ones(
+    halves: tuple[Tensor, Tensor], among_real: float, how: str
+) -> None:
+    other, real = halves
+    assert laplacian_swd(SPOILED[how](other), real) > 5 * among_real
+
+
+def test_laplacian_swd_of_no_detail_and_of_twice_as_much() -> None:
+    """Of Gaussians: a patch that has nothing is E|N(0, 1)| = 0.80 away, and so is a doubled one."""
+    real = torch.randn(60, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.1 + 0.5
+    expected = pytest.approx((2 / np.pi) ** 0.5, rel=0.05)
+    assert laplacian_swd(torch.full((9, 3, 64, 64), 0.5), real) == expected
+    assert laplacian_swd(2 * real - 0.5, real) == expected
+
+
+def test_laplacian_swd_repeats_and_takes_images_of_every_shape() -> None:
+    torch.manual_seed(0)
+    for shape in ((1, 28, 28), (3, 32, 32), (3, 65, 40), (3, 7, 9)):
+        a, b = torch.rand(6, *shape), torch.rand(9, *shape) ** 2
+        assert laplacian_swd(a, a) < 1e-6
+        assert laplacian_swd(a, b) == laplacian_swd(a, b) > 0
+        assert laplacian_swd(torch.zeros_like(a), torch.zeros_like(b)) == 0
+
+
+def test_bad_arguments_of_laplacian_swd_are_refused() -> None:
+    a = torch.rand(4, 3, 8, 8)
+    with pytest.raises(ValueError, match="one shape"):
+        laplacian_swd(a, torch.rand(4, 3, 8, 9))
+    with pytest.raises(ValueError, match="7 pixels or more a side, but got 6x8"):
+        laplacian_swd(a[..., :6, :], a[..., :6, :])
+    with pytest.raises(ValueError, match="`patches` must be at least 1, but got 0"):
+        laplacian_swd(a, a, patches=0)
+    with pytest.raises(ValueError, match="floats"):
+        laplacian_swd(a, (a * 255).byte())
 
 
 class Means(nn.Module):

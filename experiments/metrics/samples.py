@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -158,24 +159,31 @@ def _sliced(first: Tensor, second: Tensor, *, projections: int, seed: int, order
         count = min(at_once, projections - start)
         directions = torch.randn(count, values, generator=generator)
         directions = (directions / directions.norm(dim=1, keepdim=True)).to(first.device)
-        projected = [(vectors @ directions.T).sort(dim=0).values for vectors in (first, second)]
+        projected = [_sorted(directions @ vectors.T) for vectors in (first, second)]
         total += float(_wasserstein_power(*projected, order=order).sum())
     return float((total / projections) ** (1 / order))
 
 
+def _sorted(values: Tensor) -> Tensor:
+    """Each row; on a CPU by NumPy, which takes a tenth of the time."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy(), axis=1))
+    return values.sort(dim=1).values
+
+
 def _wasserstein_power(first: Tensor, second: Tensor, *, order: int) -> Tensor:
-    """W_p^p of sorted samples (N, P) and (M, P), for each column: (P,), float64.
+    """W_p^p of sorted samples (P, N) and (P, M), for each row: (P,), float64.
 
     Exact for any N and M: the quantile functions are steps, compared on the union of their edges.
     """
-    n, m = len(first), len(second)
+    n, m = first.shape[1], second.shape[1]
     steps = [torch.arange(1, count + 1, dtype=torch.float64) / count for count in (n, m)]
     edges = torch.cat(steps).sort().values
     widths = torch.diff(edges, prepend=torch.zeros(1, dtype=torch.float64))
     middles = edges - widths / 2
-    rows = [(middles * count).long().clamp(max=count - 1).to(first.device) for count in (n, m)]
-    gaps = first[rows[0]].double() - second[rows[1]].double()
-    return (widths.to(first.device)[:, None] * gaps.abs() ** order).sum(dim=0)
+    places = [(middles * count).long().clamp(max=count - 1).to(first.device) for count in (n, m)]
+    gaps = first[:, places[0]] - second[:, places[1]]
+    return gaps.double().abs() ** order @ widths.to(first.device)
 
 
 def _check(first: Tensor, second: Tensor, projections: int, order: int) -> None:
