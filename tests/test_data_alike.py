@@ -15,6 +15,7 @@ from experiments import parts
 from experiments.data import ImageSet, split
 from experiments.errors import UserError
 from experiments.preflight import foresee
+from experiments.spectrum import Drops
 from experiments.trial import run_trial
 from tests.conftest import Compose
 
@@ -114,7 +115,7 @@ def test_a_loss_that_sees_no_difference_is_named_and_not_its_numbers(
     monkeypatch.setattr("experiments.preflight._LAST", {})
     config = tiny()
     loss, images, train = _loss_and_images(config)
-    monkeypatch.setattr("experiments.spectrum.drops", lambda *_: (np.zeros(64), 0.0))
+    monkeypatch.setattr("experiments.spectrum.drops", lambda *_: Drops(np.zeros(64), 0.0, 2.0))
     assert foresee(config, loss, images, train) is None
     assert "loss=mse" in caplog.text
     assert "cannot tell these images apart" in caplog.text
