@@ -44,7 +44,7 @@ def load_network(trial: Trial) -> Network:
     try:
         content = read_checkpoint(path)
         described, state = content["vaesweep"], content["state_dict"]
-        options = models.as_recorded(described["model"])
+        options = models.complete(dict(described["model"]), recorded=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"a checkpoint must be one that vaesweep wrote, but {path} cannot be read: "

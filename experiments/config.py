@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import losses
+import models
 from experiments import guard, schema
 from experiments.errors import UserError
 from experiments.metrics import OBJECTIVES
@@ -83,6 +84,8 @@ def plain(config: Any) -> dict[str, Any]:
     trial = {str(key): value for key, value in values.items() if key not in _NOT_OF_A_TRIAL}
     if isinstance(trial["loss"], dict):  # a file of the user's own may not have it
         trial["loss"].setdefault("degree", losses.AUTO)
+    if isinstance(trial["model"], dict):
+        trial["model"] = models.complete(trial["model"])
     validate(trial)
     return trial
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import models
 from experiments import schema
 from experiments.record import read_config
 
@@ -84,6 +85,8 @@ def decided(config: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = dict(config)
     if isinstance(kept.get("loss"), Mapping):
         kept["loss"] = {"degree": OLD_DEGREE} | dict(kept["loss"])
+    if isinstance(kept.get("model"), Mapping):
+        kept["model"] = models.complete(kept["model"], recorded=True)
     for full_key, ours in BY_US.items():
         section, _, key = full_key.partition(".")
         if isinstance(kept.get(section), Mapping):

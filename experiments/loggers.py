@@ -46,7 +46,10 @@ def run_settings(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[s
         "group": settings["group"] or config["name"],
         "tags": [config["loss"]["name"], config["data"]["name"], *settings["tags"]],
         "config": dict(config),
-        "objectives": {name: METRICS[name].direction for name in objectives(config)},
+        # W&B's own best would be one of those while the KL's weight warms up.
+        "objectives": {}
+        if config["kl"]["warmup_epochs"]
+        else {name: METRICS[name].direction for name in objectives(config)},
         "revision": result["code"]["commit"],
     }
 

@@ -177,7 +177,7 @@ def build_network(config: Mapping[str, Any], image_shape: tuple[int, int, int]) 
     Raises:
         UserError: it cannot take the images, or an option is wrong.
     """
-    options = models.as_recorded(config["model"])
+    options = dict(config["model"])
     create = partial(
         models.create,
         options.pop("name"),

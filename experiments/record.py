@@ -187,7 +187,9 @@ def at_full_weight(history: Iterable[Mapping[str, Any]]) -> list[Mapping[str, An
 
     All of those of older versions, which did not keep the weight.
     """
-    return [row for row in history if (row.get(KL_WEIGHT) or 1.0) >= 1.0]
+    weights = ((row, row.get(KL_WEIGHT)) for row in history)
+    # In a table of new and old rows, those of the old have NaN.
+    return [row for row, weight in weights if weight is None or not weight < 1]
 
 
 def hardware_settings(result: Mapping[str, Any]) -> dict[str, Any]:

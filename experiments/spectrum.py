@@ -27,6 +27,7 @@ _SHRUNK_SIDE = 32  # pixels
 _CHUNK = 128  # images held as floats at once
 _CUTS = 12  # numbers of components at which a distance is measured
 _SECONDS = 1.0  # after which it is measured at fewer
+_TELLING = 0.05  # of the distance at the start, below which little but rounding is left
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Drops(NamedTuple):
     start: float
     """The mean distance of the mean image."""
     degree: float
-    """Of the distance (see `losses.degree`), with all K components if it has to be measured."""
+    """Of the distance (see `losses.degree`), if it has to be measured with all K components or, of
+    few images, as many as leave something to measure."""
 
 
 @torch.no_grad()
@@ -117,7 +119,7 @@ def drops(distance: Distance, found: Spectrum, count: int) -> Drops:
     count = min(count, len(found.eigenvalues))
     if isinstance(distance, MSE):
         return Drops(found.eigenvalues[:count] / values, found.variance / values, 2.0)
-    shown = found.mean.expand_as(found.images)
+    shown = told = found.mean.expand_as(found.images)
     started = time.monotonic()
     measured = [float(distance(shown, found.images).mean())]
     affordable = int(_SECONDS / max(time.monotonic() - started, 1e-9))
@@ -127,11 +129,13 @@ def drops(distance: Distance, found: Spectrum, count: int) -> Drops:
         added = found.scores[:, start:end] @ found.components[start:end].flatten(1)
         shown = shown + added.view_as(shown)
         measured.append(float(distance(shown.clamp(0, 1), found.images).mean()))
+        if measured[-1] > _TELLING * measured[0]:
+            told = shown
     falling = np.minimum.accumulate(np.array(measured))
     widths = np.diff(cuts)
     degree = distance.degree
     if degree is None:
-        degree = float(measure(distance, shown.clamp(0, 1), found.images).degree)
+        degree = float(measure(distance, told.clamp(0, 1), found.images).degree)
     return Drops(np.repeat(-np.diff(falling) / widths, widths), measured[0], degree)
 
 

@@ -133,7 +133,7 @@ def _cheaper_kl(parameters: Mapping[str, Any]) -> str:
     if parameters.get("loss.scale") not in (None, "optimal_sigma"):
         return "loss.scale=optimal_sigma"
     smaller = f"beta={beta / 4:.2g}" if beta else "a smaller beta"
-    warmup = f"kl.warmup_epochs={min(10, max(1, most // 2)) if most else 10}"
+    warmup = f"kl.warmup_epochs={min(10, most / 2) if most else 10:g}"
     if beta and beta > 1:
         return f"{smaller}, or {warmup}"
     # The scale pays for the units of most images at beta 1: it may have been too early.

@@ -51,8 +51,12 @@ def measure(distance: Distance, x_hat: Tensor, x: Tensor) -> Measured:
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf, images = _plain(x_hat).requires_grad_(), _plain(x)
         d = distance(leaf, images)
-        (slope,) = torch.autograd.grad(d.sum(), leaf)
+        # A distance of the user's own may be constant here, and give no gradient.
+        slope = (
+            torch.autograd.grad(d.sum(), leaf, allow_unused=True)[0] if d.requires_grad else None
+        )
     d = d.detach()
+    slope = torch.zeros_like(leaf) if slope is None else slope
     # The root of 0 has no slope: identical images have nothing to gain.
     slope = slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     with torch.no_grad():

@@ -50,13 +50,17 @@ def create(
     return network
 
 
-def as_recorded(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The name and the options of a network as a record or a checkpoint has them.
+def complete(model: Mapping[str, Any], *, recorded: bool = False) -> dict[str, Any]:
+    """The name and the options of a network, with those that were left out.
 
-    With those that older ones lack: what the network did before it had a choice.
+    Args:
+        model: as a config has them.
+        recorded: in a record or a checkpoint. Where an older one lacks an option, its network did
+            what there was before the choice.
     """
-    return {**_BEFORE.get(str(model.get("name")), {}), **model}
+    return {**(_BEFORE if recorded else _NOW).get(str(model.get("name")), {}), **model}
 
 
 _COMMON = ("image_shape", "latent_dim")
+_NOW = {"conv": {"upsampling": "nearest"}}
 _BEFORE = {"conv": {"upsampling": "transposed"}}

@@ -67,7 +67,8 @@ class SpikeGuard:
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         excess = norm.log() - self._log_usual
-        share = (self._most - excess).clamp_max(0).exp()  # 1 where all is well; NaN stays NaN
+        share = (self._most - excess).clamp_max(0).exp()  # 1 where all is well
+        share = torch.where(norm.isfinite(), share, 1.0)  # what is not finite must be noticed
         if self._factor < math.inf:
             torch._foreach_mul_(gradients, share)
         # A norm of 0 and one of a step that mixed precision skips say nothing.

@@ -174,7 +174,7 @@ def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def _network(description: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path) -> Network:
-    options = models.as_recorded(description["model"])
+    options = models.complete(description["model"], recorded=True)
     name = str(options.pop("name", None))
     channels, height, width = description["image_shape"]
     try:

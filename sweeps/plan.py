@@ -26,8 +26,7 @@ class Plan:
         space: what is searched.
         grid: every point is run; else a sampler chooses.
         objectives: names of the metrics.
-        pruner: its config, the one that is used.
-        max_epochs: of the config without the search, for pruners that count in epochs.
+        pruner: its config, the one that is used, complete.
         workers: of this command; 0 for one in the command's own process.
         threads: of each trial on a CPU; None leaves PyTorch's own choice.
         on_one_machine: the workers share its cores and GPUs; else each has those it is given.
@@ -46,7 +45,6 @@ class Plan:
     grid: bool
     objectives: tuple[str, ...]
     pruner: Mapping[str, Any]
-    max_epochs: int
     workers: int
     threads: int | None
     on_one_machine: bool

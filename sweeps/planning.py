@@ -17,7 +17,7 @@ from experiments import config as configs
 from experiments.identity import relevant
 from experiments.record import flat
 from sweeps.plan import Plan, is_grid_search
-from sweeps.search.pruners import build_pruner
+from sweeps.search.pruners import build_pruner, in_epochs
 from sweeps.search.samplers import is_grid, worker_sampler
 from sweeps.settings import Settings
 from sweeps.space.composing import Composer
@@ -104,8 +104,11 @@ def plan_of(
         space=space,
         grid=grid,
         objectives=objectives,
-        pruner=_pruner(settings, config, grid),
-        max_epochs=base["max_epochs"],
+        pruner=in_epochs(
+            _pruner(settings, config, grid),
+            max_epochs=base["max_epochs"],
+            warmup_epochs=max(each["kl"]["warmup_epochs"] for each in [values, *composed]),
+        ),
         workers=workers,
         threads=threads_per_worker(workers if on_one_machine else 1),
         on_one_machine=on_one_machine,
@@ -116,7 +119,7 @@ def plan_of(
     # Tried here, so that a mistake is told before any trial.
     if not grid:
         worker_sampler(settings.sampler, space)
-    build_pruner(plan.pruner, objectives=len(objectives), max_epochs=plan.max_epochs)
+    build_pruner(plan.pruner, objectives=len(objectives))
     return plan, values, composed, options
 
 

@@ -46,5 +46,5 @@ def _of_the_period(tile: Tensor, side: int) -> Tensor:
     ends[[0, 1, period - 1]] = 1
     keep = ends[:, None] * ends
     keep[0, 0] = 0
-    pattern = torch.fft.ifft2(frequencies * keep).real
+    pattern: Tensor = torch.fft.ifft2(frequencies * keep).real
     return (pattern / pattern.std()).repeat(1, side // period, side // period)

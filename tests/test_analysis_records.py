@@ -13,6 +13,8 @@ from analysis.load import load
 from analysis.report.gather import groups_of
 from experiments.decided import decided
 from experiments.errors import UserError
+from experiments.record import HISTORY, KL_WEIGHT, at_full_weight
+from tests.conftest import Compose
 from tests.records import result, write, write_sweep
 
 
@@ -123,10 +125,29 @@ def test_what_was_trained_on_the_scale_of_old_is_named_beside_the_new(tmp_path: 
     assert groups_of(old) == ("loss.name",)
 
 
+def test_validations_of_old_count_beside_new_ones_which_say_their_weight(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [result(seed=0), result(seed=1)])
+    rows = [{"epoch": e, "step": e + 1, "val/psnr": 10.0 + e} for e in range(4)]
+    new = [row | {KL_WEIGHT: min(1, row["epoch"] / 2)} for row in rows]
+    for name, each in (("0", rows), ("1", new)):
+        (sweep / name / HISTORY).write_text("".join(json.dumps(row) + "\n" for row in each))
+    history = load(sweep).history
+    counted = at_full_weight(history.to_dict("records"))
+    assert [row["val/psnr"] for row in counted] == [10, 11, 12, 13, 12, 13]
+
+
 def test_a_record_of_old_decides_the_scale_of_old(tmp_path: Path) -> None:
     loss = {"name": "l1", "scale": "optimal_sigma"}
     assert decided({"loss": loss})["loss"] == {**loss, "degree": 2.0}
     assert decided({"loss": loss | {"degree": "auto"}})["loss"]["degree"] == "auto"
+
+
+def test_a_record_of_old_decides_its_layers(compose: Compose) -> None:
+    old = decided({"model": {"name": "conv", "width": 4}})["model"]
+    assert old == {"name": "conv", "width": 4, "upsampling": "transposed"}
+    now = compose("~model.upsampling")["model"]
+    assert now["upsampling"] == "nearest", "a file of the user's own that says nothing is new"
+    assert decided({"model": now})["model"] == now
 
 
 def test_other_images_are_another_configuration(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from analysis.load import load
 from analysis.sources.wandb_runs import findings_of
 from analysis.tables import runs_of
 from experiments.errors import UserError
+from experiments.record import KL_WEIGHT, at_full_weight
 from tests.records import result, write_sweep
 
 SOURCE = "wandb://team/vaesweep"
@@ -106,6 +107,20 @@ def test_a_pruned_run_has_its_best_validation() -> None:
     del pruned["summary"]["final/val/psnr"]
     (trial,) = findings_of([pruned], SOURCE).trials
     assert (trial.row["val/psnr"], trial.row["val/ssim"]) == (17.0, 0.4)
+
+
+def test_validations_while_the_kl_warmed_up_are_known_as_such() -> None:
+    pruned = run(status="pruned")
+    for row, weight in zip(pruned["history"], (0.1, 0.5, 0.5, 1.0), strict=True):
+        row[KL_WEIGHT] = weight
+    del pruned["summary"]["final/val/psnr"]
+    pruned["summary"]["val/psnr"] = 17.0
+    (trial,) = findings_of([pruned], SOURCE).trials
+    assert [row["val/psnr"] for row in at_full_weight(trial.history)] == [17.0]
+    assert trial.row["val/psnr"] == 17.0
+    del pruned["history"][-1]
+    (trial,) = findings_of([pruned], SOURCE).trials
+    assert "val/psnr" not in trial.row, "it has not been trained at its beta"
 
 
 def test_a_foreign_run_is_listed() -> None:

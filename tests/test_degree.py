@@ -215,6 +215,33 @@ def test_what_is_no_distance_stays_finite_and_is_noticed(function: Any) -> None:
     assert terms["degree"] >= LEAST_DEGREE
 
 
+def test_identical_images_have_no_degree_to_be_warned_of() -> None:
+    _, x = pair()
+    for distance in (losses.create("ssim"), Power(exponent=0.5)):
+        _, terms = gradient(ELBO(distance), x.clone(), x)
+        assert terms["degree_held"] == 0
+        assert terms["degree"] == 2
+
+
+def test_a_distance_that_is_constant_on_a_batch_gives_no_gradient() -> None:
+    constant = Other(lambda x_hat, x: torch.full((len(x),), 0.3))
+    apart = Other(lambda x_hat, x: x.flatten(1).mean(1).clone().requires_grad_())
+    for distance in (constant, apart):
+        slope, terms = gradient(ELBO(distance), *pair())
+        assert (slope == 0).all()
+        assert torch.isfinite(terms["loss"])
+
+
+def test_in_validation_the_degree_is_that_of_a_part() -> None:
+    x_hat, x = (torch.cat([images] * 20) for images in pair())
+    elbo, prior = ELBO(losses.create("ssim")), torch.zeros(80, 2)
+    with torch.no_grad():
+        validated = elbo(x_hat, x, prior, prior)
+    trained = elbo(x_hat.requires_grad_(), x, prior, prior)
+    for name in ("distance", "degree", "loss"):
+        torch.testing.assert_close(validated[name], trained[name].detach())
+
+
 def test_nan_is_not_hidden() -> None:
     _, terms = gradient(ELBO(Other(lambda x_hat, x: x_hat.flatten(1).sum(1) * math.nan)), *pair())
     assert terms["loss"].isnan()

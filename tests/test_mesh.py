@@ -38,27 +38,17 @@ def test_an_upsampling_convolution_is_that_of_repeated_pixels() -> None:
 
 @pytest.mark.slow
 @pytest.mark.trains
-@pytest.mark.parametrize(("upsampling", "is_smooth"), [("nearest", True), ("transposed", False)])
-def test_samples_of_a_trained_model(
-    compose: Compose, tmp_path: Path, upsampling: str, is_smooth: bool
-) -> None:
-    config = compose(
-        "data.size=64", "data.count=400", "model.width=8", f"model.upsampling={upsampling}",
-        "latent_dim=16", "batch_size=32", "max_epochs=8", "lr=3e-3", "logger=none",
-        "trainer.progress=false", "evaluation.samples=64",
-    )  # fmt: skip
-    run_trial(config, tmp_path / "trial", in_sweep=True)
-    network = parts.build_network(config, (3, 64, 64)).eval()
-    load_weights(network, tmp_path / "trial" / "checkpoints" / "best.ckpt")
-    found = mesh(draw_samples(network, 256, seed=0, device="cpu"))
-    assert (max(found) <= 1.3) == is_smooth, found
-
-
-def test_a_checkpoint_of_an_older_version_has_the_layers_that_it_had(compose: Compose) -> None:
-    config = compose("data.size=32", "model.width=4")
-    del config["model"]["upsampling"]
-    names = {
-        name: value.shape
-        for name, value in parts.build_network(config, (3, 32, 32)).state_dict().items()
-    }
-    assert names["decoder.2.weight"][2:] == (4, 4)
+def test_samples_of_a_trained_model_have_no_mesh(compose: Compose, tmp_path: Path) -> None:
+    worst = {}
+    for upsampling in ("nearest", "transposed"):
+        config = compose(
+            "data.size=64", "data.count=400", "model.width=8", f"model.upsampling={upsampling}",
+            "latent_dim=16", "batch_size=32", "max_epochs=8", "lr=3e-3", "logger=none",
+            "trainer.progress=false", "evaluation.samples=64",
+        )  # fmt: skip
+        run_trial(config, tmp_path / upsampling, in_sweep=True)
+        network = parts.build_network(config, (3, 64, 64)).eval()
+        load_weights(network, tmp_path / upsampling / "checkpoints" / "best.ckpt")
+        worst[upsampling] = max(mesh(draw_samples(network, 256, seed=0, device="cpu")))
+    assert worst["nearest"] <= 1.3
+    assert worst["transposed"] > worst["nearest"]

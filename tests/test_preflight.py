@@ -101,6 +101,17 @@ def test_fewer_images_than_units_have_fewer_components(gaussian: NDArray[np.uint
     assert lowered.sum() == pytest.approx(start, rel=0.01)
 
 
+def test_the_degree_is_not_that_of_the_rounding_of_few_images(
+    cats: Spectrum, tmp_path: Path
+) -> None:
+    shape = {"size": 32, "channels": 3}
+    images = load_cats(count=40, seed=0, cache_dir=tmp_path, progress=False, **shape).images
+    few = spectrum(images, np.arange(40), 64)
+    for name in ("ssim", "charbonnier"):
+        degrees = [drops(losses.create(name), found, 64).degree for found in (cats, few)]
+        assert degrees[1] == pytest.approx(degrees[0], rel=0.3)
+
+
 def test_measured_drops_of_the_squared_error_are_its_eigenvalues(cats: Spectrum) -> None:
     class Measured(Distance):
         """Unknown to `drops`, which has to measure it."""

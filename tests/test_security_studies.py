@@ -80,7 +80,7 @@ def test_a_sampler_or_pruner_is_one_of_optunas(tmp_path: Path, target: str) -> N
     with pytest.raises(UserError, match=r"`hydra/sweeper/sampler` must be of optuna\.samplers"):
         worker_sampler(options, Space(()))
     with pytest.raises(UserError, match=r"`hydra/sweeper/pruner` must be of optuna\.samplers"):
-        build_pruner(options, objectives=1, max_epochs=1)
+        build_pruner(options, objectives=1)
     assert not mark.exists()
 
 

@@ -73,6 +73,23 @@ def test_the_loaded_network_is_the_trained_one(trained: Path) -> None:
     assert len(statistics.mean) == model.network.latent_dim == 4
 
 
+def test_a_checkpoint_that_says_nothing_of_its_upsampling_has_the_layers_of_old(
+    checkpoint: Path,
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    described = content["vaesweep"]
+    del described["model"]["upsampling"]
+    network = models.create(
+        "conv", image_shape=tuple(described["image_shape"]), latent_dim=described["latent_dim"],
+        width=described["model"]["width"], upsampling="transposed",
+    )  # fmt: skip
+    weights = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save(content | {"state_dict": weights}, checkpoint)
+    z = torch.randn(2, described["latent_dim"])
+    found = load(checkpoint).network
+    torch.testing.assert_close(found.decode(z), network.eval().decode(z))
+
+
 def test_a_file_and_its_trial_are_the_same_model(trained: Path, checkpoint: Path) -> None:
     by_trial, by_file, alone = load(trained), load(trained / CKPT), load(checkpoint)
     assert by_trial.path == by_file.path

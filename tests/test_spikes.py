@@ -73,14 +73,15 @@ def test_nothing_is_clipped_before_the_usual_is_known_or_without_a_factor() -> N
 
 
 @pytest.mark.parametrize("odd", [0.0, math.inf, math.nan])
-def test_norms_that_say_nothing_leave_the_usual_one_as_it_was(odd: float) -> None:
-    guard, _ = after([1.0] * 60)
+@pytest.mark.parametrize("steps", [3, 60])
+def test_norms_that_say_nothing_leave_the_usual_one_as_it_was(odd: float, steps: int) -> None:
+    guard, _ = after([1.0] * steps)
     before = guard.state_dict()["log_usual"].clone()
-    left, _ = step(guard, odd)
+    left, clipped = step(guard, odd)
     assert guard.state_dict()["log_usual"] == before
-    assert step(guard, 1e3)[0] == pytest.approx(5, rel=1e-3)
-    if math.isnan(odd):
-        assert math.isnan(left), "a loss that is NaN must be noticed"
+    assert left == pytest.approx(odd, nan_ok=True), "what is not finite must be noticed"
+    assert not clipped
+    assert step(guard, 1e3)[0] == pytest.approx(5 if steps > SETTLING else 1e3, rel=1e-3)
 
 
 def test_a_guard_that_goes_on_does_what_it_would_have_done() -> None:

@@ -123,7 +123,7 @@ def test_the_whole_loop_never_waits(
     tiny: Compose, tmp_path: Path, loss: str, recorded: str
 ) -> None:
     config = tiny(
-        f"loss={loss}", "data.count=1200", "max_epochs=1", "kl.warmup_epochs=1",
+        f"loss={loss}", "data.count=1200", "max_epochs=1", "kl.warmup_epochs=0.5",
         "data.flip=true", "data.jitter=0.1", f"trainer.cuda_graph={recorded}",
     )  # fmt: skip
     run_trial(config, tmp_path / "record", callbacks=[_Error()], in_sweep=True)

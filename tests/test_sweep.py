@@ -348,6 +348,16 @@ def test_too_many_failures_end_a_sweep(run: RunSweep, trained: Callable[[], list
         ),
         (["hydra/sweeper/pruner=median", "objective=[psnr,ssim]", LR], "asha or none for several"),
         (["hydra/sweeper/pruner=asha", "hydra.sweeper.pruner.reduction_factor=1", LR], "reduction"),
+        (
+            [
+                LR,
+                "kl.warmup_epochs=0,2",
+                "max_epochs=4",
+                "hydra/sweeper/pruner=asha",
+                "hydra.sweeper.pruner.min_resource=1",
+            ],
+            "`hydra.sweeper.pruner.min_resource` must be 2 or more",
+        ),
         (["hydra.sweeper.sampler._target_=os.system", LR], "os.system"),
         (["hydra.sweeper.storage={_target_:subprocess.Popen,args:[ls]}"], "storage"),
         (["objective=psnrr"], "`objective` must be one of psnr"),

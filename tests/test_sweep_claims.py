@@ -54,7 +54,6 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
             grid=grid,
             objectives=("psnr",),
             pruner={},
-            max_epochs=1,
             workers=1,
             threads=None,
             on_one_machine=True,

@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from sweeps.results.ranking import as_losses
+from sweeps.search.pruners import build_pruner, in_epochs
 from sweeps.search.pruning import ParetoHalving, Reporting
 from sweeps.storage.private import pareto_ranks
 
@@ -247,3 +248,40 @@ def test_an_epoch_that_an_interrupted_trial_repeats_is_skipped_without_a_warning
 def test_a_report_without_a_value_for_each_objective_is_refused() -> None:
     with pytest.raises(ValueError, match=r"must have 2 values.*got \[1.0\]"):
         Reporting().report(study_with().ask(), 1, [1.0])
+
+
+def test_the_first_rung_is_a_ninth_or_where_all_trials_have_warmed_up() -> None:
+    asha = {"_target_": "optuna.pruners.SuccessiveHalvingPruner", "min_resource": None}
+    nested = {
+        "_target_": "optuna.pruners.PatientPruner",
+        "wrapped_pruner": {"n_warmup_steps": None},
+    }
+    for warmup, first in ((0, 7), (6.5, 7), (7.5, 8), (30, 30)):
+        found = in_epochs(asha, max_epochs=60, warmup_epochs=warmup)
+        assert found["min_resource"] == first
+        within = in_epochs(nested, max_epochs=60, warmup_epochs=warmup)["wrapped_pruner"]
+        assert within["n_warmup_steps"] == first
+
+
+def test_trials_that_warm_up_are_no_better_off_at_the_first_rung() -> None:
+    options = in_epochs(
+        {"_target_": "optuna.pruners.SuccessiveHalvingPruner", "min_resource": None},
+        max_epochs=60, warmup_epochs=30,
+    )  # fmt: skip
+    pruner = build_pruner(options, objectives=1)
+    assert isinstance(pruner, optuna.pruners.SuccessiveHalvingPruner)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    went_on = {0: 0, 30: 0}
+    random = np.random.default_rng(0)
+    for number in range(200):
+        trial, warmup = study.ask(), 30 * (number % 2)
+        quality = random.normal()
+        for epoch in range(1, 61):
+            if epoch >= warmup:
+                trial.report(quality + 4 * (1 - math.exp(-epoch / 20)), epoch)
+                if epoch == 30:
+                    went_on[warmup] += not trial.should_prune()
+                elif trial.should_prune():
+                    break
+    assert went_on[0] == pytest.approx(went_on[30], rel=0.3)
+    assert 40 < sum(went_on.values()) < 100

@@ -145,7 +145,7 @@ def test_a_worker_that_goes_on_with_a_trial_does_not_draw_its_numbers_again() ->
 )
 def test_wilcoxon_is_refused_with_the_reason(config: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"epochs of a training are not.*choose asha") as caught:
-        build_pruner(config, objectives=1, max_epochs=9)
+        build_pruner(config, objectives=1)
     assert "\n" not in str(caught.value)
 
 

@@ -257,7 +257,7 @@ def test_checkpoints_are_chosen_by_scores_in_float32_whatever_trains(
     result = run_trial(config, tmp_path / "record")
     best = max(read_history(tmp_path / "record"), key=lambda row: float(row["val/psnr"]))
     for name in ("psnr", "ssim", "kl", "elbo"):  # the final evaluation is in float32
-        assert best[f"val/{name}"] == pytest.approx(result.metrics["val"][name], rel=1e-6), name
+        assert best[f"val/{name}"] == pytest.approx(result.metrics["val"][name], rel=1e-4), name
 
 
 @pytest.mark.slow

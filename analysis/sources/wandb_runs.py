@@ -10,7 +10,7 @@ from typing import Any
 from analysis.found import Findings, Found, Row, as_columns
 from analysis.runs import Broken
 from experiments.errors import UserError
-from experiments.record import STATUSES, flat
+from experiments.record import KL_WEIGHT, STATUSES, at_full_weight, flat
 
 _ADDRESS = re.compile(r"wandb://(?P<path>[^/#?]+/[^/#?]+)(/sweeps/(?P<sweep>[^/#?]+))?/?")
 _STATUSES = {
@@ -124,7 +124,7 @@ def _found(run: Mapping[str, Any], source: str) -> Found:
         "steps": history[-1]["step"] if history else None,
         "seconds/total": summary.get("_runtime"),
         "wandb": run.get("url") or None,
-        **_scores(summary, status),
+        **_scores(summary, status, history),
     }
     return Found(
         origin=source,
@@ -138,14 +138,17 @@ def _found(run: Mapping[str, Any], source: str) -> Found:
     )
 
 
-def _scores(summary: Mapping[str, Any], status: str) -> Row:
-    """Those of the final evaluation or, of a pruned trial, the best that was logged."""
+def _scores(summary: Mapping[str, Any], status: str, history: Sequence[Row]) -> Row:
+    """Those of the final evaluation or, of a pruned trial, the best that was logged.
+
+    None of a trial that ended while the KL's weight warmed up.
+    """
     final = {
         key.removeprefix("final/"): value
         for key, value in summary.items()
         if key.startswith(("final/val/", "final/test/")) and isinstance(value, int | float)
     }
-    if final or status != "pruned":
+    if final or status != "pruned" or (history and not at_full_weight(history)):
         return final
     best = {key: _best(value) for key, value in summary.items() if key.startswith("val/")}
     return {key: value for key, value in best.items() if value is not None}
@@ -165,7 +168,8 @@ def _history(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
         values = {
             key: value
             for key, value in row.items()
-            if key.startswith("val/") and (value is None or isinstance(value, int | float))
+            if (key.startswith("val/") or key == KL_WEIGHT)
+            and (value is None or isinstance(value, int | float))
         }
         if values and row.get("epoch") is not None:
             epoch = int(row["epoch"])

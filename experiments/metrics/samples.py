@@ -12,7 +12,9 @@ PATCH = 7
 """Side of the patches of `laplacian_swd`, pixels."""
 _COARSEST = 16  # pixels; below it no further level of a pyramid
 _PERIOD = 8  # pixels of the image, of which the patches' places are multiples
-_PATCHES, _PATCH_PROJECTIONS = 64, 64  # of an image at each level; directions
+_PATCHES, _MOST_PATCHES = 2**15, 64  # at each level: of a set, and of an image
+_PATCH_PROJECTIONS = 64
+_AT_ONCE = 128  # images whose pyramids are held
 _BLOCK = 2**24  # values of the directions held at once, 64 MiB
 _LEAST_SPREAD = 1e-6  # of a level in which the real images have nothing
 
@@ -85,7 +87,8 @@ def laplacian_swd(
     Args:
         samples: images (N, C, H, W) in [0, 1].
         real: images (M, C, H, W) in [0, 1] of the same shape, not necessarily as many.
-        patches: drawn from each image at each level.
+        patches: at most so many are drawn from each set at each level, of all images alike; of an
+            image, 64 at most.
         projections: number of directions.
         seed: of the patches' places and the directions; two distances compare only under the same
             seed, shape and numbers of images: a set is farther from another the fewer they are.
@@ -102,22 +105,36 @@ def laplacian_swd(
         )
     if patches < 1:
         raise ValueError(f"`patches` must be at least 1, but got {patches}")
+    sets = [_levels(images.detach(), patches, seed) for images in (samples, real)]
     found = []
-    for number, levels in enumerate(zip(_pyramid(samples), _pyramid(real), strict=True)):
-        step = max(1, _PERIOD >> number)
-        drawn, wanted = (_patches(level, patches, step, seed) for level in levels)
+    for drawn, wanted in zip(*sets, strict=True):
         mean, spread = wanted.mean((0, 2, 3)), wanted.std((0, 2, 3)).clamp_min(_LEAST_SPREAD)
-        sets = [
+        normalised = [
             ((each - mean[:, None, None]) / spread[:, None, None]).flatten(1)
             for each in (drawn, wanted)
         ]
-        found.append(_sliced(*sets, projections=projections, seed=seed, order=1))
+        found.append(_sliced(*normalised, projections=projections, seed=seed, order=1))
     return sum(found) / len(found)
+
+
+def _levels(images: Tensor, patches: int, seed: int) -> list[Tensor]:
+    """Patches of each level of the images' pyramids, each (K, C, PATCH, PATCH), K <= `patches`."""
+    step = -(-len(images) // patches)
+    images = images[::step]
+    each = min(_MOST_PATCHES, -(-patches // len(images)))
+    generator = torch.Generator().manual_seed(seed)
+    parts = [
+        [
+            _patches(level, each, max(1, _PERIOD >> number), generator)
+            for number, level in enumerate(_pyramid(part.float()))
+        ]
+        for part in images.split(_AT_ONCE)
+    ]
+    return [torch.cat(level)[:patches] for level in zip(*parts, strict=True)]
 
 
 def _pyramid(images: Tensor) -> list[Tensor]:
     """What each halving of the images takes away, and what is left in the end."""
-    images = images.detach().float()
     levels = []
     while min(images.shape[-2:]) >= 2 * _COARSEST:
         half = _halved(images)
@@ -136,9 +153,8 @@ def _halved(images: Tensor) -> Tensor:
     return halves[:, :, 0]
 
 
-def _patches(images: Tensor, count: int, step: int, seed: int) -> Tensor:
+def _patches(images: Tensor, count: int, step: int, generator: torch.Generator) -> Tensor:
     """So many of each image (N, C, H, W), at places of its own: (N * count, C, PATCH, PATCH)."""
-    generator = torch.Generator().manual_seed(seed)
     rows, columns = (
         torch.randint((side - PATCH) // step + 1, (len(images), count, 1), generator=generator)
         * step

@@ -17,9 +17,9 @@ _WILCOXON = "WilcoxonPruner"
 
 
 def build_pruner(
-    config: Mapping[str, Any], *, objectives: int, max_epochs: int
+    config: Mapping[str, Any], *, objectives: int
 ) -> BasePruner | ParetoHalving | None:
-    """The pruner, its resource counted in epochs.
+    """The pruner of a config that `in_epochs` has completed.
 
     Returns:
         Optuna's for one objective; for several, which Optuna cannot prune, successive halving by
@@ -35,11 +35,10 @@ def build_pruner(
             "test is about independent problem instances, and the epochs of a training are not; "
             "choose asha, hyperband, median, patient or none"
         )
-    options = _in_epochs(config, max_epochs)
-    target = options["_target_"]
+    target = config["_target_"]
     if objectives > 1 and target.endswith("SuccessiveHalvingPruner"):
-        return ParetoHalving(options["min_resource"], options["reduction_factor"])
-    pruner = built(options, "hydra/sweeper/pruner")
+        return ParetoHalving(config["min_resource"], config["reduction_factor"])
+    pruner = built(config, "hydra/sweeper/pruner")
     if isinstance(pruner, NopPruner):
         return None
     if not isinstance(pruner, BasePruner):
@@ -52,15 +51,38 @@ def build_pruner(
     return pruner
 
 
-def _in_epochs(config: Mapping[str, Any], max_epochs: int) -> dict[str, Any]:
-    first = max(1, math.ceil(max_epochs / _FIRST_RUNG))
+def in_epochs(
+    config: Mapping[str, Any], *, max_epochs: int, warmup_epochs: float
+) -> dict[str, Any]:
+    """A pruner's config with what it leaves open: its resource, counted in epochs.
+
+    The first rung is a ninth of the training or, where that is later, the first epoch at which all
+    trials have warmed up. Until then they report nothing, and what a trial reports first would
+    count for the rungs before as well: trials with a long warm-up would be compared there, epochs
+    older, with those that have none.
+
+    Args:
+        config: of the pruner; within, others that it uses.
+        max_epochs: of a trial.
+        warmup_epochs: the longest `kl.warmup_epochs` of any trial.
+
+    Raises:
+        UserError: it asks for an earlier first rung than that.
+    """
+    warm = math.ceil(warmup_epochs)
+    first = max(1, warm, math.ceil(max_epochs / _FIRST_RUNG))
     defaults = {"min_resource": first, "max_resource": max_epochs, "n_warmup_steps": first}
     options = dict(config)
     for key, value in config.items():
         if isinstance(value, Mapping):
-            options[key] = _in_epochs(value, max_epochs)
+            options[key] = in_epochs(value, max_epochs=max_epochs, warmup_epochs=warmup_epochs)
         elif value is None:
             options[key] = defaults.get(key)
+        elif key == "min_resource" and isinstance(value, int) and value < warm:
+            raise UserError(
+                f"`hydra.sweeper.pruner.min_resource` must be {warm} or more, since trials are not "
+                f"compared while the KL's weight warms up (`kl.warmup_epochs`), but got {value}"
+            )
     return options
 
 

@@ -50,7 +50,7 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
     os.chdir(plan.working_directory)
     tracking.forget_run()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pruner = build_pruner(plan.pruner, objectives=len(plan.objectives), max_epochs=plan.max_epochs)
+    pruner = build_pruner(plan.pruner, objectives=len(plan.objectives))
     study = retry(lambda: _join(plan))
     study.pruner = CountedPruner(pruner) if isinstance(pruner, BasePruner) else NopPruner()
     stop = f"{STOP} {plan.session}"

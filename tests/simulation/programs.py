@@ -221,7 +221,7 @@ def plan_of(
     setting = day.setting
     return Plan(
         settings=settings, storage=None, directory=Path("/"), session=session, space=space,
-        grid=setting.grid, objectives=setting.objectives, pruner={}, max_epochs=setting.epochs,
+        grid=setting.grid, objectives=setting.objectives, pruner={},
         workers=setting.workers, threads=None, on_one_machine=True,
         command=holder("command", system), working_directory=Path("/"), deadline=deadline,
     )  # fmt: skip
