@@ -220,6 +220,7 @@ _RULES: dict[str, Rule] = {
     "evaluation.samples": _integer(64, 10**6),
     "data.name": _one_of(DATA),
     "data.count": _integer(1, 10**7),
+    "data.crop": _number("above 0, at most 1", lambda v: 0 < v <= 1),
     "data.jitter": _number("in [0, 1]", lambda v: 0 <= v <= 1),
     "logger.name": _one_of(LOGGERS),
     "logger.log_images_every": _integer(1),

@@ -317,12 +317,13 @@ def _recordable(config: Mapping[str, Any], hardware: Hardware) -> bool:
 
 
 def _augment(config: Mapping[str, Any]) -> Any:
-    flip, jitter = config["data"]["flip"], config["data"]["jitter"]
-    if not flip and not jitter:
+    data = config["data"]
+    flip, crop, jitter = data["flip"], data.get("crop", 1.0), data["jitter"]  # older ones lack crop
+    if not flip and crop == 1 and not jitter:
         return None
     from experiments.data.augment import Augment
 
-    return Augment(flip=flip, jitter=jitter)
+    return Augment(flip=flip, crop=crop, jitter=jitter)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ class DataConfig:
     test_fraction: float = 0.15
     split_seed: int = 0
     flip: bool = False  # random horizontal flip of training images
+    crop: float = 1.0  # least side of random crops, as a share of the image's
     jitter: float = 0.0  # strength of random brightness, contrast and saturation changes
     cache_dir: str = ".cache/vaesweep"
     # data=cats

@@ -32,6 +32,30 @@ def test_a_flip_mirrors_about_half_of_the_images_and_nothing_else(images: Tensor
     assert 16 < mirrored.sum() < 48
 
 
+def test_crops_are_parts_of_their_images_at_their_size() -> None:
+    torch.manual_seed(0)
+    rows, columns = torch.meshgrid(
+        torch.linspace(0, 1, 32), torch.linspace(0, 1, 32), indexing="ij"
+    )
+    x = torch.stack([rows, columns, torch.zeros(32, 32)]).expand(200, -1, -1, -1)
+    out = Augment(crop=0.5)(x)
+    assert out.shape == x.shape
+    spans = out[:, :2].flatten(2).amax(2) - out[:, :2].flatten(2).amin(2)  # of rows, of columns
+    torch.testing.assert_close(spans[:, 0], spans[:, 1], atol=0.03, rtol=0)
+    assert 0.45 < spans.min() < 0.6
+    assert 0.9 < spans.max() <= 1
+    centres = out[:, :2].mean((2, 3))
+    assert len(torch.unique(centres, dim=0)) == 200
+    assert (centres.mean(0) - 0.5).abs().max() < 0.05
+    assert torch.equal(Augment(crop=1.0)(x), x)
+
+
+@pytest.mark.parametrize("crop", [0, -0.1, 1.5, float("nan")])
+def test_a_crop_out_of_range_is_refused(crop: float) -> None:
+    with pytest.raises(UserError, match=r"`data\.crop` must be above 0, at most 1, but got"):
+        Augment(crop=crop)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jitter_is_mild_differs_between_images_and_stays_in_range(
     images: Tensor, channels: int
@@ -57,7 +81,7 @@ def test_black_and_white_images_stay_finite_and_in_range() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"flip": True}, {"jitter": 0.2}, {"flip": True, "jitter": 0.2}]
+    "settings", [{"flip": True}, {"crop": 0.8}, {"jitter": 0.2}, {"flip": True, "jitter": 0.2}]
 )
 def test_the_same_seed_gives_the_same_images(images: Tensor, settings: dict[str, float]) -> None:
     augment = Augment(**settings)  # type: ignore[arg-type]

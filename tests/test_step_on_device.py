@@ -62,7 +62,7 @@ def test_the_guard_notices_what_waits() -> None:
 @pytest.mark.parametrize("loss", NAMED)
 def test_no_loss_makes_the_step_wait(tiny: Compose, loss: str) -> None:
     vae = built(
-        tiny(f"loss={loss}", "data.flip=true", "data.jitter=0.1"),
+        tiny(f"loss={loss}", "data.flip=true", "data.crop=0.8", "data.jitter=0.1"),
         Hardware("cpu", "", "32-true", False, 1),
     )
     optimizer = vae.configure_optimizers()[0][0]
@@ -124,7 +124,7 @@ def test_the_whole_loop_never_waits(
 ) -> None:
     config = tiny(
         f"loss={loss}", "data.count=1200", "max_epochs=1", "kl.warmup_epochs=0.5",
-        "data.flip=true", "data.jitter=0.1", f"trainer.cuda_graph={recorded}",
+        "data.flip=true", "data.crop=0.8", "data.jitter=0.1", f"trainer.cuda_graph={recorded}",
     )  # fmt: skip
     run_trial(config, tmp_path / "record", callbacks=[_Error()], in_sweep=True)
     assert read_result(tmp_path / "record")["steps"] > 45
@@ -138,8 +138,9 @@ def test_a_recorded_step_gives_the_results_of_a_plain_one(
     rows = {}
     for recorded in ("true", "false"):
         config = tiny(
-            f"loss={loss}", "data.flip=true", "data.jitter=0.1", "kl.warmup_epochs=3",
-            "max_epochs=4", "trainer.precision=32-true", f"trainer.cuda_graph={recorded}",
+            f"loss={loss}", "data.flip=true", "data.crop=0.8", "data.jitter=0.1",
+            "kl.warmup_epochs=3", "max_epochs=4", "trainer.precision=32-true",
+            f"trainer.cuda_graph={recorded}",
         )  # fmt: skip
         with caplog.at_level("INFO"):
             run_trial(config, tmp_path / recorded, in_sweep=True)
@@ -188,7 +189,7 @@ def test_augmentation_draws_on_the_gpu() -> None:
         warnings.simplefilter("ignore")  # it says that it is a prototype
         torch.cuda.set_sync_debug_mode("error")
     try:
-        out = Augment(flip=True, jitter=0.1)(x)
+        out = Augment(flip=True, crop=0.8, jitter=0.1)(x)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert out.device == x.device

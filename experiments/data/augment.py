@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from experiments.errors import UserError
 
 
 class Augment(nn.Module):
-    """Horizontal flip and mild colour jitter; neither by default.
+    """Horizontal flip, random crops and mild colour jitter; none by default.
 
     Takes float images (B, C, H, W) in [0, 1] with 1 or 3 channels and returns such images. Each
     image is changed on its own; the random numbers are those of `torch.manual_seed`, drawn on
@@ -18,24 +19,31 @@ class Augment(nn.Module):
 
     Args:
         flip: whether to mirror half of the images.
+        crop: least side of a random crop, as a share of the image's, in (0, 1]. Crops keep the
+            image's shape and are enlarged to its size, bilinearly.
         jitter: largest change of brightness (added) and contrast (a factor) and, for colour
             images, of saturation (a factor), in [0, 1]; 0.1 is mild.
 
     Raises:
-        UserError: `jitter` is out of range.
+        UserError: `crop` or `jitter` is out of range.
     """
 
-    def __init__(self, *, flip: bool = False, jitter: float = 0.0) -> None:
+    def __init__(self, *, flip: bool = False, crop: float = 1.0, jitter: float = 0.0) -> None:
         super().__init__()
+        if not 0 < crop <= 1:
+            raise UserError(f"`data.crop` must be above 0, at most 1, but got {crop}")
         if not 0 <= jitter <= 1:
             raise UserError(f"`data.jitter` must be in [0, 1], but got {jitter}")
         self._flip = flip
+        self._crop = crop
         self._jitter = jitter
 
     def forward(self, x: Tensor) -> Tensor:
         if self._flip:
             mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
             x = torch.where(mirrored, x.flip(3), x)
+        if self._crop < 1:
+            x = self._cropped(x)
         if self._jitter > 0:
             brightness, contrast, saturation = self._factors(x)
             x = (x + (brightness - 1)).clamp(0, 1)
@@ -43,6 +51,17 @@ class Augment(nn.Module):
             if x.shape[1] == 3:
                 x = saturated(x, saturation)
         return x
+
+    def _cropped(self, x: Tensor) -> Tensor:
+        """A crop of each image, with its size and place drawn evenly, at the image's size."""
+        drawn = torch.rand(3, len(x), device=x.device)
+        share = 1 - (1 - self._crop) * drawn[0]
+        window = torch.zeros(len(x), 2, 3, device=x.device)  # from -1 to 1 across the image
+        for axis in (0, 1):
+            window[:, axis, axis] = share
+            window[:, axis, 2] = (1 - share) * (2 * drawn[1 + axis] - 1)
+        places = F.affine_grid(window, list(x.shape), align_corners=False)
+        return F.grid_sample(x, places, padding_mode="border", align_corners=False)
 
     def _factors(self, x: Tensor) -> Tensor:
         """Three factors for each image, (3, B, 1, 1, 1), in [1 - jitter, 1 + jitter]."""
