@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis import repeated
+from analysis.found import DEGREE
 from analysis.runs import Runs
 from experiments.commands import train
 from experiments.grammar import literal
@@ -66,7 +67,7 @@ def vary_beta(runs: Runs, fixed: Mapping[str, Any], losses: Sequence[str], betas
     name = _name(runs)
     changed = {
         "name": literal(f"{name}-rate" if name else "rate"),
-        **{_key(column): _text(value) for column, value in fixed.items()},
+        **{_key(column): _text(column, value) for column, value in fixed.items()},
         "loss": ",".join(losses),
         "beta": betas,
         "seed": SEEDS,
@@ -155,7 +156,7 @@ def _searched_choices(runs: Runs) -> dict[str, str]:
     for column in runs.searched:
         if column in runs.trials.columns:
             values = runs.trials[column].dropna().drop_duplicates()
-            choices[_key(column)] = ",".join(_text(value) for value in values)
+            choices[_key(column)] = ",".join(_text(column, value) for value in values)
     return choices
 
 
@@ -181,7 +182,9 @@ def _key(column: str) -> str:
     return next((column.removesuffix(end) for end in _GROUPS if column.endswith(end)), column)
 
 
-def _text(value: Any) -> str:
+def _text(column: str, value: Any) -> str:
+    if column == DEGREE:  # of which the columns have the text
+        return str(value)
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, bool):

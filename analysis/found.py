@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import models
 from analysis.runs import Broken
 from experiments.decided import OLD_DEGREE
 
@@ -79,11 +80,13 @@ def config_of(result: Mapping[str, Any]) -> Row:
 
 
 def as_columns(config: Mapping[str, Any]) -> Row:
-    """A flat config with values for columns; that of an older version is told by its degree."""
+    """A flat config with values for columns, also for what those of older versions lack."""
     columns = {key: column_value(value) for key, value in config.items()}
     if "loss.name" in columns:
-        columns.setdefault(DEGREE, OLD_DEGREE)
-        columns[DEGREE] = _degree(columns[DEGREE])
+        columns[DEGREE] = _degree(columns.get(DEGREE, OLD_DEGREE))
+    if "model.name" in columns:
+        model = models.complete({"name": columns["model.name"]}, recorded=True)
+        columns = {f"model.{key}": value for key, value in model.items()} | columns
     return columns
 
 

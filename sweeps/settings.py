@@ -45,6 +45,12 @@ def read(sweeper: Mapping[str, Any], sweep: Mapping[str, Any]) -> Settings:
         for key, (rule, holds) in rules.items():
             if not holds(values[key]):
                 raise UserError(f"`{prefix}.{key}` must be {rule}, but got {values[key]!r}")
+    for key in ("sampler", "pruner"):
+        if not isinstance(sweeper[key], Mapping):
+            raise UserError(
+                f"`hydra/sweeper/{key}` must be chosen with slashes, but got "
+                f"hydra.sweeper.{key}={sweeper[key]}; type hydra/sweeper/{key}={sweeper[key]}"
+            )
     kept = {key: sweeper[key] for key in (*_SWEEPER, "storage", "sampler", "pruner")}
     return Settings(**kept, **{key: sweep[key] for key in _SWEEP})
 

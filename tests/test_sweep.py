@@ -359,6 +359,7 @@ def test_too_many_failures_end_a_sweep(run: RunSweep, trained: Callable[[], list
             "`hydra.sweeper.pruner.min_resource` must be 2 or more",
         ),
         (["hydra.sweeper.sampler._target_=os.system", LR], "os.system"),
+        (["hydra.sweeper.pruner=asha", LR], "type hydra/sweeper/pruner=asha"),
         (["hydra.sweeper.storage={_target_:subprocess.Popen,args:[ls]}"], "storage"),
         (["objective=psnrr"], "`objective` must be one of psnr"),
     ],

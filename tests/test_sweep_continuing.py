@@ -12,7 +12,9 @@ import pytest
 import sweeps
 from experiments.errors import UserError
 from sweeps.command import Sweep
+from sweeps.space.dimensions import Space
 from sweeps.storage.attributes import SAME_AS
+from sweeps.study.definition import _check_base
 from tests.simulated import SimulatedTask
 
 LR = "lr=tag(log,interval(1e-4,1e-2))"
@@ -90,6 +92,13 @@ def test_another_configuration_under_the_same_name_is_refused(run: RunSweep) -> 
     run("loss=mse")
     with pytest.raises(UserError, match=r"loss\.name: 'mse' there, 'l1' here.*another name=\.\.\."):
         run("loss=l1")
+
+
+def test_a_sweep_of_an_older_version_is_told_to_be_one() -> None:
+    now = {"lr": 1e-3, "loss.name": "mse", "model.blocks": 1, "data.flip": False, "data.crop": 1.0}
+    before = {key: now[key] for key in ("lr", "loss.name", "data.flip")}
+    with pytest.raises(UserError, match=r"'cats' is of an older one, which had no data\.crop;"):
+        _check_base("cats", {"base": before, "space": []}, now, Space(()))
 
 
 @pytest.mark.slow

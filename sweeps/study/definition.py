@@ -218,7 +218,20 @@ def _check_base(
     searched = {key.lstrip("+") for key in (*stored["space"], *(d.key for d in space.dimensions))}
     if "experiments" in searched:  # which may set anything
         return
-    _refuse_other_values(name, list(_changes(stored["base"], base, searched | {"seed"})))
+    before = stored["base"]
+    # Other than those of a model or a loss, which has options of its own, all versions have them.
+    missing = [
+        key
+        for key in sorted(base.keys() - before.keys())
+        if not _is_under(key, searched | {"model", "loss"})
+    ]
+    if missing:
+        raise UserError(
+            f"a study must be continued by the version that made it, but {name!r} is of an older "
+            f"one, which had no {', '.join(missing[:5])}; its trials can be read and reported; to "
+            "train more, give this sweep another name=..."
+        )
+    _refuse_other_values(name, list(_changes(before, base, searched | {"seed"})))
 
 
 def _check_options(name: str, stored: Mapping[str, Any], options: Options, space: Space) -> None:
