@@ -39,10 +39,13 @@ class SplitScores:
     def update(
         self, x: Tensor, x_hat: Tensor, mean: Tensor, log_variance: Tensor, sampled: Tensor
     ) -> None:
-        """Add a batch: images, reconstructions and samples (B, C, H, W), posteriors (B, L)."""
+        """Add a batch: images and reconstructions (B, C, H, W), posteriors (B, L).
+
+        `sampled` are reconstructions from samples of the posterior, of the first images or all.
+        """
         self.reconstruction.update(x_hat, x)
         self.latent.update(mean, log_variance)
-        self._errors.append((sampled.float() - x).square().flatten(1).mean(1))
+        self._errors.append((sampled.float() - x[: len(sampled)]).square().flatten(1).mean(1))
         self._values = x[0].numel()
 
     def compute(self) -> dict[str, float]:

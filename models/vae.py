@@ -19,6 +19,11 @@ from models.spikes import SpikeGuard
 log = logging.getLogger(__name__)
 
 
+_SAMPLED = 64
+"""Images of a batch that are decoded from samples as well in validation: a bound on the likelihood
+during the training is not worth a second pass of the decoder through all of them."""
+
+
 class DivergedError(Exception):
     """The training loss is NaN or infinite.
 
@@ -46,7 +51,7 @@ class Reconstruction(NamedTuple):
     log_variance: Tensor
     """(B, L) of the posterior."""
     sampled: Tensor
-    """(B, C, H, W) in [0, 1], decoded from a sample of the posterior."""
+    """(K, C, H, W) in [0, 1], decoded from samples of the posterior, of the first K <= B images."""
     terms: dict[str, Tensor]
     """The loss and its parts, each a scalar."""
 
@@ -160,7 +165,8 @@ class VAE(pl.LightningModule):
         with torch.autocast(batch.device.type, enabled=False):
             mean, log_variance = self.network.encode(batch)
             x_hat = self.network.decode(mean)
-            sampled = self.network.decode(sample_posterior(mean, log_variance, self._noise))
+            posterior = sample_posterior(mean[:_SAMPLED], log_variance[:_SAMPLED], self._noise)
+            sampled = self.network.decode(posterior)
             terms = self.loss(x_hat, batch, mean, log_variance)
         return Reconstruction(batch, x_hat, mean, log_variance, sampled, terms)
 

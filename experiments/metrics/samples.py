@@ -12,7 +12,7 @@ PATCH = 7
 """Side of the patches of `laplacian_swd`, pixels."""
 _COARSEST = 16  # pixels; below it no further level of a pyramid
 _PERIOD = 8  # pixels of the image, of which the patches' places are multiples
-_PATCHES, _MOST_PATCHES = 2**15, 64  # at each level: of a set, and of an image
+_PATCHES, _MOST_PATCHES = 2**14, 64  # at each level: of a set, and of an image
 _PATCH_PROJECTIONS = 64
 _AT_ONCE = 128  # images whose pyramids are held
 _BLOCK = 2**24  # values of the directions held at once, 64 MiB
