@@ -28,6 +28,7 @@ COPY deploy/images/train.txt deploy/images/
 RUN python -m pip install --constraint requirements.lock --requirement deploy/images/train.txt
 COPY LICENSE run.py ./
 COPY conf conf
+COPY decisions decisions
 COPY losses losses
 COPY models models
 COPY experiments experiments
@@ -42,6 +43,7 @@ FROM base AS serve
 COPY deploy/images/serve.txt deploy/images/
 RUN python -m pip install --constraint requirements.lock --requirement deploy/images/serve.txt
 COPY LICENSE ./
+COPY decisions decisions
 COPY losses losses
 COPY models models
 COPY experiments experiments

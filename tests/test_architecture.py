@@ -15,12 +15,13 @@ ROOT = Path(__file__).parents[1]
 
 MAY_IMPORT = {
     "run": {"analysis", "experiments", "sweeps"},
-    "sweeps": {"experiments", "models", "losses"},
+    "decisions": set(),
+    "sweeps": {"decisions", "experiments", "models", "losses"},
     "experiments": {"models", "losses"},
     "models": set(),
     "losses": set(),
-    "analysis": {"experiments", "models", "losses"},
-    "serving": {"experiments", "models", "losses"},
+    "analysis": {"decisions", "experiments", "models", "losses"},
+    "serving": {"decisions", "experiments", "models", "losses"},
 }
 """Our packages, and which of our others each may import."""
 

@@ -1,0 +1,39 @@
+"""Who is best: what a comparison of a few trainings has found, and how surely.
+
+Pure functions of arrays, of which nothing here knows what they measure or where they come from.
+The sweep asks them who needs another seed; the terminal, the report, the notebooks and the service
+ask them for the answer.
+"""
+
+from decisions.decision import (
+    Decision,
+    Pair,
+    Rival,
+    adjusted_means,
+    all_pairs,
+    decide,
+    pair,
+    seeds_needed,
+)
+from decisions.selection import best_of, judged_by_other_seeds
+from decisions.sequential import ALPHA, Array, intervals, levels, looks, spent, welch
+
+__all__ = [
+    "ALPHA",
+    "Array",
+    "Decision",
+    "Pair",
+    "Rival",
+    "adjusted_means",
+    "all_pairs",
+    "best_of",
+    "decide",
+    "intervals",
+    "judged_by_other_seeds",
+    "levels",
+    "looks",
+    "pair",
+    "seeds_needed",
+    "spent",
+    "welch",
+]

@@ -1,0 +1,290 @@
+"""Which of several levels is best, from what each reached with a few seeds.
+
+A level is one of what is compared, such as a loss. The level with the highest mean, the leader, is
+held against each rival, seed by seed where both were trained with the same ones. Three things can
+be found of a rival, each with an error rate of its own that holds however often one looks:
+
+- The leader is **best** if it is better than every rival. That is one claim, whose error needs no
+  correction for the number of rivals, since it must beat them all (intersection-union test, Berger
+  1982).
+- Where there is no best one, a rival is **worse** if the leader is better at a level that is
+  divided by the number of rivals: else the truly best of many would often be left out (subset
+  selection, Gupta 1965; Hsu 1981).
+- A rival is **practically equal** if the difference lies within the margin by two one-sided tests
+  (Schuirmann 1987). It may be worse and practically equal: surely so, and by next to nothing.
+
+What is none of these is **open**. Variances are each pair's own: they differ tenfold between
+losses, and a pooled one would break the error rates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from decisions.sequential import (
+    ALPHA,
+    FIRST_LOOK,
+    LEAST_PLAN,
+    Array,
+    intervals,
+    levels,
+    looks,
+    welch,
+)
+
+_MOST_SEEDS = 60  # what would need more is too close to call
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How much better one level is than another; in gain, of which more is better.
+
+    Attributes:
+        difference: of the means, over the seeds that both have if they share any.
+        low: end of the interval at the level of the finding.
+        high: the other.
+        equal_low: end of the interval by which practical equality is judged, 90%.
+        equal_high: the other.
+        deviation: from seed to seed, of the difference; NaN where it is unknown.
+        seeds: that the difference rests on, of each.
+        paired: the seeds are the same.
+    """
+
+    difference: float
+    low: float
+    high: float
+    equal_low: float
+    equal_high: float
+    deviation: float
+    seeds: int
+    paired: bool
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the two are told apart."""
+        return self.low > 0 or self.high < 0
+
+    def is_within(self, margin: float) -> bool:
+        """Whether the two are practically equal."""
+        return -margin < self.equal_low and self.equal_high < margin
+
+    def reversed(self) -> Pair:
+        """The same, seen from the other."""
+        return Pair(
+            -self.difference, -self.high, -self.low, -self.equal_high, -self.equal_low,
+            self.deviation, self.seeds, self.paired,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A level beside the leader.
+
+    Attributes:
+        level: its index.
+        pair: how much better the leader is.
+        is_worse: surely.
+        is_equal: practically.
+        seeds_needed: how many seeds each would probably need for a finding; None if it has one,
+            or would need more than 60.
+    """
+
+    level: int
+    pair: Pair
+    is_worse: bool
+    is_equal: bool
+    seeds_needed: int | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is found."""
+        return not (self.is_worse or self.is_equal)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a comparison has found.
+
+    Attributes:
+        leader: index of the level with the highest mean.
+        is_best: whether it is better than every other.
+        rivals: the other levels, best first.
+        confidence: of the intervals of `rivals`: 95% for each where the leader is best, and else
+            so much that all of them hold together in 95% of cases.
+    """
+
+    leader: int
+    is_best: bool
+    rivals: tuple[Rival, ...]
+    confidence: float
+
+    @property
+    def open(self) -> tuple[Rival, ...]:
+        """Rivals of whom nothing is found yet."""
+        return tuple(rival for rival in self.rivals if rival.is_open)
+
+    @property
+    def equal(self) -> tuple[Rival, ...]:
+        """Rivals that are practically equal to the leader."""
+        return tuple(rival for rival in self.rivals if rival.is_equal)
+
+
+def decide(
+    scores: Array, margin: float, planned: int | None, *, alpha: float = ALPHA
+) -> Decision | None:
+    """Compare levels.
+
+    Args:
+        scores: (K, S), what each of K levels reached with each of S seeds, more is better, seeds
+            in the order in which they were trained; NaN where a level has none.
+        margin: below which a difference does not matter, in the unit of the scores.
+        planned: how many seeds were meant to be trained before anybody looked; None if unknown.
+        alpha: how likely each finding may be wrong.
+
+    Returns:
+        The decision; None where no level has a score.
+
+    Raises:
+        ValueError: scores are not (K, S), or infinite, or the margin is below 0.
+    """
+    scores = _checked(scores, margin)
+    present = np.flatnonzero(np.isfinite(scores).any(axis=1))
+    if not len(present):
+        return None
+    means = adjusted_means(scores)
+    leader = int(present[np.argmax(means[present])])
+    others = [int(i) for i in present if i != leader]
+    others.sort(key=lambda i: -means[i])
+    pairs = {i: pair(scores[leader], scores[i], planned, alpha) for i in others}
+    is_best = bool(others) and all(found.low > 0 for found in pairs.values())
+    if not is_best and len(others) > 1:
+        alpha /= len(others)
+        pairs = {
+            i: pair(scores[leader], scores[i], planned, alpha, equal_alpha=len(others) * alpha)
+            for i in others
+        }
+    rivals = []
+    for i, found in pairs.items():
+        is_worse, is_equal = found.low > 0, found.is_within(margin)
+        needed = None
+        if not (is_worse or is_equal):
+            needed = seeds_needed(found, margin, planned, alpha, alpha * max(1, len(others)))
+        rivals.append(Rival(i, found, is_worse, is_equal, needed))
+    rivals.sort(key=lambda rival: rival.is_worse and not rival.is_equal)  # keeps the order
+    return Decision(leader, is_best, tuple(rivals), 1 - alpha)
+
+
+def pair(
+    a: Array, b: Array, planned: int | None, alpha: float, *, equal_alpha: float | None = None
+) -> Pair:
+    """Compare two levels.
+
+    Args:
+        a: (S,), NaN where the level has not been trained with that seed.
+        b: the same.
+        planned: see `decide`.
+        alpha: of the finding that they differ.
+        equal_alpha: of the finding that they are practically equal; by default the same.
+    """
+    differences = a - b
+    known = differences[np.isfinite(differences)]
+    of_a, of_b = a[np.isfinite(a)], b[np.isfinite(b)]
+    each = min(len(of_a), len(of_b))
+    paired = 2 * len(known) >= each and len(known) > 0
+    seeds = len(known) if paired else each
+    own = levels(alpha, planned, max(seeds, 2))
+    for_equal = levels(2 * (alpha if equal_alpha is None else equal_alpha), planned, max(seeds, 2))
+    if paired:
+        mean, low, high = map(float, intervals(known, own))
+        _, equal_low, equal_high = map(float, intervals(known, for_equal))
+        deviation = float(known.std(ddof=1)) if seeds > 1 else np.nan
+    else:
+        mean, low, high = welch(of_a, of_b, own)
+        _, equal_low, equal_high = welch(of_a, of_b, for_equal)
+        spread = [values.var(ddof=1) if each > 1 else np.nan for values in (of_a, of_b)]
+        deviation = float(np.sqrt(sum(spread)))
+    return Pair(mean, low, high, equal_low, equal_high, deviation, seeds, paired)
+
+
+def all_pairs(
+    scores: Array, planned: int | None, *, alpha: float = ALPHA
+) -> dict[tuple[int, int], Pair]:
+    """Every two levels that have scores, at a level divided by the number of a level's rivals."""
+    scores = _checked(scores, 0.0)
+    present = np.flatnonzero(np.isfinite(scores).any(axis=1))
+    each = alpha / max(1, len(present) - 1)
+    return {
+        (int(i), int(j)): pair(scores[i], scores[j], planned, each, equal_alpha=alpha)
+        for i, j in combinations(present, 2)
+    }
+
+
+def seeds_needed(
+    found: Pair, margin: float, planned: int | None, alpha: float, equal_alpha: float
+) -> int | None:
+    """At which look an open pair will probably be decided, if its differences go on as they are.
+
+    Args:
+        found: the pair.
+        margin: see `decide`.
+        planned: the same.
+        alpha: of the finding that they differ.
+        equal_alpha: of the finding that they are practically equal.
+
+    Returns:
+        The number of seeds of each, and the planned one where nothing is known of the spread yet;
+        None if it is more than 60.
+    """
+    from scipy.special import stdtrit
+
+    if found.seeds < FIRST_LOOK:  # nothing is known of the spread
+        return max(planned or 0, LEAST_PLAN)
+    apart = levels(alpha, planned, _MOST_SEEDS)
+    equal = levels(2 * equal_alpha, planned, _MOST_SEEDS)
+    lead = abs(found.difference)
+    for n in looks(planned, _MOST_SEEDS):
+        if n <= found.seeds:
+            continue
+        half, half_equal = (
+            float(-stdtrit(n - 1, level[n] / 2)) * found.deviation / n**0.5
+            for level in (apart, equal)
+        )
+        if half < lead or lead + half_equal < margin:
+            return n
+    return None
+
+
+def adjusted_means(scores: Array) -> Array:
+    """The mean of each level (K,) as if all had all seeds: where one has fewer, seeds count too.
+
+    The least-squares means of a level's effect plus a seed's, which are the plain means where
+    nothing is missing; NaN for a level without scores.
+    """
+    known = np.isfinite(scores)
+    if known.all():
+        means: Array = scores.mean(axis=1)
+        return means
+    rows, columns = np.nonzero(known)
+    count, seeds = scores.shape
+    design = np.zeros((len(rows), count + seeds))
+    design[np.arange(len(rows)), rows] = 1
+    design[np.arange(len(rows)), count + columns] = 1
+    centre = scores[known].mean() if known.any() else 0.0
+    effects = np.linalg.lstsq(design, scores[known] - centre, rcond=None)[0]
+    used = known.any(axis=0)
+    adjusted: Array = effects[:count] + effects[count:][used].mean() + centre
+    return np.where(known.any(axis=1), adjusted, np.nan)
+
+
+def _checked(scores: Array, margin: float) -> Array:
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 2:
+        raise ValueError(f"scores must be (levels, seeds), but got the shape {scores.shape}")
+    if np.isinf(scores).any():
+        raise ValueError("scores must be finite, or NaN where there is none, but one is infinite")
+    if not margin >= 0:
+        raise ValueError(f"`margin` must be 0 or more, but got {margin}")
+    return scores
