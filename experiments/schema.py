@@ -100,10 +100,17 @@ class SweepConfig:
     """A sweep of many trials (`-m`), besides what is under `hydra.sweeper`."""
 
     file: str | None = None  # a W&B sweep file that says what is searched, and how
-    confirm: int = 0  # best configurations that race with fresh seeds at the end
-    # The most fresh seeds that each gets. A lead of 4 standard deviations of the differences from
-    # seed to seed is mostly found with 5, a lead of 2 needs 8 or more.
-    confirm_seeds: int = 5
+    # Keys whose values are compared, each searched as long as the others; null: the loss, where
+    # several are searched; []: nothing, one search over all.
+    compare: Any = None
+    # Best configurations that are trained again with fresh seeds, which all of them share: of each
+    # level that is compared the best one, if this is not 0; else as many as this says.
+    confirm: int = 0
+    confirm_seeds: int = 5  # that each of them gets, unless it is surely worse before
+    confirm_most: int | None = None  # where a decision is then still open; null: half as many again
+    # Differences that do not matter, by metric: {psnr: 0.2}; PSNR 0.1 dB, SSIM and MS-SSIM 0.005,
+    # others 1% of the best.
+    margins: dict[str, float] = field(default_factory=dict)
     stop_after_no_improvement: int | None = None  # finished trials in a row without a better one
     max_failure_rate: float = 0.5  # of the command's trials, once five have ended
     max_retries: int = 2  # of a trial whose worker died

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import sys
 import threading
@@ -24,9 +25,10 @@ from sweeps.plan import Plan
 from sweeps.planning import opened, plan_of, study_lock
 from sweeps.results import tables
 from sweeps.screen import continuing
-from sweeps.screen.ending import refuse_failure, report, resume_command
+from sweeps.screen.ending import given_command, refuse_failure, report, resume_command
 from sweeps.screen.foresight import foreseeing
 from sweeps.screen.view import View
+from sweeps.search import design
 from sweeps.settings import read
 from sweeps.space.composing import Composer
 from sweeps.space.dimensions import Space
@@ -135,6 +137,7 @@ def run_sweep(
                 try_parts(composed, processes)
         study, plan = retry(partial(opened, storage, plan, flat(relevant(values)), options))
         OmegaConf.save(config, plan.directory / "multirun.yaml")
+        design.write(plan.directory, plan.design)
     sweep = Sweep(study, plan.objectives, plan.directory, values)
     try:
         return _run(plan, task, sweep, processes, config, context, at_end)
@@ -213,7 +216,8 @@ def _run(
         )
     has_begun = bool(retry(partial(sweep.study.get_trials, deepcopy=False), window=ANSWER))
     more = partial(at_end, sweep) if at_end and has_begun and not interrupted else None
-    report(sweep.study, plan, claims, more)
+    words = shlex.split(times_resolved(shlex.join(given_command()), config))
+    report(sweep.study, plan, claims, more, words)
     if interrupted or claims.is_work_left():
         log.info("to go on: %s", times_resolved(resume_command(), config))
     if interrupted:

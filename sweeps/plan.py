@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Plan:
         session: of this command, unique.
         space: what is searched.
         grid: every point is run; else a sampler chooses.
+        compare: keys whose values are compared; empty where nothing is.
+        design: what the study says of its comparison, see `sweeps.search.design`.
         objectives: names of the metrics.
         pruner: its config, the one that is used, complete.
         workers: of this command; 0 for one in the command's own process.
@@ -53,6 +55,8 @@ class Plan:
     deadline: float | None = None
     study_id: str | None = None
     verbose: bool | str | Sequence[str] = False
+    compare: tuple[str, ...] = ()
+    design: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def study(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,9 +16,12 @@ import optuna
 from optuna.trial import TrialState
 
 from experiments import config as configs
+from experiments.errors import UserError
 from experiments.identity import relevant
 from experiments.record import flat
 from sweeps.plan import Plan, is_grid_search
+from sweeps.search.design import agreed, design
+from sweeps.search.levels import answered_keys, compared_keys
 from sweeps.search.pruners import build_pruner, in_epochs
 from sweeps.search.samplers import is_grid, worker_sampler
 from sweeps.settings import Settings
@@ -44,6 +49,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from optuna.storages import BaseStorage
 
+
+log = logging.getLogger(__name__)
 
 _DEFAULT_TRIALS = 20  # of a search without end, where `n_trials` is not given
 _MANY = 1000  # trials, more than any machine has workers
@@ -85,8 +92,9 @@ def plan_of(
     composed, options = composer.check(space)
     launchers.check(config)
     on_one_machine = launchers.is_on_this_machine(config)
-    if settings.n_trials is None and not grid:
-        settings = replace(settings, n_trials=_DEFAULT_TRIALS)
+    compare = compared_keys(space, settings.compare)
+    if not grid:
+        settings, compare = _budgeted(settings, space, compare)
     workers = settings.n_jobs
     if workers is None:
         workers = 1
@@ -115,12 +123,45 @@ def plan_of(
         command=holder("command"),
         working_directory=Path.cwd(),
         verbose=_verbose(config),
+        compare=compare,
+        design=design(settings, space, answered_keys(space, compare, grid=grid), grid=grid),
     )
     # Tried here, so that a mistake is told before any trial.
     if not grid:
-        worker_sampler(settings.sampler, space)
-    build_pruner(plan.pruner, objectives=len(objectives))
+        worker_sampler(settings.sampler, space, compare)
+    build_pruner(plan.pruner, objectives=len(objectives), compare=compare)
     return plan, values, composed, options
+
+
+def _budgeted(
+    settings: Settings, space: Space, compare: tuple[str, ...]
+) -> tuple[Settings, tuple[str, ...]]:
+    """The settings of a search with as many trials for each level, and the keys it compares.
+
+    Raises:
+        UserError: there are fewer trials than levels that the user wants compared.
+    """
+    wanted = settings.n_trials
+    levels = math.prod(d.size for d in space.dimensions if d.key in compare)
+    keys = ", ".join(compare)
+    if wanted is not None and wanted < levels:
+        if settings.compare is not None:
+            raise UserError(
+                f"`hydra.sweeper.n_trials` must be {levels} or more, one trial for each level of "
+                f"{keys} that is compared, but got {wanted}; sweep.compare=[] makes one search "
+                "over all"
+            )
+        log.info(
+            "%d trials cannot compare %d levels of %s: one search over all", wanted, levels, keys
+        )
+        return settings, ()
+    each = max(1, (wanted or _DEFAULT_TRIALS) // levels)
+    if wanted is not None and each * levels != wanted:
+        log.info(
+            "%d levels of %s are compared, with %d trials each: %d of hydra.sweeper.n_trials=%d",
+            levels, keys, each, each * levels, wanted,
+        )  # fmt: skip
+    return replace(settings, n_trials=each * levels), compare
 
 
 def _usual_workers(
@@ -183,7 +224,9 @@ def opened(
         if plan.settings.retry_failed:
             recovery.retry_failed(study)
         deadline = _deadline(study, plan.settings.timeout, time.time())
-    return study, replace(plan, space=space, deadline=deadline, study_id=id_)
+        found = agreed(study, plan.design)
+    plan = replace(plan, space=space, deadline=deadline, study_id=id_, design=found)
+    return study, plan
 
 
 def _check_owner(plan: Plan, study: optuna.Study | None) -> None:

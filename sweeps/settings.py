@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,11 @@ class Settings:
     conditions: Mapping[str, str] = field(default_factory=dict)
     sampler: Mapping[str, Any] = field(default_factory=dict)
     pruner: Mapping[str, Any] = field(default_factory=dict)
+    compare: Sequence[str] | None = None
     confirm: int = 0
     confirm_seeds: int = 5
+    confirm_most: int | None = None
+    margins: Mapping[str, float] = field(default_factory=dict)
     stop_after_no_improvement: int | None = None
     max_failure_rate: float = 0.5
     max_retries: int = 2
@@ -52,7 +56,16 @@ def read(sweeper: Mapping[str, Any], sweep: Mapping[str, Any]) -> Settings:
                 f"hydra.sweeper.{key}={sweeper[key]}; type hydra/sweeper/{key}={sweeper[key]}"
             )
     kept = {key: sweeper[key] for key in (*_SWEEPER, "storage", "sampler", "pruner")}
-    return Settings(**kept, **{key: sweep[key] for key in _SWEEP})
+    settings = Settings(**kept, **{key: sweep[key] for key in _SWEEP})
+    most = settings.confirm_most
+    if most is not None and most < settings.confirm_seeds:
+        raise UserError(
+            "`sweep.confirm_most` must be `sweep.confirm_seeds` or more, but got "
+            f"{most} and {settings.confirm_seeds}"
+        )
+    if isinstance(settings.compare, str):
+        return replace(settings, compare=(settings.compare,))
+    return settings
 
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -81,6 +94,20 @@ def _is_text_map(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(text, str) for text in value.values())
 
 
+def _is_keys(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(value)
+    is_list = isinstance(value, Sequence)
+    return is_list and all(isinstance(key, str) and key for key in value)
+
+
+def _is_margins(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        name in METRICS and isinstance(margin, int | float) and 0 <= margin < math.inf
+        for name, margin in value.items()
+    )
+
+
 _SWEEPER: dict[str, Rule] = {
     "n_trials": _or_null(_integer(1)),
     "timeout": _or_null(_number("a number of seconds above 0", lambda v: v > 0)),
@@ -90,8 +117,11 @@ _SWEEPER: dict[str, Rule] = {
     "conditions": ("keys with KEY=VALUES", _is_text_map),
 }
 _SWEEP: dict[str, Rule] = {
+    "compare": _or_null(("keys that are searched, such as loss or [loss,latent_dim]", _is_keys)),
     "confirm": _integer(0),
     "confirm_seeds": _integer(2),
+    "confirm_most": _or_null(_integer(2)),
+    "margins": ("metrics with numbers of 0 or more, such as {psnr: 0.2}", _is_margins),
     "stop_after_no_improvement": _or_null(_integer(1)),
     "max_failure_rate": _number("in [0, 1]", lambda v: 0 <= v <= 1),
     "max_retries": _integer(0),

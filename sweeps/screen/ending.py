@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import optuna
@@ -15,6 +15,7 @@ from experiments import commands
 from experiments.errors import UserError
 from sweeps.plan import Plan, artifacts_directory
 from sweeps.results.tables import write_results
+from sweeps.screen.answering import print_answer
 from sweeps.screen.summary import print_paths, print_summary
 from sweeps.storage.attributes import REASON, counted
 from sweeps.storage.opening import dashboard_command
@@ -29,23 +30,34 @@ _RESULTS = "optimization_results.yaml"
 
 def resume_command() -> str:
     """The command as it was given, which goes on with the sweep."""
+    words = given_command()
+    return shlex.join(words) if words else "the same sweeps.run(...) again"
+
+
+def given_command() -> list[str]:
+    """The words of the command as it was given; none in IPython, whose own command is no sweep."""
     ipython = sys.modules.get("IPython")
-    if ipython is not None and ipython.get_ipython() is not None:  # whose own command is no sweep
-        return "the same sweeps.run(...) again"
+    if ipython is not None and ipython.get_ipython() is not None:
+        return []
     program = [] if Path(sys.argv[0]).suffix != ".py" else ["python"]
-    return shlex.join([*program, *sys.argv])
+    return [*program, *sys.argv]
 
 
 def report(
-    study: optuna.Study, plan: Plan, claims: Claims, more: Callable[[], Mapping[str, Path]] | None
+    study: optuna.Study,
+    plan: Plan,
+    claims: Claims,
+    more: Callable[[], Mapping[str, Path]] | None,
+    command: Sequence[str],
 ) -> None:
-    """Write the results and show them.
+    """Write the results and show them, the answer last.
 
     Args:
         study: that has ended.
         plan: of the sweep.
         claims: of the command.
         more: writes further files, and returns them by what they are.
+        command: in words, as it was given; empty where it was none.
     """
     paths = {"records": plan.directory, "results": plan.directory / _RESULTS}
     retry(claims.note_race)
@@ -56,6 +68,7 @@ def report(
     if reason is not None:
         log.info("stopped: %s", reason)
     log.info("to look closer: %s", _dashboard_command(plan))
+    retry(lambda: print_answer(study, plan, command))
 
 
 def _called(more: Callable[[], Mapping[str, Path]], plan: Plan) -> Mapping[str, Path]:

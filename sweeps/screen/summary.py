@@ -14,8 +14,7 @@ from experiments.metrics import METRICS
 from sweeps.results.importance import importances
 from sweeps.results.ranking import Ranked, ranking
 from sweeps.screen.formatting import number, parameters, spread, trials_of
-from sweeps.search.confirming import outcome
-from sweeps.storage.attributes import RACE, REASON, counted
+from sweeps.storage.attributes import REASON, counted
 from sweeps.workers.logs import first_line
 
 if TYPE_CHECKING:
@@ -68,7 +67,6 @@ def print_summary(
         *_legend(ranked[:_SHOWN], names, sign),
         f"{study.study_name}: {_states(trials)}",
         *_failure(trials, bool(ranked)),
-        *_race_lines(study),
         *_importance_lines(importances(study, names)),
         *(home_ground(trials, names) if ranked else ()),
     ]
@@ -165,11 +163,6 @@ def _failure(trials: Sequence[FrozenTrial], any_completed: bool) -> list[str]:
     if any_completed:
         return [f"the first that failed, trial {failed[0].number}: {first_line(reason)}"]
     return [f"no trial was completed; the first that failed, trial {failed[0].number}: {reason}"]
-
-
-def _race_lines(study: optuna.Study) -> list[str]:
-    race = study.user_attrs.get(RACE)
-    return [outcome(race)] if race is not None and race["seeds"] else []
 
 
 def _importance_lines(found: Mapping[str, Mapping[str, float]]) -> list[str]:

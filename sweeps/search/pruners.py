@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna.pruners import BasePruner, NopPruner
@@ -17,9 +17,14 @@ _WILCOXON = "WilcoxonPruner"
 
 
 def build_pruner(
-    config: Mapping[str, Any], *, objectives: int
+    config: Mapping[str, Any], *, objectives: int, compare: Sequence[str] = ()
 ) -> BasePruner | ParetoHalving | None:
     """The pruner of a config that `in_epochs` has completed.
+
+    Args:
+        config: of the pruner.
+        objectives: how many the study has.
+        compare: keys whose levels are compared, so that each has rungs of its own.
 
     Returns:
         Optuna's for one objective; for several, which Optuna cannot prune, successive halving by
@@ -37,7 +42,7 @@ def build_pruner(
         )
     target = config["_target_"]
     if objectives > 1 and target.endswith("SuccessiveHalvingPruner"):
-        return ParetoHalving(config["min_resource"], config["reduction_factor"])
+        return ParetoHalving(config["min_resource"], config["reduction_factor"], compare)
     pruner = built(config, "hydra/sweeper/pruner")
     if isinstance(pruner, NopPruner):
         return None

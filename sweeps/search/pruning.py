@@ -11,8 +11,9 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
 from sweeps.results.ranking import as_losses
+from sweeps.search.levels import of_level
 from sweeps.storage import private
-from sweeps.storage.attributes import CONFIRM, PHASE, REPORTS, budgeted
+from sweeps.storage.attributes import CONFIRM, PHASE, REPORTS
 
 Reports = Mapping[str, Sequence[float | None]]
 
@@ -29,18 +30,22 @@ class ParetoHalving:
     Args:
         min_resource: epochs of the first rung.
         reduction_factor: one in how many goes on.
+        compare: keys whose levels are compared, so that each has rungs of its own.
 
     Raises:
         ValueError: `min_resource` is below 1 or `reduction_factor` below 2.
     """
 
-    def __init__(self, min_resource: int, reduction_factor: int = 3) -> None:
+    def __init__(
+        self, min_resource: int, reduction_factor: int = 3, compare: Sequence[str] = ()
+    ) -> None:
         if min_resource < 1:
             raise ValueError(f"`min_resource` must be 1 epoch or more, but got {min_resource}")
         if reduction_factor < 2:
             raise ValueError(f"`reduction_factor` must be 2 or more, but got {reduction_factor}")
         self._min_resource = min_resource
         self._reduction_factor = reduction_factor
+        self._compare = tuple(compare)
 
     def should_prune(
         self,
@@ -63,11 +68,13 @@ class ParetoHalving:
         rung = self._rung(epoch)
         if rung is None:
             return False
-        if isinstance(trial, int):
-            trial = study.get_trials(deepcopy=False)[trial]
+        if not isinstance(trial, FrozenTrial):
+            number = trial if isinstance(trial, int) else trial.number
+            trial = study.get_trials(deepcopy=False)[number]
         if _first_report(trial.user_attrs.get(REPORTS, {}), range(rung.start, epoch)) is not None:
             return False
-        others = _reports_of_others(study, trial.number, rung)
+        rivals = of_level(self._compare, trial)(study.get_trials(deepcopy=False))
+        others = _reports_of_others(rivals, trial.number, rung)
         ranks = private.pareto_ranks(as_losses([values, *others], study.directions))
         better = int(np.sum(ranks < ranks[0]))
         return better >= max(1, len(ranks) // self._reduction_factor)
@@ -86,17 +93,19 @@ class CountedPruner(BasePruner):
     """Lets one of Optuna's pruners see the trials of the search, each chain of retries once.
 
     Optuna's own count a trial whose worker died, and its retry, as two, and confirmations as
-    competitors.
+    competitors. Where levels are compared, each has rungs of its own.
 
     Args:
         pruner: Optuna's, or one like them.
+        compare: keys whose levels are compared.
     """
 
-    def __init__(self, pruner: BasePruner) -> None:
-        self.pruner = pruner
+    def __init__(self, pruner: BasePruner, compare: Sequence[str] = ()) -> None:
+        self.pruner, self._compare = pruner, tuple(compare)
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        return self.pruner.prune(private.with_trials(study, budgeted), trial)
+        view = private.with_trials(study, of_level(self._compare, trial))
+        return self.pruner.prune(view, trial)
 
 
 class Reporting:
@@ -173,11 +182,11 @@ def _first_report(reports: Reports, epochs: range) -> Sequence[float | None] | N
 
 
 def _reports_of_others(
-    study: optuna.Study, number: int, rung: range
+    trials: Sequence[FrozenTrial], number: int, rung: range
 ) -> list[Sequence[float | None]]:
     """What each other trial of the search had when it reached the rung."""
     found = []
-    for trial in budgeted(study.get_trials(deepcopy=False)):
+    for trial in trials:
         if trial.number == number:
             continue
         report = _first_report(trial.user_attrs.get(REPORTS, {}), rung)

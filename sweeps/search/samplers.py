@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.errors import UserError
 from sweeps.search import cmaes
 from sweeps.search.building import built
+from sweeps.search.levels import LevelSampler
 from sweeps.search.priors import with_priors
 from sweeps.space.dimensions import Space
 from sweeps.storage.attributes import POINT
@@ -29,26 +30,33 @@ def is_grid(sampler: Mapping[str, Any]) -> bool:
     return sampler.get("_target_") == GRID
 
 
-def worker_sampler(config: Mapping[str, Any], space: Space) -> BaseSampler:
+def worker_sampler(
+    config: Mapping[str, Any], space: Space, compare: Sequence[str] = (), study_seed: int = 0
+) -> BaseSampler:
     """The sampler of one worker.
 
     Args:
         config: `_target_` and options; a null option is the sampler's own default.
         space: that is searched.
+        compare: keys whose levels are searched each for itself.
+        study_seed: that the workers of a study share, for levels where the config has none.
 
     Raises:
         UserError: there is no such sampler, it refuses an option, or it cannot heed a
             distribution of the space.
     """
-
     _check(config)
 
     def build(seed: int | None) -> BaseSampler:
         return with_priors(_built(config, seed), space)
 
     seed = config.get("seed")
-    # A quasi-random sequence is one for all workers.
-    if seed is None or config["_target_"].endswith("QMCSampler"):
+    # A quasi-random sequence is one for all workers, and all trials.
+    is_sequence = config["_target_"].endswith("QMCSampler")
+    if compare:
+        shared = study_seed if seed is None else seed
+        return LevelSampler(lambda own: build(shared if is_sequence else own), compare, shared)
+    if seed is None or is_sequence:
         return build(seed)
     return WorkerSeed(build, seed)
 

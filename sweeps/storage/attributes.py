@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.space.points import canonical_name
-from sweeps.storage.private import history_of
+from sweeps.storage.private import FIXED, history_of
 
 STUDY = "vaesweep"
 """Of the study: what it searches (see `sweeps.study.definition`)."""
@@ -64,6 +66,8 @@ CONFIRMS = "confirms"
 """Number of the trial that is confirmed."""
 RACE = "race"
 """Of the study: how the race of the best configurations stands (see `sweeps.search.confirming`)."""
+DESIGN = "design"
+"""Of the study: what it compares, and how it was planned (see `sweeps.search.design`)."""
 
 
 def session_of(trial: FrozenTrial) -> str:
@@ -97,6 +101,20 @@ def point_of(trial: FrozenTrial) -> str:
 def confirmation_of(name: str) -> str:
     """The name that the confirmation of a point of that name has."""
     return f"{CONFIRM} {name}"
+
+
+def level_of(trial: FrozenTrial, keys: Sequence[str]) -> str:
+    """The name of a trial's level; empty where nothing is compared, or it has none yet."""
+    values = {**trial.system_attrs.get(FIXED, {}), **trial.params}
+    if not keys or not values.keys() >= set(keys):
+        return ""
+    return name_of({key: values[key] for key in keys})
+
+
+def name_of(values: Mapping[str, Any]) -> str:
+    """The name of a level, for one key its value as text: `ssim`."""
+    texts = [v if isinstance(v, str) else json.dumps(v) for v in values.values()]
+    return ", ".join(texts)
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

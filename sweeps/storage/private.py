@@ -70,16 +70,19 @@ def begin(
     attributes: Mapping[str, Any],
     params: Mapping[str, Any] | None = None,
     distributions: Mapping[str, BaseDistribution] | None = None,
+    fixed: Mapping[str, Any] | None = None,
 ) -> optuna.Trial:
     """A new running trial, whose attributes are there from its first moment.
 
-    So are its parameters, if they were chosen elsewhere.
+    So are its parameters, if they were chosen elsewhere, and the values that a sampler may not
+    choose.
     """
     template = create_trial(
         state=TrialState.RUNNING,
         user_attrs=dict(attributes),
         params=dict(params or {}),
         distributions=dict(distributions or {}),
+        system_attrs={FIXED: dict(fixed)} if fixed else {},
     )
     study._thread_local.cached_all_trials = None
     return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
@@ -176,11 +179,21 @@ def first_of(trial: FrozenTrial) -> int:
 
 
 def with_trials(
-    study: optuna.Study, chosen: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]
+    study: optuna.Study,
+    chosen: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]],
+    name: str = "",
 ) -> optuna.Study:
-    """The same study, of which only some trials are seen; what is written goes to the study."""
+    """The same study, of which only some trials are seen; what is written goes to the study.
+
+    Args:
+        study: to look at.
+        chosen: of its trials.
+        name: of the view, if samplers keep notes of their own in it: the study's system attributes
+            are then those of the view.
+    """
     view = copy.copy(study)
-    view._storage = cast(BaseStorage, _View(study._storage, chosen))
+    view._thread_local = type(study._thread_local)()  # which keeps the trials it has seen
+    view._storage = cast(BaseStorage, _View(study._storage, chosen, name))
     return view
 
 
@@ -235,8 +248,10 @@ class _View:
         self,
         storage: BaseStorage,
         chosen: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]],
+        name: str,
     ) -> None:
         self._storage, self._chosen = storage, chosen
+        self._prefix = f"{name}: " if name else ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -251,3 +266,13 @@ class _View:
         chosen = self._chosen(self._storage.get_all_trials(study_id, deepcopy=False))
         found = [t for t in chosen if states is None or t.state in states]
         return copy.deepcopy(found) if deepcopy else found
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """Those of the view."""
+        known = self._storage.get_study_system_attrs(study_id)
+        own = {key: value for key, value in known.items() if key.startswith(self._prefix)}
+        return {key.removeprefix(self._prefix): value for key, value in own.items()}
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """One of the view."""
+        self._storage.set_study_system_attr(study_id, f"{self._prefix}{key}", value)

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps import bounds
 from sweeps.plan import Plan
 from sweeps.search import confirming
+from sweeps.search.levels import Levels
 from sweeps.space.grid import Grid, Remaining
 from sweeps.space.points import Values, point_name, point_seed
 from sweeps.storage import private
@@ -99,6 +100,10 @@ class Claims:
         self._watch = Watch(study, system)
         self._trials: list[FrozenTrial] = []
         self._remaining = Remaining(Grid(plan.space)) if plan.space.is_finite else None
+        self._levels: Levels | None = None
+        if plan.compare and not plan.grid:
+            assert plan.settings.n_trials is not None
+            self._levels = Levels(plan.space, plan.compare, plan.settings.n_trials)
         self._race: tuple[int, confirming.Standing | None] | None = None
         self._refused: set[int] = set()
         self._fruitless: list[tuple[int, TrialState | None]] | None = None
@@ -253,7 +258,7 @@ class Claims:
                 if point is not None:
                     return self._begun_at(*point)
             elif self._is_within_budget():
-                return self._going_on(private.begin(self._study, {LEASE: self._next_lease()}))
+                return self._going_on(self._begun())
         if not self._plan.settings.confirm or self.counts.running:
             return None
         confirming.note(self._study, self._standing())
@@ -269,6 +274,16 @@ class Claims:
         if self._plan.grid:
             return self._remaining is not None and self._remaining.count > 0
         return self._is_within_budget()
+
+    def _begun(self) -> optuna.Trial:
+        """A trial for which the sampler is to choose, of the level whose turn it is."""
+        fixed = self._next_level()
+        return private.begin(self._study, {LEASE: self._next_lease()}, fixed=fixed)
+
+    def _next_level(self) -> Values | None:
+        if self._levels is None:
+            return None
+        return self._levels.next(self._trials, self.counts.ended_points, [*self.counts.open_points])
 
     def _begun_at(self, values: Values, seed: int | None) -> Claim:
         """A trial of a point, whole in one call of the storage."""
@@ -369,12 +384,24 @@ class Claims:
 
     def _has_no_point(self, claim: Claim) -> bool:
         """Whether others took the last points after a trial was begun, which has none yet."""
-        return claim.is_new and self._remaining is not None and self._remaining.count == 0
+        if not claim.is_new:
+            return False
+        remaining = self._remaining_of(claim.trial)
+        return remaining is not None and remaining.count == 0
+
+    def _remaining_of(self, trial: optuna.Trial) -> Remaining | None:
+        """The points that are left for a trial which has none yet."""
+        fixed = private.known(trial).system_attrs.get(private.FIXED)
+        if self._levels is None or not fixed:
+            return self._remaining
+        return self._levels.remaining_of(fixed)
 
     def _is_within_budget(self) -> bool:
         assert self._plan.settings.n_trials is not None
         if self.counts.counted >= self._plan.settings.n_trials:
             return False
+        if self._levels is not None:
+            return self._next_level() is not None
         return self._remaining is None or self._remaining.count > 0
 
     def _filled(self, claim: Claim) -> Claim:
@@ -385,7 +412,8 @@ class Claims:
         if POINT in private.attributes(trial):
             suggest(trial, space, claim.values)
             return claim
-        trial, (values, seed) = proposed(self._study, trial, space, self.counts, self._remaining)
+        remaining = self._remaining_of(trial)
+        trial, (values, seed) = proposed(self._study, trial, space, self.counts, remaining)
         trial.set_user_attr(POINT, point_name(values, seed))
         suggest(trial, space, values)
         return replace(claim, trial=trial, values=values, seed=seed)

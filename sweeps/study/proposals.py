@@ -51,9 +51,12 @@ def _untaken(
 ) -> Point:
     """What the sampler proposes, drawn again while it is taken: no point is run twice."""
     frozen = private.read(study, trial)
+    fixed = frozen.system_attrs.get(private.FIXED, {})
     relative = dict(trial.relative_params)
 
     def draw(dimension: Dimension) -> Any:
+        if dimension.key in fixed:
+            return fixed[dimension.key]
         if dimension.key in relative:
             return relative.pop(dimension.key)  # the sampler says it once
         return study.sampler.sample_independent(

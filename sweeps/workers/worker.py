@@ -50,9 +50,11 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
     os.chdir(plan.working_directory)
     tracking.forget_run()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pruner = build_pruner(plan.pruner, objectives=len(plan.objectives))
+    pruner = build_pruner(plan.pruner, objectives=len(plan.objectives), compare=plan.compare)
     study = retry(lambda: _join(plan))
-    study.pruner = CountedPruner(pruner) if isinstance(pruner, BasePruner) else NopPruner()
+    study.pruner = (
+        CountedPruner(pruner, plan.compare) if isinstance(pruner, BasePruner) else NopPruner()
+    )
     stop = f"{STOP} {plan.session}"
     lease = Lease(
         study,
@@ -130,7 +132,8 @@ def _join(plan: Plan) -> optuna.Study:
     storage = open_storage(plan.storage, plan.directory / "study.db")
     study = load_study(storage, plan.study, optuna.samplers.RandomSampler() if plan.grid else None)
     if not plan.grid:
-        study.sampler = worker_sampler(plan.settings.sampler, plan.space)
+        study_seed = int((plan.study_id or "0")[:8], 16)
+        study.sampler = worker_sampler(plan.settings.sampler, plan.space, plan.compare, study_seed)
     return study
 
 

@@ -1,0 +1,70 @@
+"""What a study says of its comparison, so that whoever reads it comes to the same answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from experiments.files import replacing
+from sweeps.settings import Settings
+from sweeps.space.dimensions import Space
+from sweeps.storage.attributes import DESIGN
+
+SCHEMA = 1
+FILE = "comparison.json"
+"""In the sweep's directory, for readers of records alone."""
+
+
+def design(
+    settings: Settings, space: Space, compare: Sequence[str], *, grid: bool
+) -> dict[str, Any]:
+    """How a command would compare, as plain values.
+
+    Keys are `compare`, the keys that are compared; `planned`, how many seeds are meant before
+    anybody looks, None where one is; and `margins`, by metric, as far as the user set any.
+    """
+    planned = len(space.seeds) if grid and len(space.seeds) > 1 else None
+    if settings.confirm:
+        planned = settings.confirm_seeds
+    return {
+        "schema": SCHEMA,
+        "compare": list(compare),
+        "planned": planned,
+        "margins": dict(settings.margins),
+    }
+
+
+def agreed(study: optuna.Study, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The design of a study from now on; it is kept in it.
+
+    The number of seeds that was planned first stays: to plan more after looking is what error
+    control is for. A study of an older version that has trials was planned nobody knows how.
+
+    Args:
+        study: under its lock.
+        wanted: by the command, see `design`.
+    """
+    known = study.user_attrs.get(DESIGN)
+    planned = wanted["planned"]
+    if isinstance(known, Mapping):
+        planned = planned if known.get("planned") is None else known["planned"]
+    elif study.get_trials(deepcopy=False):
+        planned = None
+    found = {**wanted, "planned": planned}
+    if known != found:
+        study.set_user_attr(DESIGN, found)
+    return found
+
+
+def write(directory: Path, found: Mapping[str, Any]) -> None:
+    """Keep a design beside the records of its sweep.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with replacing(directory / FILE, durable=False) as temporary:
+        temporary.write_text(json.dumps(found), encoding="utf-8")

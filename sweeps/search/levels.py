@@ -1,0 +1,216 @@
+"""What a sweep compares: each level is searched for itself, in turn with the others.
+
+One search over all losses gives most trials to those that look good early, and hardly any to the
+rest: whoever is worse has been tuned less. So each level has the same number of trials, a sampler
+that sees only the trials of that level, and rungs of its own for pruning. Trials begin in turn, so
+that the levels are equally far whenever the sweep is stopped; and the n-th trial of each level
+draws the same random numbers, so that what is drawn at random is the same for all of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from experiments.errors import UserError
+from sweeps.space.dimensions import Dimension, Space
+from sweeps.space.grid import Grid, Remaining
+from sweeps.space.points import Values
+from sweeps.storage import private
+from sweeps.storage.attributes import budgeted, level_of, name_of
+
+_USUAL = "loss"
+
+
+def compared_keys(space: Space, named: Sequence[str] | None) -> tuple[str, ...]:
+    """The keys whose levels are searched, and confirmed, each for itself.
+
+    Args:
+        space: that is searched.
+        named: by the user; None is the loss, where several are searched.
+
+    Raises:
+        UserError: a key that is named is not searched by several choices in every trial.
+    """
+    by_key = {dimension.key: dimension for dimension in space.dimensions}
+    choices = [key for key, dimension in by_key.items() if _is_compared(dimension)]
+    if named is None:
+        return (_USUAL,) if _USUAL in choices else ()
+    for key in named:
+        if key not in choices:
+            raise UserError(
+                "`sweep.compare` must name keys of which several values are listed for every "
+                f"trial ({', '.join(choices) or 'here there are none'}), but got {key!r}"
+                f"{_why(by_key.get(key))}"
+            )
+    return tuple(dict.fromkeys(named))
+
+
+def answered_keys(space: Space, compare: Sequence[str], *, grid: bool) -> tuple[str, ...]:
+    """The keys about which a sweep gives an answer: those compared, or else a grid's first."""
+    if compare or not grid:
+        return tuple(compare)
+    return tuple(d.key for d in space.dimensions if _is_compared(d))[:1]
+
+
+def _is_compared(dimension: Dimension) -> bool:
+    is_choice = isinstance(dimension.distribution, CategoricalDistribution)
+    return is_choice and dimension.size > 1 and not dimension.conditions
+
+
+def _why(dimension: Dimension | None) -> str:
+    if dimension is None:
+        return ", which is not searched"
+    if not isinstance(dimension.distribution, CategoricalDistribution):
+        return ", which has no list of values"
+    if dimension.size < 2:
+        return f", which has one value, {dimension.render(dimension.value_at(0))}"
+    return ", which only some trials have"
+
+
+def of_level(
+    keys: Sequence[str], trial: FrozenTrial
+) -> Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]:
+    """What chooses, of a study's trials, those of the search that are of the same level as one."""
+    level = level_of(trial, keys)
+
+    def chosen(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        return [t for t in budgeted(trials) if level_of(t, keys) == level]
+
+    return chosen
+
+
+@dataclass
+class _Level:
+    name: str
+    values: Values
+    remaining: Remaining | None
+
+
+class Levels:
+    """The levels of a sweep whose sampler chooses trials.
+
+    Args:
+        space: that is searched.
+        keys: that are compared; at least one.
+        n_trials: of all levels together.
+    """
+
+    def __init__(self, space: Space, keys: Sequence[str], n_trials: int) -> None:
+        dimensions = [d for d in space.dimensions if d.key in keys]
+        self._keys = tuple(d.key for d in dimensions)
+        self._levels = []
+        for chosen in product(*(d.values() for d in dimensions)):
+            values = dict(zip(self._keys, chosen, strict=True))
+            own = _restricted(space, values)
+            remaining = Remaining(Grid(own)) if own.is_finite else None
+            self._levels.append(_Level(name_of(values), values, remaining))
+        self._each = n_trials // len(self._levels)
+
+    def next(
+        self,
+        trials: Sequence[FrozenTrial],
+        ended: Mapping[str, object],
+        open_: Sequence[str],
+    ) -> Values | None:
+        """The values of the level whose turn it is; None where each has had its trials.
+
+        Args:
+            trials: of the study.
+            ended: see `Remaining.update`.
+            open_: the same.
+        """
+        counts = Counter(level_of(trial, self._keys) for trial in budgeted(trials))
+        for level in self._levels:
+            if level.remaining is not None:
+                level.remaining.update(ended, open_)
+        left = [
+            level
+            for level in self._levels
+            if counts[level.name] < self._each
+            and (level.remaining is None or level.remaining.count > 0)
+        ]
+        return min(left, key=lambda level: counts[level.name]).values if left else None
+
+    def remaining_of(self, values: Values) -> Remaining | None:
+        """The points that are left of the level that a trial is of."""
+        name = name_of({key: values[key] for key in self._keys})
+        return next(level.remaining for level in self._levels if level.name == name)
+
+
+def _restricted(space: Space, values: Values) -> Space:
+    """The space with one value of each of some keys."""
+    dimensions = [
+        replace(d, listed=(values[d.key],)) if d.key in values else d for d in space.dimensions
+    ]
+    return replace(space, dimensions=tuple(dimensions))
+
+
+class LevelSampler(BaseSampler):
+    """A sampler for each level, which sees the trials of that level only.
+
+    Args:
+        build: makes one, given a seed.
+        keys: that are compared.
+        seed: that all workers and levels share.
+    """
+
+    def __init__(self, build: Callable[[int], BaseSampler], keys: Sequence[str], seed: int) -> None:
+        self._build, self._keys, self._seed = build, tuple(keys), seed
+        self._current: tuple[int, BaseSampler] | None = None
+
+    def _of(self, study: optuna.Study, trial: FrozenTrial) -> tuple[BaseSampler, optuna.Study]:
+        chosen = of_level(self._keys, trial)
+        view = private.with_trials(study, chosen, level_of(trial, self._keys))
+        if self._current is None or self._current[0] != trial.number:
+            # Where a trial stands in its level, and not its number, decides what is drawn.
+            place = sum(t.number < trial.number for t in chosen(study.get_trials(deepcopy=False)))
+            entropy = np.random.SeedSequence([self._seed, place])
+            self._current = trial.number, self._build(int(entropy.generate_state(1)[0]))
+        return self._current[1], view
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        sampler, view = self._of(study, trial)
+        sampler.before_trial(view, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        sampler, view = self._of(study, trial)
+        space = sampler.infer_relative_search_space(view, trial)
+        return {key: found for key, found in space.items() if key not in self._keys}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        sampler, view = self._of(study, trial)
+        return sampler.sample_relative(view, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        sampler, view = self._of(study, trial)
+        return sampler.sample_independent(view, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        sampler, view = self._of(study, trial)
+        sampler.after_trial(view, trial, state, values)
