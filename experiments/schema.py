@@ -110,7 +110,7 @@ class SweepConfig:
     confirm_most: int | None = None  # where a decision is then still open; null: half as many again
     # Differences that do not matter, by metric: {psnr: 0.2}; PSNR 0.1 dB, SSIM and MS-SSIM 0.005,
     # others 1% of the best.
-    margins: dict[str, float] = field(default_factory=dict)
+    margins: Any = None
     stop_after_no_improvement: int | None = None  # finished trials in a row without a better one
     max_failure_rate: float = 0.5  # of the command's trials, once five have ended
     max_retries: int = 2  # of a trial whose worker died

@@ -28,7 +28,7 @@ class Settings:
     confirm: int = 0
     confirm_seeds: int = 5
     confirm_most: int | None = None
-    margins: Mapping[str, float] = field(default_factory=dict)
+    margins: Mapping[str, float] | None = None
     stop_after_no_improvement: int | None = None
     max_failure_rate: float = 0.5
     max_retries: int = 2
@@ -121,7 +121,7 @@ _SWEEP: dict[str, Rule] = {
     "confirm": _integer(0),
     "confirm_seeds": _integer(2),
     "confirm_most": _or_null(_integer(2)),
-    "margins": ("metrics with numbers of 0 or more, such as {psnr: 0.2}", _is_margins),
+    "margins": _or_null(("metrics with numbers from 0, such as {psnr: 0.2}", _is_margins)),
     "stop_after_no_improvement": _or_null(_integer(1)),
     "max_failure_rate": _number("in [0, 1]", lambda v: 0 <= v <= 1),
     "max_retries": _integer(0),

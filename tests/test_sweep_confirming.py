@@ -1,7 +1,8 @@
-"""The best configurations of a sweep race with fresh seeds; every worker sees the same race."""
+"""The best of each level is trained again with fresh seeds; every worker sees the same."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,20 @@ import pytest
 
 import sweeps
 from sweeps.command import Sweep
-from sweeps.search.confirming import outcome
 from tests.simulated import SimulatedTask
 
 pytestmark = pytest.mark.slow
 
 Race = Callable[..., Sweep]
-# The value grows by 0.01 for each latent unit, and by the noise of the seed.
-CLEAR = "latent_dim=4,50,100"
+# mse is 0.5 better than l1, which is 0.5 better than ssim; the value grows by 0.01 for each latent
+# unit, and by the noise of the seed.
+CLEAR = "loss=mse,l1,ssim"
 CLOSE = "latent_dim=4,50,51"
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Race:
-    """A sweep of simulated trials whose best two race."""
+    """A sweep of simulated trials whose best are confirmed."""
     monkeypatch.chdir(tmp_path)
 
     def run_sweep(*overrides: str, **task: Any) -> Sweep:
@@ -35,116 +36,163 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Race:
     return run_sweep
 
 
-def seeds_of(sweep: Sweep) -> dict[int, list[int]]:
-    """Fresh seeds that were trained to their end, by latent size."""
+def seeds_of(sweep: Sweep, key: str = "latent_dim") -> dict[Any, list[int]]:
+    """Fresh seeds that were trained to their end, by the value of a parameter."""
     again = [t for t in sweep.study.trials if t.user_attrs.get("phase") == "confirm"]
-    found: dict[int, list[int]] = {}
+    found: dict[Any, list[int]] = {}
     for trial in again:
         if trial.state.name == "COMPLETE":
-            found.setdefault(trial.params["latent_dim"], []).append(trial.user_attrs["seed"])
-    return {latent_dim: sorted(seeds) for latent_dim, seeds in found.items()}
+            found.setdefault(trial.params[key], []).append(trial.user_attrs["seed"])
+    return {value: sorted(seeds) for value, seeds in found.items()}
 
 
-def test_a_clear_winner_needs_few_seeds_and_is_named(
+def test_the_best_of_each_level_gets_the_planned_seeds_and_one_is_named(
     run: Race, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep = run(CLEAR, "sweep.confirm_seeds=12")
+    sweep = run(CLEAR, "latent_dim=4,8", "sweep.confirm=1")
+    seeds = seeds_of(sweep, "loss")
+    assert seeds.keys() == {"mse", "l1", "ssim"}
+    assert seeds["mse"] == seeds["l1"] == seeds["ssim"] == [*range(1, len(seeds["mse"]) + 1)]
+    assert 3 <= len(seeds["mse"]) <= 5
+    confirmed = [t for t in sweep.study.trials if t.user_attrs.get("phase") == "confirm"]
+    best = max(sweep.study.trials, key=lambda t: t.values[0] if t.params["loss"] == "ssim" else 0)
+    of_ssim = {t.params["latent_dim"] for t in confirmed if t.params["loss"] == "ssim"}
+    assert of_ssim == {best.params["latent_dim"]}
     race = sweep.study.user_attrs["race"]
-    assert race["kept"] == [2]
-    assert race["candidates"] == [2, 1]
-    seeds = race["seeds"]
-    assert 2 <= seeds < 12
-    assert seeds_of(sweep) == {100: [*range(1, seeds + 1)], 50: [*range(1, seeds + 1)]}
-    printed = capsys.readouterr().out
-    assert f"race: trial 2 wins after {seeds} fresh seeds\n" in printed
-    assert "over seeds, the search's own left out" in printed
-    table = [line.split() for line in printed.splitlines() if "latent_dim=" in line]
-    assert [row[:2] for row in table if row[0].isdigit()] == [["1", "2"], ["2", "1"], ["3", "0"]]
+    assert race["is_over"]
+    assert [sweep.study.trials[n].params["loss"] for n in race["kept"]] == ["mse"]
+    answer = capsys.readouterr().out.rpartition("answer: ")[2]
+    assert answer.startswith("use mse (latent_dim ")
+    assert "better than the next, l1, by 0.5" in answer
+    assert "surely worse: ssim by " in answer
+    assert "what would" not in answer
 
 
-def test_a_tie_is_undecided_and_more_seeds_go_on_with_it(
+def test_without_levels_the_best_few_are_confirmed(run: Race) -> None:
+    sweep = run("latent_dim=4,50,100", "sweep.confirm_seeds=3")
+    assert seeds_of(sweep) == {100: [1, 2, 3], 50: [1, 2, 3]}
+    assert sweep.study.user_attrs["race"]["kept"] == [2]
+
+
+def test_a_tie_gets_more_seeds_than_planned_and_a_command_for_still_more(
     run: Race, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    sweep = run(CLOSE, "sweep.confirm_seeds=3")
-    assert seeds_of(sweep) == {50: [1, 2, 3], 51: [1, 2, 3]}
-    said = capsys.readouterr().out
-    kept = sweep.study.user_attrs["race"]["kept"]
-    between = f"undecided between trials {kept[0]} and {kept[1]} after 3 fresh seeds"
-    assert f"race: {between}; more: sweep.confirm_seeds=5\n" in said
+    apart = "sweep.margins={psnr:0.001}"
+    sweep = run(CLOSE, apart, "sweep.confirm_seeds=3", "name=tie", "seed=0")
+    assert seeds_of(sweep) == {50: [1, 2, 3, 4, 5], 51: [1, 2, 3, 4, 5]}
+    race = sweep.study.user_attrs["race"]
+    assert race["seeds"] == race["most_seeds"] == 5
+    assert len(race["racing"]) == 2
     trained = (tmp_path / "log").read_text()
-    again = len(run(CLOSE, "sweep.confirm_seeds=3").study.trials)
+    run(CLOSE, apart, "sweep.confirm_seeds=3", "name=tie", "seed=0")
     assert (tmp_path / "log").read_text() == trained, "the same command has nothing left to do"
-    more = run(CLOSE, "sweep.confirm_seeds=5")
-    assert seeds_of(more) == {50: [1, 2, 3, 4, 5], 51: [1, 2, 3, 4, 5]}
-    assert len(more.study.trials) == again + 4
+    more = run(CLOSE, apart, "sweep.confirm_seeds=8", "name=tie", "seed=0")
+    assert seeds_of(more) == {50: [*range(1, 9)], 51: [*range(1, 9)]}
+    assert more.study.user_attrs["design"]["planned"] == 3, "what was planned first stays"
+
+
+def test_those_that_are_practically_equal_get_no_more_seeds(
+    run: Race, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = run(CLOSE, "sweep.confirm_seeds=3", noise=0.001)
+    assert seeds_of(sweep) == {50: [1, 2, 3], 51: [1, 2, 3]}
+    assert "practically equal" in capsys.readouterr().out
+
+
+def test_confirm_most_is_what_an_open_decision_may_cost(run: Race) -> None:
+    apart = "sweep.margins={psnr:0.001}"
+    sweep = run(CLOSE, apart, "sweep.confirm_seeds=3", "sweep.confirm_most=3")
+    assert seeds_of(sweep) == {50: [1, 2, 3], 51: [1, 2, 3]}
 
 
 def test_fresh_seeds_are_none_that_the_search_has_used(run: Race) -> None:
-    sweep = run(CLEAR, "seed=0,7", "sweep.confirm_seeds=2")
-    assert seeds_of(sweep) == {100: [8, 9], 50: [8, 9]}
+    sweep = run(CLEAR, "seed=0,7", "sweep.confirm_seeds=3")
+    assert seeds_of(sweep, "loss") == {loss: [8, 9, 10] for loss in ("mse", "l1", "ssim")}
 
 
-def test_two_workers_race_by_the_same_rules_as_one(run: Race) -> None:
-    alone = run("name=one", CLEAR, "sweep.confirm_seeds=12")
-    both = run("name=two", CLEAR, "sweep.confirm_seeds=12", "hydra.sweeper.n_jobs=2", seconds=0.05)
+def test_two_workers_confirm_by_the_same_rules_as_one(run: Race) -> None:
+    alone = run("name=one", CLEAR, "sweep.confirm_seeds=3")
+    both = run("name=two", CLEAR, "sweep.confirm_seeds=3", "hydra.sweeper.n_jobs=2", seconds=0.05)
 
     def told(sweep: Sweep) -> Any:
-        numbers = {t.number: t.params["latent_dim"] for t in sweep.study.trials}
-        race = sweep.study.user_attrs["race"]
-        return seeds_of(sweep), [numbers[n] for n in race["kept"]], race["seeds"]
+        losses = {t.number: t.params["loss"] for t in sweep.study.trials}
+        return seeds_of(sweep, "loss"), [losses[n] for n in sweep.study.user_attrs["race"]["kept"]]
 
     # The identity, from which the simulated noise is drawn, holds the name.
-    assert told(alone)[1] == told(both)[1] == [100]
-    assert seeds_of(both)[50] == seeds_of(both)[100] == [*range(1, told(both)[2] + 1)]
+    assert told(alone) == told(both)
 
 
-def test_a_candidate_that_fails_with_a_fresh_seed_leaves_the_race(run: Race) -> None:
-    sweep = run(CLEAR, fail=("seed=2",), noise=0.0)
-    assert sweep.study.user_attrs["race"]["kept"] == []
-    names = {t.user_attrs["seed"] for t in sweep.study.trials if t.state.name == "FAIL"}
-    assert names == {2}
+def test_a_seed_that_fails_is_missing_and_said_to_be(
+    run: Race, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = run(CLEAR, "sweep.confirm_seeds=4", fail=("seed=2",))
+    assert seeds_of(sweep, "loss")["mse"][:3] == [1, 3, 4]
+    said = capsys.readouterr().out
+    assert re.search(r"1 of \d trainings of mse failed", said)
 
 
-def test_a_sweep_that_stops_for_want_of_improvement_still_races(run: Race) -> None:
+def test_a_level_that_fails_throughout_is_left_out_by_name(
+    run: Race, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(
+        CLEAR,
+        "lr=1e-3,1e-4",
+        "sweep.confirm_seeds=3",
+        "sweep.max_failure_rate=1",
+        fail=("loss=l1",),
+    )
+    said = capsys.readouterr().out
+    assert "l1 is not compared: all of its 2 trainings failed" in said
+    assert "use mse" in said
+
+
+def test_a_sweep_that_stops_for_want_of_improvement_still_confirms(run: Race) -> None:
     sweep = run("latent_dim=64,32,16,8,4,2", "sweep.stop_after_no_improvement=2")
     search = [t for t in sweep.study.trials if "phase" not in t.user_attrs]
     assert len(search) == 3
     assert sorted(seeds_of(sweep)) == [32, 64]
 
 
-def test_a_single_candidate_is_confirmed_by_two_seeds(
-    run: Race, capsys: pytest.CaptureFixture[str]
+def test_a_single_candidate_gets_the_planned_seeds(run: Race) -> None:
+    sweep = run("latent_dim=4,50,100", "sweep.confirm=1", "sweep.confirm_seeds=4")
+    assert seeds_of(sweep) == {100: [1, 2, 3, 4]}
+
+
+def test_what_was_not_planned_before_anybody_looked_is_not_planned(run: Race) -> None:
+    name = "name=later"
+    first = run(CLEAR, "seed=0,1,2", name, "sweep.confirm=0")
+    assert first.study.user_attrs["design"]["planned"] == 3
+    more = run(CLEAR, "seed=0,1,2,3,4,5,6,7", name, "sweep.confirm=0")
+    assert more.study.user_attrs["design"]["planned"] == 3
+
+
+def test_the_command_for_what_is_open_runs_and_settles_more(
+    run: Race, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = run(CLEAR, "sweep.confirm=1", "sweep.confirm_seeds=9")
-    assert seeds_of(sweep) == {100: [1, 2]}
-    assert "race: trial 2 is confirmed after 2 fresh seeds\n" in capsys.readouterr().out
+    overrides = ["latent_dim=50,54", "seed=0,1,2", "name=open", "sweep.confirm=0"]
+    monkeypatch.setattr("sys.argv", ["run.py", "-m", *overrides])
+    run(*overrides, noise=0.05)
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    assert "what would probably settle it" in line
+    assert "python run.py -m latent_dim=50,54 name=open sweep.confirm=0 seed=0,1,2,3,4" in line
+    seeds = line.rpartition("seed=")[2].split(",")
+    runs = 2 * (len(seeds) - 3)
+    assert f" {runs} runs" in line
 
 
 @pytest.mark.parametrize(
-    ("race", "words"),
+    ("overrides", "rule"),
     [
-        (([3], [], 4, True), "trial 3 wins after 4 fresh seeds"),
-        (([3, 5], [3, 5], 2, False), "not over, trials 3 and 5 after 2 fresh seeds"),
-        (
-            ([3, 5], [3, 5], 5, True),
-            "undecided between trials 3 and 5 after 5 fresh seeds; more: sweep.confirm_seeds=8",
-        ),
-        (
-            ([3, 5], [], 4, True),
-            "trials 3 and 5 are each better in another objective, after 4 fresh seeds",
-        ),
-        (
-            ([3, 5, 9], [3, 9], 5, True),
-            "undecided between trials 3 and 9, and trial 5 better in another objective after "
-            "5 fresh seeds; more: sweep.confirm_seeds=8",
-        ),
-        (([], [], 1, True), "every candidate failed with a fresh seed"),
+        (["sweep.compare=lr", "lr=interval(1e-4,1e-2)"], "has no list of values"),
+        (["sweep.compare=[loss]", "lr=1e-3,1e-4"], "not searched"),
+        (["sweep.compare=loss", CLEAR, "lr=interval(1e-4,1e-2)", "hydra.sweeper.n_trials=2"], "3"),
+        (["sweep.compare=3", CLEAR], "keys that are searched"),
+        (["sweep.margins={psnr:-1}", CLEAR], "sweep.margins"),
+        (["sweep.confirm_seeds=4", "sweep.confirm_most=3", CLEAR], "sweep.confirm_most"),
     ],
 )
-@pytest.mark.parametrize("key", ["candidates", "contenders"])  # now, and in older studies
-def test_the_outcome_is_told_in_words(
-    race: tuple[list[int], list[int], int, bool], words: str, key: str
-) -> None:
-    kept, racing, seeds, is_over = race
-    described = {key: [3, 5, 9], "kept": kept, "racing": racing, "seeds": seeds}
-    assert outcome({**described, "most_seeds": 5, "is_over": is_over}) == f"race: {words}"
+def test_what_cannot_be_compared_is_refused(run: Race, overrides: list[str], rule: str) -> None:
+    from experiments.errors import UserError
+
+    with pytest.raises(UserError, match=rule):
+        run(*overrides)

@@ -34,7 +34,7 @@ def design(
         "schema": SCHEMA,
         "compare": list(compare),
         "planned": planned,
-        "margins": dict(settings.margins),
+        "margins": dict(settings.margins or {}),
     }
 
 

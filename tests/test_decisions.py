@@ -1,0 +1,249 @@
+"""The engine of every comparison: against SciPy, closed forms and simulated trainings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from decisions import (
+    adjusted_means,
+    all_pairs,
+    best_of,
+    decide,
+    intervals,
+    judged_by_other_seeds,
+    levels,
+    looks,
+    pair,
+    seeds_needed,
+    spent,
+    welch,
+)
+from decisions.sequential import Array
+
+MARGIN = 0.1
+
+
+def scores(
+    *leads: float, seeds: int = 5, own: float = 0.06, shared: float = 0.08, of: int = 0
+) -> Array:
+    """Of levels around 20 dB with these leads: seeds shift all of them, and each for itself."""
+    random = np.random.default_rng(of)
+    common = shared * random.normal(size=seeds)
+    return 20 + np.array(leads)[:, None] + common + own * random.normal(size=(len(leads), seeds))
+
+
+def test_looks_come_after_every_seed_up_to_the_plan_and_then_ever_more_rarely() -> None:
+    assert looks(5, 20) == [2, 3, 4, 5, 8, 12, 18]
+    assert looks(2, 9) == [2, 3, 5, 8], "a plan of two is one of three"
+    assert looks(None, 20) == [3, 5, 8, 12, 18]
+
+
+@pytest.mark.parametrize("planned", [None, 2, 3, 5, 8, 30])
+def test_the_error_is_spent_once_and_never_whole(planned: int | None) -> None:
+    shares = [spent(n, planned) for n in looks(planned, 500)]
+    assert shares == sorted(shares)
+    assert 0.8 < shares[-1] < 0.9
+    if planned is not None:
+        assert spent(max(planned, 3), planned) == 0.72
+
+
+@pytest.mark.parametrize("planned", [None, 3, 5, 8])
+def test_levels_of_a_normal_walk_err_as_often_as_is_spent(planned: int | None) -> None:
+    found = levels(0.2, planned, 18)
+    walks = np.random.default_rng(0).normal(size=(200_000, 18)).cumsum(axis=1)
+    z = np.abs(walks) / np.sqrt(np.arange(1, 19))
+    with np.errstate(divide="ignore"):
+        stopped = np.cumsum(z > stats.norm.isf(found[1:] / 2), axis=1) > 0
+    for n in looks(planned, 18):
+        expected = 0.2 * spent(n, planned)
+        assert stopped[:, n - 1].mean() == pytest.approx(expected, abs=0.003)
+
+
+def test_the_planned_look_is_students_interval_of_the_differences() -> None:
+    a, b = scores(0.3, 0.0)
+    level = levels(0.05, 5, 5)[5]
+    expected = stats.ttest_rel(a, b).confidence_interval(1 - level)
+    mean, low, high = intervals(a - b, levels(0.05, 5, 5))
+    assert float(mean) == pytest.approx((a - b).mean())
+    assert (float(low), float(high)) == pytest.approx((expected.low, expected.high))
+
+
+def test_seeds_between_two_looks_move_the_mean_and_decide_nothing() -> None:
+    a, b = scores(0.05, 0.0, seeds=7)
+    at_five = intervals((a - b)[:5], levels(0.05, 5, 7))
+    at_seven = intervals(a - b, levels(0.05, 5, 7))
+    assert at_seven[0] == pytest.approx((a - b).mean())
+    assert at_seven[1:] == pytest.approx(at_five[1:])
+
+
+def test_what_was_found_stays_found_unless_later_seeds_contradict_it() -> None:
+    lead = np.array([1.0, 1.1, 0.9, 1.0, 1.05])
+    noisy = np.array([1.0, -0.9, 1.5])
+    assert intervals(np.r_[lead, noisy], levels(0.05, 5, 8))[1] > 0
+    contrary = np.full(3, -9.0)
+    mean, low, _ = intervals(np.r_[lead, contrary], levels(0.05, 5, 8))
+    assert low <= mean < 0
+
+
+def test_a_missing_seed_is_no_look() -> None:
+    a, b = scores(0.4, 0.0, seeds=6)
+    differences = a - b
+    gapped = differences.copy()
+    gapped[2] = np.nan
+    found = intervals(gapped, levels(0.05, 5, 6))
+    expected = intervals(np.delete(differences, 2), levels(0.05, 5, 6))
+    assert np.array(found) == pytest.approx(np.array(expected))
+
+
+def test_equal_differences_without_spread_are_judged_by_their_number() -> None:
+    three, nine = (intervals(np.full(n, 3.0), levels(0.05, n, n)) for n in (3, 9))
+    assert np.array(three) == pytest.approx([3.0, -np.inf, np.inf])
+    assert np.array(nine) == pytest.approx([3.0, 3.0, 3.0])
+
+
+def test_without_shared_seeds_the_interval_is_welchs() -> None:
+    (a,), (b,) = scores(0.3, of=1), scores(0.0, of=2, seeds=6)
+    level = levels(0.05, 5, 6)[5]
+    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(1 - level)
+    assert welch(a, b, levels(0.05, 5, 6)) == pytest.approx(
+        (a.mean() - b.mean(), expected.low, expected.high)
+    )
+    apart = np.full((2, 11), np.nan)
+    apart[0, :5], apart[1, 5:] = a, b
+    assert not pair(*apart, planned=5, alpha=0.05).paired
+
+
+def test_the_best_is_named_with_what_it_is_better_by() -> None:
+    decision = decide(scores(0.5, 0.0, -0.4), MARGIN, 5)
+    assert decision is not None
+    assert (decision.leader, decision.is_best, decision.confidence) == (0, True, 0.95)
+    assert [rival.level for rival in decision.rivals] == [1, 2]
+    assert decision.rivals[0].pair.difference == pytest.approx(0.5, abs=0.1)
+    assert not decision.open
+
+
+def test_without_a_best_one_the_worst_is_still_left_out() -> None:
+    decision = decide(scores(0.0, 0.02, -1.0, own=0.1), MARGIN, 5)
+    assert decision is not None
+    assert not decision.is_best
+    assert decision.confidence == pytest.approx(0.975)
+    worse = {rival.level for rival in decision.rivals if rival.is_worse}
+    assert worse == {2}
+    assert {rival.level for rival in decision.open} | {decision.leader} == {0, 1}
+
+
+def test_twins_are_practically_equal_and_may_be_told_apart_all_the_same() -> None:
+    tie = decide(scores(0.0, 0.0, own=0.01), MARGIN, 5)
+    assert tie is not None
+    assert [rival.is_equal for rival in tie.rivals] == [True]
+    sure = decide(scores(0.05, 0.0, own=0.005), MARGIN, 5)
+    assert sure is not None
+    assert sure.is_best
+    assert [rival.is_equal for rival in sure.rivals] == [True]
+
+
+def test_one_seed_decides_nothing_and_none_is_no_level() -> None:
+    one = decide(scores(1.0, 0.0, seeds=1), MARGIN, 5)
+    assert one is not None
+    assert [rival.seeds_needed for rival in one.open] == [5]
+    table = scores(1.0, 0.0, 0.5)
+    table[0] = np.nan
+    left = decide(table, MARGIN, 5)
+    assert left is not None
+    assert (left.leader, [rival.level for rival in left.rivals]) == (2, [1])
+    assert decide(np.full((2, 3), np.nan), MARGIN, 5) is None
+
+
+@pytest.mark.parametrize(
+    ("table", "margin", "message"),
+    [
+        (np.zeros(3), 0.1, "scores must be"),
+        (np.array([[np.inf, 1.0]]), 0.1, "finite"),
+        (np.zeros((2, 2)), -0.1, "`margin` must be 0 or more, but got -0.1"),
+    ],
+)
+def test_what_is_no_comparison_is_refused(table: Array, margin: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decide(table, margin, 5)
+
+
+def test_a_level_that_lacks_seeds_is_not_better_by_having_had_the_easy_ones() -> None:
+    table = scores(0.0, 0.2, seeds=6, own=0.0, shared=1.0)
+    easy = np.argsort(table[0])[3:]
+    short = table.copy()
+    short[0, np.setdiff1d(np.arange(6), easy)] = np.nan
+    assert np.nanmean(short[0]) > short[1].mean()
+    means = adjusted_means(short)
+    assert means[1] - means[0] == pytest.approx(0.2)
+    assert adjusted_means(table) == pytest.approx(table.mean(axis=1))
+
+
+def test_the_table_of_pairs_agrees_with_the_decision() -> None:
+    for of in range(40):
+        table = scores(0.0, 0.06, 0.12, -0.3, of=of)
+        decision, pairs = decide(table, MARGIN, 5), all_pairs(table, 5)
+        assert decision is not None
+        for rival in decision.rivals:
+            i, j = sorted((decision.leader, rival.level))
+            told = pairs[i, j]
+            if not decision.is_best:
+                assert told.is_sure == rival.is_worse
+            assert told.is_within(MARGIN) == rival.is_equal
+            assert told.reversed().difference == -told.difference
+
+
+def test_the_seeds_that_would_settle_it_do() -> None:
+    found = pair(*scores(0.12, 0.0, own=0.12), planned=5, alpha=0.05)
+    needed = seeds_needed(found, MARGIN, 5, 0.05, 0.05)
+    assert needed in looks(5, 60)
+    level = levels(0.05, 5, 60)[needed]
+    half = stats.t.isf(level / 2, needed - 1) * found.deviation / np.sqrt(needed)
+    assert half < abs(found.difference)
+    hopeless = replace(found, difference=MARGIN, deviation=3.0)
+    assert seeds_needed(hopeless, MARGIN, 5, 0.05, 0.05) is None
+
+
+def test_a_configuration_is_judged_by_the_seeds_that_did_not_choose_it() -> None:
+    table = np.array([[1.0, 9.0, 1.0], [5.0, 2.0, 5.0]])
+    # Without seed 1 the second is best (5, 5); without seed 0 the first (9, 1); so with seed 2.
+    assert judged_by_other_seeds(table) == pytest.approx([1.0, 2.0, 1.0])
+    noise = np.random.default_rng(0).normal(size=(4000, 8, 3))
+    chosen = np.array([judged_by_other_seeds(one).mean() for one in noise])
+    flattered = noise.mean(axis=2).max(axis=1)
+    assert abs(chosen.mean()) < 0.03
+    assert flattered.mean() > 0.7
+
+
+def test_of_more_configurations_counts_what_the_best_of_as_many_would_reach() -> None:
+    ranked = np.array([4.0, 3.0, 2.0, 1.0])
+    expected = np.mean([max(ranked[list(two)]) for two in combinations(range(4), 2)])
+    assert best_of(4, 2) @ ranked == pytest.approx(expected)
+    assert best_of(4, 4) == pytest.approx([1, 0, 0, 0])
+
+
+def simulated(trials: int, seeds: int, spread: tuple[float, ...]) -> Array:
+    random = np.random.default_rng(1)
+    common = random.normal(size=(trials, 1, seeds))
+    own = random.normal(size=(trials, len(spread), seeds))
+    return np.asarray(np.array(spread)[:, None] * (0.6**0.5 * common + 0.4**0.5 * own))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [(0.1, 0.1), (0.1, 1.0), (0.1, 0.1, 0.1, 0.1)])
+def test_a_tie_has_a_winner_in_one_of_twenty_however_often_one_looks(
+    spread: tuple[float, ...],
+) -> None:
+    sweeps = simulated(1500, 12, spread)
+    wrong = [any(is_best(one[:, :n]) for n in looks(5, 12)) for one in sweeps]
+    assert np.mean(wrong) < 0.065  # 0.05, and three standard errors of 1,500
+
+
+def is_best(table: Array) -> bool:
+    decision = decide(table, 0.0, 5)
+    assert decision is not None
+    return decision.is_best
