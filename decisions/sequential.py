@@ -30,7 +30,7 @@ FIRST_LOOK = 2
 LEAST_PLAN = 3
 """Seeds; with two a t-test sees nothing, so that a plan of two is one of three."""
 
-_EARLY, _BY_PLAN, _EVER = 0.04, 0.72, 0.90
+_EARLY, _BY_PLAN, _EVER = 0.02, 0.84, 0.94
 _GROWTH = 1.5
 _UNPLANNED = (3, 5, 8, 12, 18)
 _NODES = 96  # of the integrals; the levels are then exact to 1e-9
@@ -63,8 +63,8 @@ def looks(planned: int | None, most: int) -> list[int]:
 def spent(seeds: int, planned: int | None) -> float:
     """The share of the permitted error that is spent by a look with so many seeds.
 
-    Of it 4% are for all looks before the plan, 72% are spent with the planned look, and half of
-    what is left of 90% with each look that follows. The rest is kept: of few seeds Student's t
+    Of it 2% are for all looks before the plan, 84% are spent with the planned look, and half of
+    what is left of 94% with each look that follows. The rest is kept: of few seeds Student's t
     is a little further from the walk than the levels allow for. Without a plan, each look has a
     third of what is left.
 

@@ -216,9 +216,10 @@ def _run(
         )
     has_begun = bool(retry(partial(sweep.study.get_trials, deepcopy=False), window=ANSWER))
     more = partial(at_end, sweep) if at_end and has_begun and not interrupted else None
+    is_unfinished = interrupted or claims.is_work_left()
     words = shlex.split(times_resolved(shlex.join(given_command()), config))
-    report(sweep.study, plan, claims, more, words)
-    if interrupted or claims.is_work_left():
+    report(sweep.study, plan, claims, more, [] if is_unfinished else words)
+    if is_unfinished:
         log.info("to go on: %s", times_resolved(resume_command(), config))
     if interrupted:
         raise SystemExit(143 if supervisor.interrupted == signal.SIGTERM else 130)

@@ -129,8 +129,8 @@ def test_a_trial_that_was_begun_without_an_answer_is_gone_on_with(
     one, _ = two(RATES, grid=False, n_trials=5)
     begin = private.begin
 
-    def unheard(*arguments: Any) -> optuna.Trial:
-        begin(*arguments)
+    def unheard(*arguments: Any, **more: Any) -> optuna.Trial:
+        begin(*arguments, **more)
         raise ConnectionError
 
     with monkeypatch.context() as patch:
@@ -149,8 +149,8 @@ def test_a_trial_for_which_no_point_is_left_counts_nowhere(
     """It was begun without an answer, and meanwhile others took what was left."""
     one, other = two(SIZES, grid=False, n_trials=9)
 
-    def unheard(*arguments: Any) -> None:
-        private.begin(*arguments)
+    def unheard(*arguments: Any, **more: Any) -> None:
+        private.begin(*arguments, **more)
         raise ConnectionError
 
     with monkeypatch.context() as patch:

@@ -57,7 +57,8 @@ def report(
         plan: of the sweep.
         claims: of the command.
         more: writes further files, and returns them by what they are.
-        command: in words, as it was given; empty where it was none.
+        command: in words, as it was given, to be changed for what is open; empty where there is
+            none, or where it is to be given again as it is.
     """
     paths = {"records": plan.directory, "results": plan.directory / _RESULTS}
     retry(claims.note_race)
