@@ -105,7 +105,7 @@ def standing(study: optuna.Study, plan: Plan) -> Standing | None:
     scores, ended = _scores(trials, study.directions[0], candidates, seeds)
     limit = margin(plan.objectives[0], _mean(scores), plan.settings.margins)
     racing, decision, seen = tuple(range(len(candidates))), None, 0
-    for n in looks(planned, len(seeds)):
+    for n in looks(planned, len(seeds)) or [len(seeds)]:
         missing = tuple((i, j) for j in range(n) for i in racing if not ended[i, j])
         if missing:
             return Standing(candidates, seeds, missing, seen, decision, racing)

@@ -56,6 +56,7 @@ class Setting:
         workers: of a command.
         behaviour: what a trial does by its overrides: "fail", "nan", "bad" or nothing.
         has_common_lock: the study's lock reaches all machines, as it does not with a gRPC proxy.
+        compare: keys whose levels are searched each for itself.
     """
 
     space: Space
@@ -67,15 +68,20 @@ class Setting:
     workers: int
     behaviour: Callable[[Sequence[str]], str]
     has_common_lock: bool
+    compare: tuple[str, ...] = ()
 
     @property
     def budget(self) -> int:
         if self.grid:
             return Grid(self.space).size
         assert self.settings.n_trials is not None
-        if not self.space.is_finite:
-            return self.settings.n_trials
-        return min(self.settings.n_trials, Grid(self.space).size)
+        trials = self.settings.n_trials // self.levels * self.levels
+        return min(trials, Grid(self.space).size) if self.space.is_finite else trials
+
+    @property
+    def levels(self) -> int:
+        """How many are compared; 1 where nothing is. Each has as many points as the others."""
+        return math.prod(d.size for d in self.space.dimensions if d.key in self.compare)
 
 
 @dataclass
@@ -224,6 +230,7 @@ def plan_of(
         grid=setting.grid, objectives=setting.objectives, pruner={},
         workers=setting.workers, threads=None, on_one_machine=True,
         command=holder("command", system), working_directory=Path("/"), deadline=deadline,
+        compare=setting.compare, design={"planned": settings.confirm_seeds},
     )  # fmt: skip
 
 
@@ -239,7 +246,7 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
             study_name="study",
             storage=storage,
             sampler=Draws(world.random),
-            pruner=CountedPruner(BadOnes(day)),
+            pruner=CountedPruner(BadOnes(day), plan.compare),
         ),
         system,
     )
@@ -251,7 +258,7 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
         system,
         plan.command,
     )
-    reporting = Reporting(ParetoHalving(1, 2))
+    reporting = Reporting(ParetoHalving(1, 2, plan.compare))
     jobs: dict[str, SimulatedJob] = {}
 
     def prepare(overrides: Sequence[str], number: int) -> SimulatedJob:

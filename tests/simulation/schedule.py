@@ -103,7 +103,8 @@ class _Schedule:
     def _limit(self) -> float:
         """Seconds in which a sweep must end, once nothing goes wrong any more."""
         setting, settings = self.day.setting, self.order.settings
-        trials = (settings.n_trials or setting.budget) + settings.confirm * settings.confirm_seeds
+        confirmed = max(settings.confirm, setting.levels) if settings.confirm else 0
+        trials = (settings.n_trials or setting.budget) + 2 * confirmed * settings.confirm_seeds
         return trials * setting.epochs * setting.seconds * (settings.max_retries + 1) + 3000
 
     def _last_command(self) -> None:

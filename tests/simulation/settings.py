@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -26,6 +27,7 @@ def draw(
     objectives: int | None = None,
     timeout: float | None = None,
     has_common_lock: bool | None = None,
+    compare: bool | None = None,
 ) -> Setting:
     """A sweep, of which only what is None is drawn.
 
@@ -37,6 +39,7 @@ def draw(
         objectives: how many.
         timeout: of the commands, in what all trials need.
         has_common_lock: the study's lock reaches all machines.
+        compare: the levels of the latent size are searched each for itself.
     """
     kind = space or random.choice(("grid", "grid", "search", "search", "choice", "two"))
     grid = kind == "grid"
@@ -68,7 +71,12 @@ def draw(
 
     if has_common_lock is None:
         has_common_lock = random.random() < 0.9
+    if compare is None:
+        compare = kind == "choice" and random.random() < 0.5
+    keys = ("latent_dim",) if compare else ()
+    if keys:
+        settings = replace(settings, n_trials=max(2, settings.n_trials or 0))
     return Setting(
         _SPACES[kind], settings, grid, ("psnr", "ssim")[:objectives], epochs, seconds, workers,
-        behaviour, has_common_lock,
+        behaviour, has_common_lock, keys,
     )  # fmt: skip
