@@ -115,7 +115,7 @@ def test_without_shared_seeds_the_interval_is_welchs() -> None:
     )
     apart = np.full((2, 11), np.nan)
     apart[0, :5], apart[1, 5:] = a, b
-    assert not pair(*apart, 5, 0.05).paired
+    assert not pair(apart[0], apart[1], 5, 0.05).paired
 
 
 def test_the_best_is_named_with_what_it_is_better_by() -> None:
@@ -198,7 +198,8 @@ def test_the_table_of_pairs_agrees_with_the_decision() -> None:
 
 
 def test_the_seeds_that_would_settle_it_do() -> None:
-    found = pair(*scores(0.12, 0.0, own=0.12), 5, 0.05)
+    a, b = scores(0.12, 0.0, own=0.12)
+    found = pair(a, b, 5, 0.05)
     needed = seeds_needed(found, MARGIN, 5, 0.05, 0.05)
     assert needed in looks(5, 60)
     level = levels(0.05, 5, 60)[needed]
