@@ -29,6 +29,7 @@ from sweeps.storage.attributes import (
     RETRIED,
     budgeted,
     confirmation_of,
+    is_confirmation,
     is_superseded,
     point_of,
 )
@@ -370,7 +371,13 @@ class Claims:
         is_beyond = claim.is_new and limit is not None
         if is_beyond:
             place = claim.number, mine.number
-            earlier = [t for t in budgeted(trials) if (private.first_of(t), t.number) < place]
+            # One that was taken over has its unit, also while nobody has cloned it yet.
+            units = [*budgeted(trials), *(trials[number] for number in self.counts.unretried)]
+            earlier = {
+                private.first_of(t)
+                for t in units
+                if not is_confirmation(t) and (private.first_of(t), t.number) < place
+            }
             is_beyond = len(earlier) >= (limit or 0)
         if not is_taken and not is_beyond:
             return False
