@@ -18,22 +18,6 @@ DESCRIPTIVE = ("kl", "active_units")
 """Neither good nor bad as such: what a model pays for its reconstructions and how many units it
 spends it on. More of either is only better if it buys something, which the other metrics tell."""
 
-_TITLES = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "l1": "L1",
-    "mse": "MSE",
-    "kl": "KL",
-    "active_units": "active units",
-    "laplacian_swd": "Laplacian SWD",
-    "sliced_wasserstein": "sliced Wasserstein",
-    "fid": "FID",
-    "kid": "KID",
-    "elbo": "ELBO",
-    "bits_per_dim": "bits per dimension",
-    SECONDS: "seconds per epoch",
-}
 _WORDS = {"latent_dim": "latent", "loss.degree": "degree"}
 _PLAIN = (".name", ".scale", ".target")  # columns whose values speak for themselves
 
@@ -64,7 +48,9 @@ def title(metric: str) -> str:
     """A metric in words: MS-SSIM for ms_ssim."""
     if metric.startswith(DISTANCE):
         return f"{metric.removeprefix(DISTANCE)} loss"
-    return _TITLES.get(metric, metric.replace("_", " "))
+    if metric == SECONDS:
+        return "seconds per epoch"
+    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ")
 
 
 def unit(metric: str) -> str:
