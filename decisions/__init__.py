@@ -15,7 +15,12 @@ from decisions.decision import (
     pair,
     seeds_needed,
 )
-from decisions.selection import best_of, judged_by_other_seeds
+from decisions.selection import (
+    best_of,
+    chosen_by_other_seeds,
+    judged_by_other_seeds,
+    weighted,
+)
 from decisions.sequential import ALPHA, Array, intervals, levels, looks, spent, welch
 
 __all__ = [
@@ -27,6 +32,7 @@ __all__ = [
     "adjusted_means",
     "all_pairs",
     "best_of",
+    "chosen_by_other_seeds",
     "decide",
     "intervals",
     "judged_by_other_seeds",
@@ -35,5 +41,6 @@ __all__ = [
     "pair",
     "seeds_needed",
     "spent",
+    "weighted",
     "welch",
 ]

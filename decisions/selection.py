@@ -12,15 +12,14 @@ import numpy as np
 
 from decisions.sequential import Array
 
+_LEAST_WEIGHT = 0.5  # of the configurations that may be chosen, which a seed must have scores of
+
 
 def judged_by_other_seeds(scores: Array, tries: int | None = None) -> Array:
     """The score with each seed of the configuration that the other seeds choose.
 
     Each seed judges what the rest has chosen (leave-one-out, Stone 1974, "Cross-validatory choice
-    and assessment of statistical predictions"), so that no score helped to choose itself. Where a
-    level has more configurations than others, what counts is the expected score of the best of as
-    many: of C ranked configurations the r-th, from 0, is the best of `tries` drawn ones with a
-    probability of C(C - 1 - r, tries - 1) / C(C, tries).
+    and assessment of statistical predictions"), so that no score helped to choose itself.
 
     Args:
         scores: (C, S), of C configurations with S seeds, more is better; NaN is a missing one.
@@ -32,31 +31,47 @@ def judged_by_other_seeds(scores: Array, tries: int | None = None) -> Array:
     Raises:
         ValueError: there are fewer configurations than tries.
     """
+    return weighted(scores, chosen_by_other_seeds(scores, tries))
+
+
+def chosen_by_other_seeds(scores: Array, tries: int | None = None) -> Array:
+    """How much each score counts in `judged_by_other_seeds`, (C, S); a seed's add up to 1, or 0.
+
+    Where a level has more configurations than others, what counts is the expected score of the
+    best of as many: of C ranked configurations the r-th, from 0, is the best of `tries` drawn
+    ones with a probability of C(C - 1 - r, tries - 1) / C(C, tries). One without any score, since
+    all its trainings failed, is a try as well, and the worst.
+    """
     scores = np.asarray(scores, dtype=np.float64)
     count, seeds = scores.shape
     tries = count if tries is None else tries
     if not 1 <= tries <= count:
         raise ValueError(f"`tries` must be from 1 to the {count} configurations, but got {tries}")
+    known = np.isfinite(scores)
+    weights = np.zeros(scores.shape)
     if count == 1:
-        first: Array = scores[0]
-        return first
-    found = np.full(seeds, np.nan)
+        weights[known] = 1.0
+        return weights
+    share = best_of(count, tries)
     for seed in range(seeds):
         others = np.delete(scores, seed, axis=1)
-        known = np.isfinite(others)
-        if not known.any():
+        counted = np.isfinite(others)
+        judged = counted.any(axis=1)
+        if not judged.any():
             continue
-        merit = np.where(
-            known.any(axis=1),
-            np.where(known, others, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1),
-            -np.inf,
-        )
-        # A configuration that others' seeds have and this one lacks cannot be judged by it.
-        order = [i for i in np.argsort(-merit, kind="stable") if np.isfinite(scores[i, seed])]
-        if len(order) < tries:
-            continue
-        weights = best_of(len(order), tries)
-        found[seed] = float(weights @ scores[order, seed])
+        totals = np.where(counted, others, 0).sum(axis=1)
+        merit = np.where(judged, totals / np.maximum(counted.sum(axis=1), 1), -np.inf)
+        weights[np.argsort(-merit, kind="stable"), seed] = share
+    # Where the chosen one has no score with a seed, another one cannot stand in for it.
+    weights[~known] = 0.0
+    total = weights.sum(axis=0)
+    return np.where(total > _LEAST_WEIGHT, weights / np.maximum(total, _LEAST_WEIGHT), 0.0)
+
+
+def weighted(scores: Array, weights: Array) -> Array:
+    """Scores (C, S) with the weights of `chosen_by_other_seeds`, (S,); NaN where none counts."""
+    counted = np.where(weights > 0, scores * weights, 0.0).sum(axis=0)
+    found: Array = np.where(weights.any(axis=0), counted, np.nan)
     return found
 
 
