@@ -13,6 +13,7 @@ import decisions
 from analysis import labels
 from analysis.comparison.alike import LEVEL
 from analysis.found import CONFIRM
+from analysis.ranking import merit
 from decisions import Array
 
 _ENDED = ("completed", "pruned", "failed")
@@ -173,7 +174,7 @@ def _level(
     parameters: Sequence[str],
 ) -> Level:
     scored = rows[rows[_SCORED]]
-    table = merit(scored, objectives).reindex(index=configurations, columns=seeds)
+    table = _merit(scored, objectives).reindex(index=configurations, columns=seeds)
     # Best first: the one that stands for the level.
     order = table.mean(axis=1).sort_values(ascending=False, kind="stable").index
     table = table.loc[order]
@@ -195,17 +196,15 @@ def _level(
     )
 
 
-def merit(scored: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
+def _merit(scored: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     """How good each configuration (rows) is with each seed (columns), more is better.
 
-    It is the objective; of several the sum of the places with that seed.
+    Of several objectives it is the sum of the places among the trials with that seed.
     """
-    tables = []
-    for objective in objectives:
-        table = scored.pivot(index="configuration", columns="seed", values=f"val/{objective}")
-        table = labels.sign(objective) * table.astype(float)
-        tables.append(table if len(objectives) == 1 else table.rank())
-    return sum(tables[1:], start=tables[0])
+    of_seeds = [merit(rows, objectives) for _, rows in scored.groupby("seed")]
+    return scored.assign(merit=pd.concat(of_seeds)).pivot(
+        index="configuration", columns="seed", values="merit"
+    )
 
 
 def plain(value: Any) -> Any:
@@ -220,14 +219,14 @@ def _confirmed(ended: pd.DataFrame) -> set[str]:
 
 def _most_seeds(rows: pd.DataFrame, objectives: Sequence[str]) -> str:
     """The confirmed configuration of a level with most seeds, the better one of several."""
-    means = merit(rows[rows[_SCORED]].drop_duplicates(["configuration", "seed"]), objectives)
+    means = _merit(rows[rows[_SCORED]].drop_duplicates(["configuration", "seed"]), objectives)
     order = pd.DataFrame({"seeds": means.notna().sum(axis=1), "merit": means.mean(axis=1)})
     return str(order.sort_values(["seeds", "merit"], kind="stable").index[-1])
 
 
 def _best_of_search(rows: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
     scored = rows[rows[_SCORED]].drop_duplicates("configuration").assign(seed=0)
-    return [str(merit(scored, objectives)[0].idxmax())]
+    return [str(_merit(scored, objectives)[0].idxmax())]
 
 
 def _shared_points(
