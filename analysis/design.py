@@ -46,7 +46,7 @@ def parsed(content: Any) -> Design:
         raise ValueError(f"`compare` of a design must be a list of keys, but is {compare!r:.80}")
     if planned is not None and (not _is_number(planned) or planned != int(planned) or planned < 1):
         raise ValueError(f"`planned` of a design must be a number of seeds, but is {planned!r:.80}")
-    margins = content.get("margins") or {}
+    margins = {} if content.get("margins") is None else content["margins"]
     if not isinstance(margins, Mapping):
         raise ValueError(f"`margins` of a design must be an object, but is {margins!r:.80}")
     for name, value in margins.items():
