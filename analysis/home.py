@@ -56,15 +56,17 @@ class HomeAdvantage:
     sentences: list[str]
 
 
-def home_advantage(comparison: Comparison, scores: Scores) -> HomeAdvantage:
+def home_advantage(comparison: Comparison, scores: Scores | None) -> HomeAdvantage:
     """Who wins on whose ground.
 
     Wins are by the mean; whether one is certain is for the comparison to say.
 
     Args:
         comparison: whose chosen trials are the models.
-        scores: of these trials; those on other images than most are left out.
+        scores: of these trials; those on other images than most are left out. Without them the
+            tables are empty.
     """
+    scores = scores or Scores("test", {}, pd.DataFrame())
     own = [trial for trials in comparison.chosen["trials"] for trial in trials]
     comparable = scores.on_common_images(own)
     rows: dict[str, dict[str, float]] = {}

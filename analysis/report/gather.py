@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,6 @@ from analysis.runs import Runs
 
 if TYPE_CHECKING:
     from analysis.comparison import Comparison
-    from analysis.scores import Scores
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +37,10 @@ def gather(
     """
     counts = runs.trials["status"].value_counts()
     statuses = [(status, int(counts[status])) for status in STATUSES if status in counts]
+    from analysis.comparison import checked
     from analysis.diagnosis import diagnose
 
-    comparison, scores = compare_and_check(runs, margins)
+    comparison, scores = checked(runs, margins=margins)
     by = comparison.by
     log.info("drawing figures")
     rate, vary_beta = rate_chapter(runs, by, margins)
@@ -73,29 +72,6 @@ def gather(
         pictured=list(zip(order["trial"], order["directory"], strict=True)) if len(order) else [],
         made=f"Made by vaesweep on {now:%Y-%m-%d at %H:%M %Z}",
     )
-
-
-def compare_and_check(
-    runs: Runs, margins: Mapping[str, float] | None
-) -> tuple[Comparison, Scores | None]:
-    """The comparison, and the scores on test images of the trials that count in it.
-
-    Where none of them can be scored, since their checkpoints or images are not here, there is no
-    check, and a note says why.
-    """
-    from analysis.comparison import compare
-    from analysis.scores import score
-
-    comparison = compare(runs, margins=margins)
-    trials = [name for level in comparison.levels for name in level.counted]
-    if not trials:
-        return comparison, None
-    log.info("scoring %d trials on the test split", len(trials))
-    scores = score(runs, trials)
-    if scores.values:
-        return compare(runs, scores, margins=margins), scores
-    why = f"the test split is not scored: {scores.missing[0].reason}"
-    return replace(comparison, notes=[*comparison.notes, why]), None
 
 
 def _title(runs: Runs) -> str:

@@ -26,8 +26,6 @@ def home_chapter(comparison: Comparison, scores: Scores | None) -> Chapter | Non
     from analysis import figures as f
     from analysis.home import home_advantage
 
-    if scores is None:
-        return None
     found = home_advantage(comparison, scores)
     if len(found.values) < 2:
         return None
