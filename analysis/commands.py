@@ -5,6 +5,7 @@ They repeat what a sweep was started with, as far as that can do no harm (`analy
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,22 +23,79 @@ _DIRECTORY, _STORAGE = "hydra.sweep.dir", "hydra.sweeper.storage"
 SEEDS = "0,1,2"
 
 
-def add_seeds(runs: Runs, best: int = 3) -> str:
-    """Trains every configuration of a grid with more seeds, or the best of a search.
+class Settling(NamedTuple):
+    """A command that trains more seeds, and what it costs: «6 more runs (about 4 minutes)»."""
 
-    It is the sweep's own command with one more override, so that what is done is kept.
+    command: str
+    cost: str
+
+
+def settle(
+    runs: Runs,
+    by: Sequence[str],
+    seeds: int,
+    have: Sequence[int],
+    chosen: Sequence[Mapping[str, Any]],
+    *,
+    confirmed: bool,
+) -> Settling:
+    """Train more seeds: of the best of each level, or, of a grid, of all.
+
+    It is the sweep's own command with another override or two, so that what is done is kept.
 
     Args:
         runs: to add to.
-        best: how many configurations of a search to train again.
+        by: columns that are compared.
+        seeds: that each level needs in all.
+        have: how many those that need more have by now.
+        chosen: values of columns of what stands for each level.
+        confirmed: whether these are fresh seeds of what a search chose.
     """
     sweep = _sweep(runs)
-    if sweep is None:
-        choices = _searched_choices(runs) | {"seed": SEEDS}
-        return _joined(_without(_run_overrides(runs), set(choices)), choices)
-    if sweep.is_search:
-        return _joined(_without(sweep.overrides, {"sweep.confirm"}), {"sweep.confirm": str(best)})
-    return _joined(_without(sweep.overrides, {"seed"}), {"seed": SEEDS})
+    typed = _run_overrides(runs) if sweep is None else sweep.overrides
+    configurations = runs.trials["configuration"].nunique()
+    is_search = confirmed or _chose(runs, by, sweep)
+    if sweep is not None and is_search:
+        missing = sum(max(0, seeds - count) for count in have)
+        changed = {"sweep.confirm_seeds": str(seeds)}
+        if tuple(by) != ("loss.name",) and not runs.designs:
+            keys = [_key(column) for column in by]
+            changed["sweep.compare"] = keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"
+    else:
+        known = sorted({int(seed) for seed in runs.trials["seed"].dropna()})
+        more = [seed for seed in range(seeds + len(known)) if seed not in known]
+        # Seeds by which something was chosen say nothing more of it.
+        wanted = more[:seeds] if is_search else [*known, *more[: max(0, seeds - len(known))]]
+        missing = (len(wanted) - len(known)) * configurations
+        changed = {"seed": ",".join(map(str, wanted))}
+        if sweep is None:
+            rows = pd.DataFrame(chosen) if is_search else runs.trials
+            choices = _choices(rows, runs)
+            if is_search:  # nobody knows how to confirm it
+                missing = seeds * math.prod(rows.nunique())
+            changed = choices | changed
+    return Settling(_joined(_without(typed, set(changed)), changed), _cost(runs, missing, sweep))
+
+
+def _chose(runs: Runs, by: Sequence[str], sweep: _Sweep | None) -> bool:
+    """Whether levels have a best configuration out of several that were tried with one seed."""
+    if sweep is not None and sweep.is_search:
+        return True
+    counts = runs.trials.groupby("configuration")["seed"].nunique()
+    levels = runs.trials[list(by)].astype(str).agg(tuple, axis=1).nunique()
+    return bool(counts.max() < 2 and len(counts) > levels)
+
+
+def _cost(runs: Runs, missing: int, sweep: _Sweep | None) -> str:
+    said = f"{missing} more run{'' if missing == 1 else 's'}"
+    column = "seconds/total" if "seconds/total" in runs.trials else "seconds/fit"
+    if column not in runs.trials:
+        return said
+    seconds = runs.trials.loc[runs.trials["status"] == "completed", column].mean()
+    if not seconds > 0:
+        return said
+    minutes = missing * seconds / 60 / (sweep.workers if sweep is not None else 1)
+    return f"{said} (about {minutes:.0f} minutes)" if minutes >= 2 else f"{said} (a minute or two)"
 
 
 def go_on(directory: Path) -> str | None:
@@ -76,10 +134,11 @@ def vary_beta(runs: Runs, fixed: Mapping[str, Any], losses: Sequence[str], betas
 
 
 class _Sweep(NamedTuple):
-    """What was typed after `python run.py -m`, and whether a sampler chose."""
+    """What was typed after `python run.py -m`, whether a sampler chose, and how many workers."""
 
     overrides: list[str]
     is_search: bool
+    workers: int
 
 
 def _sweep(runs: Runs) -> _Sweep | None:
@@ -102,7 +161,9 @@ def _sweep_in(directory: Path) -> _Sweep | None:
     if _STORAGE in missing:
         overrides.append(f"{_STORAGE}=URL")
     sampled = sweeper.get("n_trials") is not None or any("interval(" in text for text in space)
-    return _Sweep(overrides, sampled)
+    workers = sweeper.get("n_jobs")
+    count = workers if isinstance(workers, int) and not isinstance(workers, bool) else 1
+    return _Sweep(overrides, sampled, max(1, count))
 
 
 def _typed(directory: Path) -> list[str]:
@@ -149,13 +210,13 @@ def _read(path: Path) -> Any:
         return None
 
 
-def _searched_choices(runs: Runs) -> dict[str, str]:
-    """Overrides that list what the trials took."""
+def _choices(rows: pd.DataFrame, runs: Runs) -> dict[str, str]:
+    """Overrides that list what trials took, or what was chosen of it."""
     name = _name(runs)
     choices = {"name": literal(name)} if name else {}
     for column in runs.searched:
-        if column in runs.trials.columns:
-            values = runs.trials[column].dropna().drop_duplicates()
+        if column in rows.columns:
+            values = rows[column].dropna().drop_duplicates()
             choices[_key(column)] = ",".join(_text(column, value) for value in values)
     return choices
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from analysis import ranking
 from analysis.found import DEGREE
 from analysis.runs import Runs
 from experiments import symptoms
-from experiments.metrics import METRICS
 from experiments.symptoms import Symptom
 
 FAILED = "failures"
@@ -180,7 +180,7 @@ def _lr_at_an_edge(runs: Runs) -> Iterator[Finding]:
         return
     for loss, rows in _by_loss(runs.trials):
         tried = pd.to_numeric(rows["lr"], errors="coerce").dropna()
-        best = _best(rows, column)
+        best = ranking.best(rows, [_objective(runs)])
         if best is None or tried.nunique() < _LEAST_VALUES or tried.min() <= 0:
             continue
         low, high, lr = float(tried.min()), float(tried.max()), float(best["lr"])
@@ -206,7 +206,7 @@ def _latent_at_an_edge(runs: Runs) -> Iterator[Finding]:
         return
     found: list[Finding] = []
     for loss, rows in _by_loss(runs.trials):
-        best = _best(rows, column)
+        best = ranking.best(rows, [_objective(runs)])
         sizes = pd.to_numeric(rows["latent_dim"], errors="coerce").dropna()
         if best is None or sizes.nunique() < 2:
             continue
@@ -237,15 +237,6 @@ def _by_loss(trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         return
     for name, rows in trials.groupby("loss.name"):
         yield f" of loss={name}", rows
-
-
-def _best(rows: pd.DataFrame, column: str) -> pd.Series | None:
-    scored = rows[(rows["status"] == "completed") & rows[column].notna()]
-    if scored.empty:
-        return None
-    up = METRICS[column.removeprefix("val/")].direction == "maximize"
-    values = pd.to_numeric(scored[column])
-    return scored.loc[values.idxmax() if up else values.idxmin()]
 
 
 def _objective(runs: Runs) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import models
+from analysis.design import Design
 from analysis.runs import Broken
 from experiments.decided import OLD_DEGREE
 
@@ -55,17 +56,20 @@ class Findings:
         trials: those that could be read.
         broken: what could not.
         searched: columns that a sweep searched over, by its name, where the source says so.
+        designs: how a sweep compares, by its name, where the source says so.
     """
 
     trials: list[Found] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     searched: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    designs: dict[str, Design] = field(default_factory=dict)
 
     def add(self, other: Findings) -> None:
         """Take over what another source holds."""
         self.trials += other.trials
         self.broken += other.broken
         self.searched |= other.searched
+        self.designs |= other.designs
 
 
 def config_of(result: Mapping[str, Any]) -> Row:

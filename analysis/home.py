@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import labels, statistics
-from analysis.comparison import Comparison, on_common_images
+from analysis import labels
+from analysis.comparison import Comparison
 from analysis.scores import DISTANCE, Scores
 from experiments.metrics import RECONSTRUCTION
 
@@ -56,18 +56,19 @@ class HomeAdvantage:
     sentences: list[str]
 
 
-def home_advantage(comparison: Comparison, scores: Scores) -> HomeAdvantage:
+def home_advantage(comparison: Comparison, scores: Scores | None) -> HomeAdvantage:
     """Who wins on whose ground.
 
-    Wins are by the mean: whether one is certain is for `Comparison.pairs` to say, where
-    `distance/<loss>` may stand among the metrics, too.
+    Wins are by the mean; whether one is certain is for the comparison to say.
 
     Args:
         comparison: whose chosen trials are the models.
-        scores: of these trials; those on other images than most are left out.
+        scores: of these trials; those on other images than most are left out. Without them the
+            tables are empty.
     """
+    scores = scores or Scores("test", {}, pd.DataFrame())
     own = [trial for trials in comparison.chosen["trials"] for trial in trials]
-    comparable = on_common_images(scores, own)
+    comparable = scores.on_common_images(own)
     rows: dict[str, dict[str, float]] = {}
     homes: dict[str, frozenset[str]] = {}
     for one in comparison.chosen.itertuples():
@@ -78,7 +79,7 @@ def home_advantage(comparison: Comparison, scores: Scores) -> HomeAdvantage:
     values = _table(rows)
     ranks = values.copy()
     for column in values.columns:
-        ranks[column] = statistics.ranks(values[column], labels.better(column))
+        ranks[column] = values[column].rank(ascending=labels.better(column) == "minimize")
     first = ranks.eq(1)
     at_home = pd.DataFrame(
         [[column in homes[group] for column in values.columns] for group in values.index],

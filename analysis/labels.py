@@ -23,7 +23,7 @@ _PLAIN = (".name", ".scale", ".target")  # columns whose values speak for themse
 
 
 def is_quality(metric: str) -> bool:
-    """Whether a metric says how good a model is, and so counts for the mean rank.
+    """Whether a metric says how good a model is.
 
     Not what is `DESCRIPTIVE`, nor seconds per epoch, which are a cost.
     """
@@ -42,6 +42,11 @@ def better(metric: str) -> Direction:
         choices = ", ".join([*METRICS, SECONDS, f"{DISTANCE}<loss>"])
         raise ValueError(f"a metric must be one of {choices}, but got {metric!r}")
     return METRICS[metric].direction
+
+
+def sign(metric: str) -> int:
+    """1 where more of a metric is better, else -1."""
+    return 1 if better(metric) == "maximize" else -1
 
 
 def title(metric: str) -> str:
@@ -75,8 +80,8 @@ def quantity(metric: str, value: float) -> str:
     return _with_unit(f"{value:.4g}", metric)
 
 
-def estimate(metric: str, value: float, low: float, high: float, level: float = 0.95) -> str:
-    """A value and its interval, as exactly as the interval allows: 19.5 dB, 95% interval ...
+def interval(metric: str, value: float, low: float, high: float) -> str:
+    """A value and its interval, as exactly as that allows: 0.31 dB, interval 0.12 to 0.50.
 
     Without an interval only the value.
     """
@@ -85,7 +90,7 @@ def estimate(metric: str, value: float, low: float, high: float, level: float = 
         return quantity(metric, value)
     decimals = _decimals(half, value)
     mean, lower, upper = (f"{number:z.{decimals}f}" for number in (value, low, high))
-    return f"{_with_unit(mean, metric)}, {100 * level:g}% interval {lower} to {upper}"
+    return f"{_with_unit(mean, metric)}, interval {lower} to {upper}"
 
 
 def listed(names: Sequence[str], last: str = "and") -> str:

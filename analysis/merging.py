@@ -32,6 +32,9 @@ def merged(sources: Iterable[Findings]) -> Findings:
             together.searched |= {
                 renamed.get(sweep, sweep): columns for sweep, columns in findings.searched.items()
             }
+            together.designs |= {
+                renamed.get(sweep, sweep): design for sweep, design in findings.designs.items()
+            }
             for trial in trials:
                 known = index.find(trial)
                 if known is None:

@@ -7,6 +7,7 @@ on one curve, at other values of `beta` (Alemi et al. 2018, "Fixing a broken ELB
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -15,28 +16,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis import commands, labels, statistics
-from analysis.choosing import BY, choose
-from analysis.comparison import on_common_images
+import decisions
+from analysis import commands, labels
+from analysis.comparison import Comparison, compare
+from analysis.comparison.comparing import student
+from analysis.comparison.factor import design_of
 from analysis.runs import Runs
-from analysis.statistics import Array
+from decisions import Array
+from experiments import metrics as known_metrics
 
 if TYPE_CHECKING:
     from analysis.scores import Scores
 
-BETAS = "0.1,0.3,1,3,10"
-"""Of the command that is given where there are too few."""
+BETAS = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Of the command that is given where there are too few, for a level of usual KL."""
 
 _MISSING = "to compare losses at the same KL, trials at several values of beta are missing"
 _GRID = 65  # KLs at which curves are compared
+_MOST = math.log(1e4)  # of that factor
+_NEAR = 2.0  # the factor of beta from which a level gets values of its own
 _POINTS = ("group", "trial", "seed", "beta", "kl", "value")
 _BANDS = ("group", "kl", "mean", "low", "high", "seeds")
-_PAIRS = (
-    "a", "b", "kl_low", "kl_high", "difference", "low", "high", "p", "p_holm", "verdict",
-)  # fmt: skip
+_PAIRS = ("a", "b", "kl_low", "kl_high", "difference", "low", "high", "finding")
 
 Curve = tuple[Array, Array]
 """KLs of one seed, increasing, and the metric at each."""
+Curves = Mapping[str, Mapping[Any, Curve]]
+"""By group and seed."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,13 @@ class RateDistortion:
         points: a row a trial: `group`, `trial`, `seed`, `beta`, `kl` and the metric's `value`.
         bands: a row a group and KL: the `mean` over seeds of their curves, with Student's interval
             `low` to `high`, NaN with one seed; over the KLs that all seeds of the group reach.
-        pairs: a row a pair of groups: the `difference` a - b, averaged over the KLs `kl_low` to
-            `kl_high` that all seeds of both reach, with its interval, `p` of none and `p_holm`,
-            corrected for all pairs; and the `verdict`: a is "better", "worse" or "undecided".
+        pairs: a row a pair of groups: how much better `a` is, the `difference` averaged over the
+            KLs `kl_low` to `kl_high` that all seeds of both reach, seed by seed where they share
+            any, with its interval; and the `finding`: "better", "worse", "equal" or "open".
         notes: what a reader has to know.
         verdict: the answer, in sentences.
-        command: what trains the missing values of `beta`, where no two groups have a curve.
+        command: what trains the missing values of `beta`, a line for each command, where no two
+            groups have a curve.
     """
 
     metric: str
@@ -72,15 +79,15 @@ def rate_distortion(
     scores: Scores | None = None,
     *,
     metric: str = "psnr",
-    by: Sequence[str] = BY,
-    alpha: float = 0.05,
+    by: Sequence[str] = ("loss.name",),
+    margins: Mapping[str, float] | None = None,
 ) -> RateDistortion:
     """Compare groups of trials at the same KL.
 
     Of each group those trials are taken that differ in nothing but `beta` and the seed, at the
     most values of `beta` (and of those, the best on validation images). Each seed is a curve,
-    interpolated without overshoot; a difference is averaged over the KLs that both groups reach
-    and tested over seeds (Welch).
+    interpolated without overshoot; a difference of two is averaged over the KLs that both groups
+    reach, and decided by `decisions.pair`.
 
     Args:
         runs: the trials.
@@ -88,18 +95,17 @@ def rate_distortion(
             trials have it, else of the validation split.
         metric: on the curves.
         by: columns of `runs.trials` that make a group.
-        alpha: level of the tests; intervals hold with 1 - alpha.
+        margins: by metric, below which a difference does not matter.
 
     Returns:
         Tables and sentences; where there are too few values of `beta`, the command that adds some.
 
     Raises:
         UserError: there is no such column.
-        ValueError: the metric is unknown, or `alpha` does not lie within 0 and 1.
+        ValueError: the metric is unknown.
     """
     labels.better(metric)
-    statistics.check_level(1 - alpha)
-    chosen, _ = choose(runs, by=by)
+    compared = compare(runs, by=by, metrics=("kl", "active_units"))
     completed = runs.trials[runs.trials["status"] == "completed"]
     split, measured = _measured(completed, scores, metric)
     found: list[pd.DataFrame] = []
@@ -107,25 +113,26 @@ def rate_distortion(
         group = labels.group_label(dict(zip(by, values, strict=True)))
         found.append(_family(rows, runs, by).assign(group=group))
     points = pd.concat(found)[list(_POINTS)] if found else pd.DataFrame(columns=list(_POINTS))
-    curves = {str(group): _curves(rows) for group, rows in points.groupby("group", sort=False)}
-    curves = {group: of_seeds for group, of_seeds in curves.items() if of_seeds}
-    pairs = _pairs(curves, metric, alpha)
-    without = [one.group for one in chosen if one.group not in curves]
+    every = {str(group): _curves(rows) for group, rows in points.groupby("group", sort=False)}
+    curves = {group: of_seeds for group, of_seeds in every.items() if of_seeds}
+    design = design_of(runs)
+    planned = design.planned if design is not None else None
+    pairs = _pairs(curves, metric, planned, margins)
+    without = [level.name for level in compared.levels if level.name not in curves]
     notes = [f"{group} has too few values of beta for a curve" for group in without if curves]
     if split == "val" and curves:
         notes.append("of the validation images, by which checkpoints were chosen")
     command = None
     if len(curves) < 2:
-        fixed = dict(chosen[0].parameters) if chosen else {}
-        command = _missing(runs, fixed, [str(one.parameters["loss.name"]) for one in chosen])
+        command = _missing(runs, compared)
         verdict = [f"{_MISSING}; add some: {command}"]
     else:
-        verdict = _sentences(pairs, metric, 1 - alpha)
+        verdict = _sentences(pairs, metric)
     return RateDistortion(
         metric=metric,
         split=split,
         points=points.reset_index(drop=True),
-        bands=_bands(curves, 1 - alpha),
+        bands=_bands(curves),
         pairs=pairs,
         notes=notes,
         verdict=verdict,
@@ -167,9 +174,8 @@ def interpolated(curves: Sequence[Curve], kl: Array) -> Array:
 def _measured(trials: pd.DataFrame, scores: Scores | None, metric: str) -> tuple[str, pd.DataFrame]:
     """The split, and the trials with their `kl` and `value` on it."""
     if scores is not None:
-        known = on_common_images(scores, map(str, trials["trial"]))
-        rows = trials[trials["trial"].isin(known)]
-        values = [_score(scores, str(trial), metric) for trial in rows["trial"]]
+        rows = trials[trials["trial"].isin(scores.on_common_images(trials["trial"]))]
+        values = [scores.mean(str(trial), metric) for trial in rows["trial"]]
         kls = scores.split_level["kl"].reindex(rows["trial"]).to_numpy()
         return scores.split, rows.assign(value=values, kl=kls)
     split = "val"
@@ -182,14 +188,6 @@ def _measured(trials: pd.DataFrame, scores: Scores | None, metric: str) -> tuple
     )
 
 
-def _score(scores: Scores, trial: str, metric: str) -> float:
-    if metric in scores.values[trial]:
-        return float(np.mean(scores.values[trial][metric]))
-    if metric in scores.split_level.columns:
-        return float(scores.split_level.loc[trial, metric])
-    return float("nan")
-
-
 def _family(rows: pd.DataFrame, runs: Runs, by: Sequence[str]) -> pd.DataFrame:
     """Those that differ in `beta` and seed alone, at the most values of `beta`."""
     if "beta" not in rows.columns:
@@ -199,7 +197,7 @@ def _family(rows: pd.DataFrame, runs: Runs, by: Sequence[str]) -> pd.DataFrame:
         return rows
     objective = (runs.objectives or ("psnr",))[0]
     column = f"val/{objective}"
-    sign = 1 if labels.better(objective) == "maximize" else -1
+    sign = labels.sign(objective)
 
     def merit(family: pd.DataFrame) -> tuple[int, float]:
         best = (sign * family[column]).max() if column in family.columns else 0.0
@@ -209,80 +207,121 @@ def _family(rows: pd.DataFrame, runs: Runs, by: Sequence[str]) -> pd.DataFrame:
     return max(families, key=merit)
 
 
-def _curves(points: pd.DataFrame) -> list[Curve]:
-    found = [
-        curve(rows["kl"].to_numpy(), rows["value"].to_numpy())
-        for _, rows in points.groupby("seed", sort=False, dropna=False)
-    ]
-    return [one for one in found if one is not None]
+def _curves(points: pd.DataFrame) -> dict[Any, Curve]:
+    found = {
+        seed: curve(rows["kl"].to_numpy(), rows["value"].to_numpy())
+        for seed, rows in points.groupby("seed", sort=False, dropna=False)
+    }
+    return {seed: one for seed, one in found.items() if one is not None}
 
 
-def _bands(curves: Mapping[str, Sequence[Curve]], level: float) -> pd.DataFrame:
+def _bands(curves: Curves) -> pd.DataFrame:
     rows = []
     for group, of_seeds in curves.items():
-        reached = common_range(of_seeds)
+        reached = common_range(list(of_seeds.values()))
         if reached is None:
             continue
         kls = np.linspace(*reached, _GRID)
-        for kl, values in zip(kls, interpolated(of_seeds, kls).T, strict=True):
-            mean = statistics.seed_interval(values, level)
-            rows.append((group, float(kl), *mean, len(of_seeds)))
+        for kl, values in zip(kls, interpolated(list(of_seeds.values()), kls).T, strict=True):
+            rows.append((group, float(kl), values.mean(), *student(values), len(of_seeds)))
     return pd.DataFrame(rows, columns=list(_BANDS))
 
 
-def _pairs(curves: Mapping[str, Sequence[Curve]], metric: str, alpha: float) -> pd.DataFrame:
+def _pairs(
+    curves: Curves, metric: str, planned: int | None, margins: Mapping[str, float] | None
+) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
+    alpha = decisions.ALPHA / max(1, len(curves) - 1)
     for a, b in combinations(curves, 2):
-        row: dict[str, Any] = {"a": a, "b": b}
-        reached = common_range([*curves[a], *curves[b]])
+        row: dict[str, Any] = {"a": a, "b": b, "finding": "open"}
+        reached = common_range([*curves[a].values(), *curves[b].values()])
         if reached is not None:
             kls = np.linspace(*reached, _GRID)
-            means = [_average(interpolated(curves[group], kls)) for group in (a, b)]
-            found = statistics.welch_difference(means[0], means[1], 1 - alpha)
-            row |= {"kl_low": reached[0], "kl_high": reached[1], "difference": found.value}
-            row |= {"low": found.low, "high": found.high, "p": found.p}
+            seeds = list(dict.fromkeys([*curves[a], *curves[b]]))
+            of_a, of_b = (_gains(curves[c], seeds, kls, labels.sign(metric)) for c in (a, b))
+            found = decisions.pair(of_a, of_b, planned, alpha, equal_alpha=decisions.ALPHA)
+            best = max(float(np.nanmean(of_a)), float(np.nanmean(of_b)))
+            margin = known_metrics.margin(metric, best, margins)
+            row |= {"kl_low": reached[0], "kl_high": reached[1], "difference": found.difference}
+            row |= {"low": found.low, "high": found.high, "finding": _finding(found, margin)}
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(_PAIRS))
-    numbers = [c for c in _PAIRS if c not in ("a", "b", "verdict")]
+    numbers = [c for c in _PAIRS if c not in ("a", "b", "finding")]
     table[numbers] = table[numbers].astype(float)
-    table["p_holm"] = statistics.holm(table["p"])
-    upwards = labels.better(metric) == "maximize"
-    table["verdict"] = [
-        ("better" if (row.difference > 0) == upwards else "worse")
-        if row.p_holm <= alpha
-        else "undecided"
-        for row in table.itertuples()
-    ]
     return table
 
 
-def _average(values: Array) -> Array:
-    """Over equidistant KLs (S, K), by trapezoids."""
-    inner = values[:, 1:-1].sum(axis=1) + (values[:, 0] + values[:, -1]) / 2
-    means: Array = inner / (values.shape[1] - 1)
-    return means
+def _gains(of_seeds: Mapping[Any, Curve], seeds: Sequence[Any], kls: Array, sign: int) -> Array:
+    """The average of each seed's curve over equidistant KLs, by trapezoids; more is better."""
+    found = np.full(len(seeds), np.nan)
+    for place, seed in enumerate(seeds):
+        if seed in of_seeds:
+            values = interpolated([of_seeds[seed]], kls)[0]
+            found[place] = sign * np.trapezoid(values) / (len(kls) - 1)
+    return found
 
 
-def _sentences(pairs: pd.DataFrame, metric: str, level: float) -> list[str]:
+def _finding(found: decisions.Pair, margin: float) -> str:
+    if found.is_within(margin):
+        return "equal"
+    if not found.is_sure:
+        return "open"
+    return "better" if found.difference > 0 else "worse"
+
+
+def _sentences(pairs: pd.DataFrame, metric: str) -> list[str]:
     lines = []
     for row in pairs.itertuples():
         if np.isnan(row.difference):
             lines.append(f"{row.a} and {row.b} reach no common KL; add values of beta to one")
             continue
         where = f"at the same KL, {row.kl_low:.3g} to {row.kl_high:.3g} nats,"
-        said = labels.estimate(metric, row.difference, row.low, row.high, level)
         on = labels.title(metric)
-        if row.verdict == "undecided":
-            why = "" if not np.isnan(row.p) else ", for which seeds are missing"
+        a, b, sign = (row.a, row.b, 1) if row.finding != "worse" else (row.b, row.a, -1)
+        ends = sorted((sign * row.low, sign * row.high))
+        said = labels.interval(metric, sign * row.difference, *ends)
+        if row.finding == "open":
             lines.append(
-                f"{where} {row.a} and {row.b} cannot be told apart on {on} (difference {said}){why}"
+                f"{where} it is open which of {a} and {b} is better on {on} ({a} by {said})"
             )
+        elif row.finding == "equal":
+            lines.append(f"{where} {a} and {b} are practically equal on {on} ({a} by {said})")
         else:
-            lines.append(f"{where} {row.a} is {row.verdict} than {row.b} on {on} (by {said})")
+            lines.append(f"{where} {a} is better than {b} on {on} by {said}")
     return lines
 
 
-def _missing(runs: Runs, fixed: Mapping[str, Any], losses: Sequence[str]) -> str:
+def _missing(runs: Runs, compared: Comparison) -> str:
+    """The commands that train the values of `beta` at which the curves meet, a line each."""
+    fixed: dict[str, Any] = dict(compared.levels[0].parameters) if compared.levels else {}
     kept = {key: value for key, value in fixed.items() if key not in ("loss.name", "beta")}
-    names = list(dict.fromkeys(losses)) or ["mse", "ssim"]
-    return commands.vary_beta(runs, kept, names, BETAS)
+    together: dict[float, list[str]] = {}
+    for level, factor in zip(compared.levels, _factors(compared), strict=True):
+        names = together.setdefault(factor, [])
+        if (name := str(level.parameters["loss.name"])) not in names:
+            names.append(name)
+    return "\n".join(
+        commands.vary_beta(runs, kept, names, ",".join(f"{factor * beta:.2g}" for beta in BETAS))
+        for factor, names in (together or {1.0: ["mse", "ssim"]}).items()
+    )
+
+
+def _factors(compared: Comparison) -> list[float]:
+    """By what to multiply `beta` for each level so that it has the KL that is usual among them.
+
+    The posterior variance of a unit in use grows with `beta`, so that it loses about half a nat
+    for each factor of e.
+    """
+    kl = compared.results.get("kl")
+    active = compared.results.get("active_units")
+    if kl is None:
+        return [1.0] * len(compared.levels)
+    means = kl.means
+    units = np.maximum(active.means, 1.0) if active is not None else means / 2
+    found = []
+    for nats, used, level in zip(means - np.nanmedian(means), units, compared.levels, strict=True):
+        growth = np.clip(2 * nats / used, -_MOST, _MOST)
+        factor = float(level.parameters.get("beta", 1.0)) * math.exp(growth)
+        known = math.isfinite(factor) and not 1 / _NEAR < factor < _NEAR
+        found.append(float(f"{factor:.1g}") if known else 1.0)
+    return found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
+
+from analysis.design import Design
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Runs:
         broken: what could not be read.
         objectives: names of the metrics that the sweeps searched by; empty if they differ.
         searched: columns of `trials` that the sweeps searched over, without the seed.
+        designs: how sweeps compare, by name, where they say so.
     """
 
     trials: pd.DataFrame
@@ -53,3 +57,4 @@ class Runs:
     broken: list[Broken] = field(default_factory=list)
     objectives: tuple[str, ...] = ()
     searched: tuple[str, ...] = ()
+    designs: Mapping[str, Design] = field(default_factory=dict)

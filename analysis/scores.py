@@ -48,6 +48,19 @@ class Scores:
             by_images.setdefault(self.images[trial], []).append(trial)
         return sorted(by_images.values(), key=len, reverse=True)
 
+    def on_common_images(self, trials: Iterable[str]) -> frozenset[str]:
+        """Those of the trials that were scored on the images that most of them were."""
+        wanted = set(trials)
+        return frozenset(max((wanted & {*group} for group in self.groups()), key=len, default=()))
+
+    def mean(self, trial: str, metric: str) -> float:
+        """Of a trial that was scored, over the images; NaN where it lacks the metric."""
+        if metric in self.values[trial]:
+            return float(np.mean(self.values[trial][metric]))
+        if metric in self.split_level.columns:
+            return float(self.split_level.loc[trial, metric])
+        return float("nan")
+
 
 def score(runs: Runs, trials: Iterable[str] | None = None, split: str = "test") -> Scores:
     """Score trained models on their held-out images, in one pass over these for everything.

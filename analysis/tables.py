@@ -35,6 +35,7 @@ def runs_of(findings: Findings) -> Runs:
         broken=findings.broken,
         objectives=_objectives(found),
         searched=_searched(findings),
+        designs=findings.designs,
     )
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from analysis.figures.points import column_of, finite, grouped, maximized
+from analysis import ranking
+from analysis.figures.points import grouped
 from analysis.runs import Runs
 
 if TYPE_CHECKING:
@@ -47,16 +48,9 @@ def best_trials(
         ValueError: there is no such metric, or no such column.
     """
     metric = metric or (runs.objectives[0] if runs.objectives else "psnr")
-    column = column_of(runs.trials, metric)
-    table = runs.trials[runs.trials["status"] == "completed"]
-    if column is None or table.empty:
-        return {}
-    table = table[table["checkpoint"].notna() & ~np.isnan(finite(table[column]))]
-    best = {}
-    for name, rows in grouped(table, by).items():
-        place = rows[column].idxmax() if maximized(metric) else rows[column].idxmin()
-        best[name] = rows.loc[place]
-    return best
+    table = runs.trials[runs.trials["checkpoint"].notna()]
+    found = {name: ranking.best(rows, [metric]) for name, rows in grouped(table, by).items()}
+    return {name: trial for name, trial in found.items() if trial is not None}
 
 
 def images_of(trial: pd.Series) -> Images:

@@ -55,6 +55,12 @@ class Measure:
         return f"{value:z.{digits}f} {self.unit}".rstrip()
 
     @property
+    def said_margin(self) -> str:
+        """The margin with its unit."""
+        few = max(0, -math.floor(math.log10(self.margin))) if self.margin > 0 else 0
+        return self.said(self.margin, few)
+
+    @property
     def digits(self) -> int:
         """After the point, such that a tenth of the margin shows."""
         return max(0, 1 - math.floor(math.log10(self.margin))) if self.margin > 0 else 4
@@ -118,7 +124,7 @@ def _use(decision: Decision, levels: Sequence[Level], measure: Measure) -> str:
     if best.seeds < 2:
         return f"{best} leads: {reached}; with one seed that may be luck"
     if not decision.open:
-        return f"use {best}: {reached}, the highest mean of several that are practically equal"
+        return f"use {best}: {reached}; no other is better by more than {measure.said_margin}"
     return f"use {best} for now: it leads with {reached}, but is not surely best"
 
 
@@ -131,7 +137,7 @@ def _equal(decision: Decision, levels: Sequence[Level], measure: Measure) -> str
     verb = "are" if len(equal) > 1 else "is"
     line = (
         f"{names} {verb} practically equal to {leader.name}: within "
-        f"{measure.said(measure.margin, _few(measure.margin))} ({_range(decision, measure)})"
+        f"{measure.said_margin} ({_range(decision, measure)})"
     )
     timed = [levels[rival.level] for rival in equal if levels[rival.level].seconds is not None]
     if leader.seconds and timed:
@@ -157,12 +163,12 @@ def _open(decision: Decision, levels: Sequence[Level], measure: Measure) -> str:
     if not decision.open or levels[decision.leader].seeds < 2:
         return ""
     said = [
-        f"{levels[rival.level].name} (behind by {_by(rival.pair, measure, decision.confidence)})"
+        f"{levels[rival.level].name}, behind by {_by(rival.pair, measure, decision.confidence)}"
         for rival in decision.open[:_MOST_NAMED]
     ]
     others = len(decision.open) - _MOST_NAMED
     said += [f"{others} more"] if others > 0 else []
-    return f"open is whether {levels[decision.leader].name} is better than {_listed(said, 'or')}"
+    return f"open is whether {levels[decision.leader].name} is better than {'; '.join(said)}"
 
 
 def _worse(decision: Decision, levels: Sequence[Level], measure: Measure) -> str:
@@ -194,10 +200,6 @@ def _by(pair: Pair, measure: Measure, confidence: float) -> str:
 
 def _signed(value: float, measure: Measure) -> str:
     return f"{value:+.{measure.digits}f}"
-
-
-def _few(margin: float) -> int:
-    return max(0, -math.floor(math.log10(margin))) if margin > 0 else 0
 
 
 def _seeds(count: int) -> str:

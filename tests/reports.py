@@ -26,7 +26,7 @@ def sweep(
     reason: str | None = None,
     with_pictures: bool = True,
 ) -> Runs:
-    """A search over loss and latent size, with two seeds, whose statuses take turns.
+    """A search over loss and latent size, with three seeds, whose statuses take turns.
 
     PSNR differs by loss (the first is best) and rises with the latent size.
     """
@@ -48,7 +48,7 @@ def sweep(
             {
                 "trial": f"{name}/{number}", "source": str(folder), "sweep": name,
                 "number": number, "phase": "search", "status": status,
-                "reason": reason or _ENDS.get(status), "seed": number // (2 * len(losses)) % 2,
+                "reason": reason or _ENDS.get(status), "seed": number // (2 * len(losses)) % 3,
                 "configuration": f"loss.name={loss} latent_dim={latent}",
                 "loss.name": loss, "loss.scale": "optimal_sigma", "latent_dim": latent,
                 "lr": 1e-3, "beta": 1.0, "name": name,

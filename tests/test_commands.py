@@ -12,7 +12,7 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from analysis.commands import add_seeds, go_on, left_out, vary_beta
+from analysis.commands import Settling, go_on, left_out, settle, vary_beta
 from analysis.runs import Runs
 from tests.planted import Planted, runs
 
@@ -33,17 +33,25 @@ def of_sweep(
     return replace(known, trials=known.trials.assign(directory=directories))
 
 
+def more_seeds(known: Runs, seeds: int = 3, *, by: Sequence[str] = ("loss.name",)) -> Settling:
+    """Of two levels that have one seed each."""
+    chosen = [{"loss.name": "mse"}, {"loss.name": "ssim"}]
+    return settle(known, by, seeds, [1, 1], chosen, confirmed=False)
+
+
 def test_a_grid_is_widened_by_seeds(grid: Runs, tmp_path: Path) -> None:
     typed = ["loss=mse,ssim", "name=my cats"]
     known = of_sweep(grid, tmp_path, typed, ["hydra.sweeper.n_jobs=2"], n_trials=None)
-    assert add_seeds(known) == (
-        "python run.py -m loss=mse,ssim 'name=my cats' hydra.sweeper.n_jobs=2 seed=0,1,2"
+    assert more_seeds(known) == (
+        "python run.py -m loss=mse,ssim 'name=my cats' hydra.sweeper.n_jobs=2 seed=0,1,2",
+        "4 more runs",
     )
 
 
-def test_seeds_that_were_given_are_replaced(grid: Runs, tmp_path: Path) -> None:
+def test_seeds_that_were_trained_stay_in_the_command(grid: Runs, tmp_path: Path) -> None:
     known = of_sweep(grid, tmp_path, ["loss=mse,ssim", "seed=4"])
-    assert add_seeds(known) == "python run.py -m loss=mse,ssim seed=0,1,2"
+    known.trials["seed"] = 4
+    assert more_seeds(known).command == "python run.py -m loss=mse,ssim seed=4,0,1"
 
 
 @pytest.mark.parametrize(
@@ -54,23 +62,45 @@ def test_seeds_that_were_given_are_replaced(grid: Runs, tmp_path: Path) -> None:
         (["sweep=full"], {"params": {"lr": "tag(log,interval(1e-4,1e-2))"}}),
     ],
 )
-def test_the_best_of_a_search_are_confirmed(
+def test_the_best_of_each_level_of_a_search_is_confirmed(
     grid: Runs, tmp_path: Path, typed: list[str], sweeper: dict[str, Any]
 ) -> None:
-    command = add_seeds(of_sweep(grid, tmp_path, typed, **sweeper), best=5)
-    assert command.endswith(" sweep.confirm=5")
-    assert "seed=" not in command
+    known = of_sweep(grid, tmp_path, typed, **sweeper)
+    found = settle(known, ("loss.name",), 5, [3, 0], [], confirmed=True)
+    assert found.command.endswith(" sweep.confirm_seeds=5")
+    assert found.cost == "7 more runs"
+    assert " seed=" not in found.command
+    other = more_seeds(known, by=("latent_dim", "loss.name")).command
+    assert other.endswith("sweep.confirm_seeds=3 'sweep.compare=[latent_dim,loss]'")
+
+
+def test_a_grid_with_one_seed_and_other_keys_is_confirmed_as_well(tmp_path: Path) -> None:
+    trials = [Planted(loss, more={"lr": lr}) for loss in ("mse", "ssim") for lr in (1.0, 2.0)]
+    known = of_sweep(runs(trials), tmp_path, ["loss=mse,ssim", "lr=1,2"])
+    assert more_seeds(known).command.endswith("sweep.confirm_seeds=3"), "and not all are trained"
+
+
+@pytest.mark.parametrize(
+    ("workers", "cost"),
+    [(None, "about 20 minutes"), (4, "about 5 minutes"), (100, "a minute or two")],
+)
+def test_the_price_is_that_of_the_runs_so_far(
+    grid: Runs, tmp_path: Path, workers: int | None, cost: str
+) -> None:
+    known = of_sweep(grid, tmp_path, ["loss=mse,ssim"], n_jobs=workers)
+    known.trials["seconds/total"] = [200.0, 400.0]
+    assert more_seeds(known).cost == f"4 more runs ({cost})"
 
 
 def test_without_the_sweeps_directory_it_lists_what_the_trials_took(grid: Runs) -> None:
-    assert add_seeds(grid) == "python run.py -m name=cats loss=mse,ssim seed=0,1,2"
+    assert more_seeds(grid).command == "python run.py -m name=cats loss=mse,ssim seed=0,1,2"
 
 
 @pytest.mark.parametrize("name", ["Größe 1", "a,b", "it's", "x=1", "null", "7"])
 def test_hydra_reads_any_name_back(tmp_path: Path, name: str) -> None:
     known = runs([Planted("mse"), Planted("ssim")])
     known = replace(known, trials=known.trials.assign(name=name))
-    typed = [add_seeds(known), vary_beta(known, {}, ["mse"], "1,2")]
+    typed = [more_seeds(known).command, vary_beta(known, {}, ["mse"], "1,2")]
     for command, expected in zip(typed, [name, f"{name}-rate"], strict=True):
         overrides = shlex.split(command)[3:]
         read = OverridesParser.create().parse_overrides(overrides)
@@ -83,7 +113,7 @@ def test_of_single_runs_it_keeps_what_was_typed(grid: Runs, tmp_path: Path) -> N
     typed = ["data=images", "data.root=photos", "loss=mse", "seed=3"]
     (tmp_path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(typed))
     known = replace(grid, trials=grid.trials.assign(directory=str(tmp_path)))
-    assert add_seeds(known) == (
+    assert more_seeds(known).command == (
         "python run.py -m data=images data.root=photos name=cats loss=mse,ssim seed=0,1,2"
     )
 
@@ -92,7 +122,7 @@ def test_of_single_runs_it_keeps_what_was_typed(grid: Runs, tmp_path: Path) -> N
 def test_a_broken_file_is_as_good_as_none(grid: Runs, tmp_path: Path, content: str) -> None:
     known = of_sweep(grid, tmp_path, [])
     (tmp_path / "multirun.yaml").write_bytes(content.encode("latin-1"))
-    assert add_seeds(known) == "python run.py -m name=cats loss=mse,ssim seed=0,1,2"
+    assert more_seeds(known).command == "python run.py -m name=cats loss=mse,ssim seed=0,1,2"
 
 
 def test_beta_is_varied_with_all_else_fixed(grid: Runs, tmp_path: Path) -> None:
@@ -150,7 +180,11 @@ def test_a_foreign_sweeps_command_is_repeated_without_what_could_do_harm(
     grid: Runs, tmp_path: Path, harmful: str
 ) -> None:
     known = of_sweep(grid, tmp_path, ["loss=mse,ssim", harmful], [harmful])
-    for command in (add_seeds(known), go_on(tmp_path), vary_beta(known, {}, ["mse"], "1,2")):
+    for command in (
+        more_seeds(known).command,
+        go_on(tmp_path),
+        vary_beta(known, {}, ["mse"], "1,2"),
+    ):
         assert command is not None
         words = shlex.split(command)
         assert harmful not in words[3:]
@@ -161,7 +195,7 @@ def test_a_foreign_sweeps_command_is_repeated_without_what_could_do_harm(
     (tmp_path / "0/.hydra").mkdir(parents=True)
     (tmp_path / "0/.hydra/overrides.yaml").write_text(yaml.safe_dump([harmful, "lr=1"]))
     (tmp_path / "multirun.yaml").unlink()
-    assert harmful not in shlex.split(add_seeds(known))[3:]
+    assert harmful not in shlex.split(more_seeds(known).command)[3:]
 
 
 def test_a_sweep_goes_on_where_it_lies_and_what_is_left_out_is_named(

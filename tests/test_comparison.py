@@ -2,160 +2,186 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
+import decisions
 from analysis.comparison import Comparison, compare
+from analysis.design import Design
+from analysis.runs import Runs
 from experiments.errors import UserError
 from tests.planted import Planted, runs, scores
 
-METRICS = ("psnr", "ssim", "l1", "laplacian_swd", "kl", "seconds/epoch")
+PLANNED = Design(("loss.name",), 3)
 
 
-def trained(seeds: int = 3, **quality: float) -> list[Planted]:
-    """Each loss with its quality, trained by as many seeds."""
-    return [Planted(loss, seed, q) for loss, q in quality.items() for seed in range(seeds)]
+def trained(seeds: int = 3, noise: float = 0.05, **quality: float) -> list[Planted]:
+    """Each loss with its quality, trained by as many seeds, which have an effect of their own."""
+    random = np.random.default_rng(0)
+    of_seed = random.normal(size=seeds)
+    return [
+        Planted(loss, seed, q + 0.2 * of_seed[seed] + noise * random.normal())
+        for loss, q in quality.items()
+        for seed in range(seeds)
+    ]
 
 
-def many(name: str, count: int, quality: float = 0.0) -> list[Planted]:
-    """Losses of one quality, three seeds each."""
-    return [Planted(f"{name}{i}", seed, quality) for i in range(count) for seed in range(3)]
+def planned(trials: list[Planted], design: Design = PLANNED, **changes: Any) -> Runs:
+    return runs(trials, designs={"cats": design}, **changes)
 
 
-def compared(trials: list[Planted], **noise: float) -> Comparison:
-    return compare(runs(trials), scores(trials, **noise), metrics=METRICS)  # type: ignore[arg-type]
+def psnr(trials: list[Planted], loss: str) -> np.ndarray[Any, Any]:
+    return np.array([20 + trial.quality for trial in trials if trial.loss == loss])
 
 
-def test_a_planted_winner_is_found_on_every_metric() -> None:
-    found = compared(trained(mse=3.0, l1=0.0, ssim=-1.0))
-    assert found.verdict[0].startswith("mse is best on PSNR (23.")
-    assert "dB, 95% interval 2" in found.verdict[0]
-    for title in ("PSNR (", "SSIM (", "L1 (", "Laplacian SWD ("):
-        assert title in found.verdict[0]
-    assert found.ranks["group"].tolist() == ["mse", "l1", "ssim"]
-    assert found.ranks["mean"].tolist() == [1, 2, 3]
+def findings(found: Comparison) -> Mapping[str, str]:
+    return found.results["psnr"].findings()
 
 
-def test_a_planted_tie_is_called_one() -> None:
-    found = compared(trained(mse=0.0, l1=0.0))
-    quality = found.pairs[~found.pairs["metric"].isin(["kl", "seconds/epoch"])]
-    assert set(quality["verdict"]) == {"undecided"}
-    assert (
-        "cannot be told apart on PSNR, SSIM, L1 and Laplacian SWD with 3 seeds"
-        in (found.verdict[0])
+def test_a_planted_winner_is_used_by_so_much() -> None:
+    trials = trained(mse=3.0, l1=1.0, ssim=-1.0)
+    found = compare(planned(trials))
+    assert findings(found) == {"mse": "best", "l1": "worse", "ssim": "worse"}
+    assert found.verdict[0].startswith("use mse: PSNR 23.")
+    assert "over 3 seeds, better than the next, l1, by 1.9" in found.verdict[0]
+    assert [level.name for level in found.ordered] == ["mse", "l1", "ssim"]
+    assert len(found.verdict) == 2, "nothing is open"
+
+
+def test_the_interval_is_students_of_the_differences_seed_by_seed() -> None:
+    trials = trained(mse=3.0, l1=1.0)
+    (row,) = compare(planned(trials)).pairs.itertuples()
+    level = decisions.levels(0.05, 3, 3)[3]
+    oracle = stats.ttest_rel(psnr(trials, "mse"), psnr(trials, "l1")).confidence_interval(1 - level)
+    assert row.difference == pytest.approx(psnr(trials, "mse").mean() - psnr(trials, "l1").mean())
+    assert (row.low, row.high) == pytest.approx((oracle.low, oracle.high))
+
+
+def test_a_levels_own_interval_is_students() -> None:
+    trials = trained(mse=3.0, l1=1.0)
+    row = compare(runs(trials)).estimates.set_index(["metric", "group"]).loc[("psnr", "l1")]
+    oracle = stats.ttest_1samp(psnr(trials, "l1"), 0).confidence_interval()
+    assert (row["low"], row["high"]) == pytest.approx((oracle.low, oracle.high))
+    assert row["mean"] == pytest.approx(psnr(trials, "l1").mean())
+
+
+def test_a_planted_tie_is_called_one_within_the_margin() -> None:
+    found = compare(planned(trained(seeds=5, noise=0.01, mse=0.0, l1=0.0)))
+    assert found.verdict[0].endswith("over 5 seeds; no other is better by more than 0.1 dB")
+    assert "is practically equal to" in found.verdict[1]
+    assert set(found.pairs["finding"]) == {"equal"}
+
+
+@pytest.mark.parametrize("how", ["design", "argument"])
+def test_a_margin_that_was_changed_counts(how: str) -> None:
+    trials = trained(seeds=5, noise=0.01, mse=0.3, l1=0.0)
+    design = Design(("loss.name",), 5, {"psnr": 0.5} if how == "design" else {})
+    margins = {"psnr": 0.5} if how == "argument" else None
+    found = compare(planned(trials, design), margins=margins)
+    assert findings(found) == {"mse": "best", "l1": "equal"}
+    assert "within 0.5 dB" in found.verdict[1]
+
+
+def test_what_is_open_is_named_with_the_runs_that_would_settle_it() -> None:
+    known = planned(trained(noise=0.3, mse=0.7, l1=0.0, ssim=-5.0))
+    known.trials["seconds/total"] = 60.0
+    found = compare(known)
+    assert findings(found)["l1"] == "open"
+    assert found.verdict[0].startswith("use mse for now: it leads with PSNR 20.")
+    assert "open is whether mse is better than l1, behind by 0." in found.verdict[1]
+    assert found.verdict[2].startswith("surely worse: ssim by 5.")
+    assert "more runs (about " in found.verdict[3]
+    assert "python run.py -m name=cats loss=mse,l1,ssim seed=0,1,2,3,4" in found.verdict[3]
+
+
+def test_what_is_open_in_the_decision_is_not_told_apart_in_the_pairs() -> None:
+    for draw in range(20):
+        random = np.random.default_rng(draw)
+        trials = [Planted(f"l{k}", s, 0.1 * random.normal()) for k in range(5) for s in range(4)]
+        found = compare(planned(trials))
+        said = findings(found)
+        leader = next(iter(said))
+        of_leader = found.pairs[(found.pairs["a"] == leader) | (found.pairs["b"] == leader)]
+        for row in of_leader.itertuples():
+            other = row.b if row.a == leader else row.a
+            assert (row.finding == "open") == (said[other] == "open")
+
+
+def test_one_seed_is_no_evidence_and_the_command_adds_some() -> None:
+    found = compare(runs(trained(seeds=1, mse=3.0, l1=0.0)))
+    assert "mse leads: PSNR 23." in found.verdict[0]
+    assert "with one seed that may be luck" in found.verdict[0]
+    assert found.verdict[-1] == (
+        "4 more runs would show whether it is luck: "
+        "python run.py -m name=cats loss=mse,l1 seed=0,1,2"
     )
-
-
-def test_those_that_cannot_be_told_apart_from_the_best_are_named_without_the_rest() -> None:
-    found = compared(trained(mse=3.0, l1=3.0, ssim=-5.0))
-    line = found.verdict[0]
-    assert line.startswith("the best on ")
-    assert "one of mse and l1, which cannot be told apart" in line
-    assert "ssim," not in line
-
-
-@pytest.mark.slow
-def test_ties_get_a_winner_no_more_often_than_stated() -> None:
-    """At most 5% over all metrics and pairs: of 60 comparisons 3, with room for chance."""
-    decided = 0
-    for draw in range(60):
-        trials = trained(mse=0.0, l1=0.0, ssim=0.0)
-        found = compared(trials, of=draw, seed=0.3, images=20)
-        quality = found.pairs[~found.pairs["metric"].isin(["kl", "seconds/epoch"])]
-        winners = found.contenders.groupby("metric")["contends"].sum() == 1
-        decided += (quality["verdict"] != "undecided").any() or winners.any()
-    assert decided <= 6
-
-
-@pytest.mark.slow
-def test_the_truly_best_of_many_is_left_out_no_more_often_than_stated() -> None:
-    """At most 5% over all metrics: of 40 comparisons 2, with room for chance."""
-    missed = 0
-    for draw in range(40):
-        trials = trained(mse=0.1, l1=0.0, ssim=0.0, ms_ssim=-0.1, charbonnier=0.0)
-        contenders = compared(trials, of=draw, seed=0.3, images=20).contenders
-        missed += not contenders.loc[contenders["group"] == "mse", "contends"].all()
-    assert missed <= 5
-
-
-def test_three_seeds_are_enough_to_leave_out_the_worse_half_of_many() -> None:
-    """What correction for all pairs of twelve would hide."""
-    good = many("good", 6, quality=5.0)
-    found = compared([*good, *many("bad", 6)], seed=0.1, rest=0.05)
-    contending = {*found.contenders.loc[found.contenders["contends"], "group"]}
-    assert contending == {trial.loss for trial in good}
-    assert "the best on PSNR, SSIM, L1 and Laplacian SWD is one of good0, " in found.verdict[0]
-
-
-def test_more_than_a_handful_that_tie_are_counted_not_named() -> None:
-    found = compared(many("loss", 12))
-    assert found.verdict[0].startswith(
-        "with 3 seeds the best of 12 cannot be told apart from others: 12 on PSNR, SSIM, L1 and "
-        "Laplacian SWD may be it; first by the mean: loss"
-    )
-    assert any("and 4 more" in line for line in found.verdict)
-
-
-@pytest.mark.slow
-def test_a_difference_carries_its_interval_and_both_p_values() -> None:
-    found = compared(trained(mse=2.0, l1=0.0))
-    row = found.pairs.set_index(["metric", "a", "b"]).loc[("l1", "mse", "l1")]
-    assert row["low"] < row["difference"] < row["high"] < 0
-    assert row["p"] <= row["p_holm"] <= 0.05
-    assert row["verdict"] == "better"
-    assert row["probability_of_improvement"] > 0.9
-    assert row["probability_low"] <= row["probability_of_improvement"] <= row["probability_high"]
-
-
-def test_kl_is_neither_good_nor_bad_and_counts_in_no_mean_rank() -> None:
-    trials = trained(mse=3.0, l1=0.0)
-    found = compared(trials, seed=0.01)
-    assert found.pairs.set_index("metric").loc["kl", "verdict"] == "lower"
-    assert not any("KL" in line for line in found.verdict)
-    without = compare(runs(trials), scores(trials, seed=0.01), metrics=("psnr", "ssim", "l1"))
-    assert without.ranks["mean"].tolist() == found.ranks["mean"].tolist()
-
-
-def test_with_one_seed_it_says_so_and_gives_the_command_that_adds_some() -> None:
-    found = compared(trained(seeds=1, mse=3.0, l1=0.0))
-    assert found.verdict[0].startswith("mse leads on PSNR (23")
-    assert "may be luck" in found.verdict[0]
-    assert "seeds are missing: all have one" in found.verdict[-1]
-    assert found.verdict[-1].endswith("python run.py -m name=cats loss=mse,l1 seed=0,1,2")
-    assert found.pairs["p"].isna().all()
     assert found.estimates["low"].isna().all()
 
 
-def test_a_loss_with_one_seed_is_left_out_of_the_verdict_by_name() -> None:
-    found = compared([*trained(mse=3.0, l1=0.0), Planted("ssim", 0, 9.0)])
-    assert found.verdict[0].startswith("of mse and l1, which have several seeds, mse is best on")
-    assert "seeds are missing: ssim has one" in found.verdict[-1]
+def test_too_close_to_call_is_said_instead_of_a_command() -> None:
+    trials = [Planted(loss, s, q) for loss, q in (("mse", 9.0), ("l1", 9.001)) for s in range(6)]
+    noise = np.random.default_rng(0).normal(size=12)
+    trials = [replace(t, quality=t.quality + 3 * e) for t, e in zip(trials, noise, strict=True)]
+    found = compare(planned(trials))
+    if "settle" not in found.verdict[-1]:
+        assert "too close to call" in found.verdict[-1]
+        assert "python" not in found.verdict[-1]
 
 
-def test_without_scores_validation_is_compared_and_called_too_good() -> None:
-    found = compare(runs(trained(mse=3.0, l1=0.0)))
-    assert found.split == "val"
-    assert any("somewhat too good" in note for note in found.notes)
-    assert any("other seeds on these same images" in note for note in found.notes)
-    assert found.estimates["images"].eq(0).all()
+def test_other_metrics_are_secondary_and_kl_is_not_decided() -> None:
+    known = planned(trained(mse=3.0, l1=1.0))
+    known.trials["val/kl"] = 20.0 + known.trials["seed"]
+    found = compare(known)
+    assert list(found.results) == ["psnr", "l1", "kl", "seconds/epoch"]
+    assert found.objectives == ("psnr",)
+    assert set(found.pairs["metric"]) == {"psnr"}
+    assert found.results["l1"].findings()["mse"] == "best"
+    assert found.results["kl"].decision is None
+    assert not any("KL" in line for line in found.verdict)
 
 
-def test_without_scores_the_test_split_is_compared_where_all_have_it() -> None:
-    known = runs(trained(mse=3.0, l1=0.0))
-    tested = replace(known, trials=known.trials.assign(**{"test/psnr": 11.0, "test/l1": 0.1}))
-    found = compare(tested, metrics=("psnr", "l1"))
-    assert found.split == "test"
-    assert found.estimates["mean"].tolist() == pytest.approx([11, 11, 0.1, 0.1])
-    assert not any("too good" in note for note in found.notes)
+def test_several_objectives_are_each_a_question() -> None:
+    found = compare(planned(trained(mse=3.0, l1=1.0), objectives=("psnr", "l1")))
+    assert found.verdict[0].startswith("by PSNR, use mse: PSNR 23.")
+    assert found.verdict[1].startswith("by L1, use mse: L1 0.04")
+    assert [one.metric for one in found.primary] == ["psnr", "l1"]
 
 
-def test_trials_scored_on_other_images_are_not_paired() -> None:
+def test_the_test_images_confirm_or_contradict() -> None:
+    trials = trained(mse=3.0, l1=1.0)
+    known = planned(trials)
+    same = compare(known, scores(trials))
+    assert same.verdict[-1] == "on the test images, which chose nothing, the finding is the same"
+    assert same.checks["psnr"].findings()["mse"] == "best"
+    assert same.shares["psnr"]["l1"] > 0.9
+    swapped = [replace(t, loss={"mse": "l1", "l1": "mse"}[t.loss]) for t in trials]
+    other = scores([swapped[(number + 3) % 6] for number in range(6)])
+    found = compare(known, other)
+    assert found.verdict[-1].endswith("it is otherwise: l1 leads, not mse")
+
+
+def test_the_share_of_images_is_that_of_each_seed_averaged() -> None:
+    trials = trained(seeds=2, mse=3.0, l1=1.0)
+    known = scores(trials)
+    values = {
+        "cats/0": [1.0, 1, 1, 1], "cats/1": [1.0, 1, 0, 0],
+        "cats/2": [0.0, 0, 1, 2], "cats/3": [0.0, 0, 0, 2],
+    }  # fmt: skip
+    known = replace(known, values={name: {"psnr": np.array(v)} for name, v in values.items()})
+    share = compare(runs(trials), known).shares["psnr"]["l1"]
+    assert share == pytest.approx(((2 + 0.5) / 4 + (2 + 0.5) / 4) / 2)
+
+
+def test_without_a_score_of_each_trial_there_is_no_check() -> None:
     trials = trained(mse=3.0, l1=0.0)
     known = scores(trials)
     images = {trial: "cats" if trial != "cats/5" else "dogs" for trial in known.values}
-    found = compare(runs(trials), replace(known, images=images), metrics=("psnr",))
-    assert found.estimates["seeds"].tolist() == [3, 2]
+    assert compare(runs(trials), replace(known, images=images)).checks == {}
 
 
 def test_nothing_completed_is_told_with_the_first_reason() -> None:
@@ -167,6 +193,7 @@ def test_nothing_completed_is_told_with_the_first_reason() -> None:
         "the first that failed: the loss became NaN"
     ]
     assert found.pairs.empty
+    assert found.estimates.empty
 
 
 def test_no_trials_at_all_are_told() -> None:
@@ -175,15 +202,10 @@ def test_no_trials_at_all_are_told() -> None:
     assert found.chosen.empty
 
 
-def test_a_single_loss_is_told_with_its_scores() -> None:
-    found = compared(trained(mse=0.0))
-    assert found.verdict[0].startswith("there is only mse, and nothing to compare it with: PSNR ")
-
-
-def test_a_single_trial_is_told_with_what_is_missing() -> None:
-    found = compared([Planted()])
-    assert found.verdict[0].startswith("there is only mse")
-    assert "seeds are missing: mse has one" in found.verdict[1]
+def test_a_key_with_one_level_is_told_with_what_it_reached() -> None:
+    found = compare(runs(trained(mse=0.0)))
+    assert found.verdict[0].startswith("use mse: PSNR 20")
+    assert found.verdict[1] == "loss has one level, mse; a comparison needs two or more"
 
 
 def test_an_unknown_column_or_metric_is_refused_with_the_choices() -> None:
@@ -194,19 +216,14 @@ def test_an_unknown_column_or_metric_is_refused_with_the_choices() -> None:
         compare(known, metrics=["psrn"])
 
 
-def test_latent_sizes_can_be_compared_as_well() -> None:
+def test_what_the_sweep_compares_is_compared() -> None:
     trials = [
-        Planted("mse", seed, size / 16, more={"latent_dim": size})
+        Planted("mse", seed, size / 16 + 0.01 * seed**2, more={"latent_dim": size})
         for size in (16, 64)
         for seed in range(3)
     ]
-    found = compare(runs(trials), scores(trials), by=["latent_dim"], metrics=("psnr",))
-    assert found.verdict[0].startswith("latent 64 is best on PSNR")
-
-
-def test_many_losses_with_many_seeds_are_all_compared() -> None:
-    trials = trained(seeds=10, **{f"loss{k}": float(k) for k in range(7)})
-    found = compared(trials, images=200)
-    assert len(found.pairs) == len(METRICS) * 21
-    assert found.pairs["p_holm"].between(found.pairs["p"], 1).all()
-    assert found.ranks["group"].tolist() == [f"loss{k}" for k in reversed(range(7))]
+    found = compare(planned(trials, Design(("latent_dim",), 3)))
+    assert found.by == ("latent_dim",)
+    assert found.planned == 3
+    assert "latent 64" in found.verdict[0]
+    assert compare(runs(trials), by=["latent_dim"]).planned is None

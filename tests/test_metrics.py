@@ -16,7 +16,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from experiments.metrics import METRICS, OBJECTIVES, direction
+from experiments.metrics import METRICS, OBJECTIVES, direction, margin
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import (
     HIGHEST_PSNR,
@@ -44,6 +44,15 @@ def test_every_metric_has_a_direction_and_its_own_name() -> None:
     assert direction("psnr") == "maximize"
     assert direction("kl") == "minimize"
     assert set(OBJECTIVES) < set(METRICS)
+
+
+def test_a_margin_is_fixed_or_a_part_of_the_best_value_or_what_was_given() -> None:
+    assert margin("psnr", 20.0) == 0.1
+    assert margin("ms_ssim", 0.5) == margin("ssim", 0.5) == 0.005
+    assert margin("l1", -0.2) == pytest.approx(0.002)
+    assert margin("psnr", 20.0, {"psnr": 0.3, "l1": 1.0}) == 0.3
+    with pytest.raises(ValueError, match="'psrn'"):
+        margin("psrn", 1.0)
 
 
 def test_an_unknown_metric_is_refused_with_the_choices() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.report.gather import gather, groups_of
+from analysis.comparison import groups_of
+from analysis.report.gather import gather
 from analysis.report.tables import DASH, Table, common_decimals, digits, word
 from analysis.report.trials import link_to, ranked, trial_table
 from analysis.report.writing import default_path, write
@@ -123,16 +124,43 @@ def test_what_is_compared_is_what_varies(
 @pytest.mark.slow
 def test_the_verdict_names_the_planted_winner_and_marks_it(tmp_path: Path) -> None:
     content = gather(reports.sweep(tmp_path, count=36), [], tmp_path)
-    assert content.verdict[0].startswith("mse at latent 64 is best on PSNR")
+    assert content.verdict[0].startswith("use mse (latent 64): PSNR 21.2")
     assert content.estimates is not None
-    marks = {row.cells[0].text: row.cells[1].mark for row in content.estimates.rows}
+    marks = {row.cells[0].text: row.cells[2].mark for row in content.estimates.rows}
     assert marks == {"mse": "best", "l1": "", "ssim": ""}
-    assert "the test split is not scored" in content.notes[0], "there are no checkpoints"
-    assert [detail.id for detail in content.details] == ["chosen", "pairs", "robust"]
+    titles = [column.title for column in content.estimates.columns]
+    assert titles[:4] == ["loss", "seeds", "PSNR", "SSIM"]
+    assert "the test split is not scored" in content.notes[-1], "there are no checkpoints"
+    assert [detail.id for detail in content.details] == ["chosen", "pairs"]
     pairs = texts(content.details[1].table)
-    assert [row[1:3] for row in pairs if row[0] == "PSNR"] == [
-        ["mse", "l1"], ["mse", "ssim"], ["l1", "ssim"],
+    assert [row[1:3] for row in pairs] == [["mse", "l1"], ["mse", "ssim"], ["l1", "ssim"]]
+
+
+@pytest.mark.slow
+def test_every_number_of_a_rival_is_the_same_in_sentence_table_and_pairs(tmp_path: Path) -> None:
+    content = gather(reports.sweep(tmp_path, count=36), [], tmp_path)
+    assert content.estimates is not None
+    said = re.search(r"by ([\d.]+) dB \(95% interval ([\d.]+ to [\d.]+)\)", content.verdict[0])
+    assert said is not None
+    behind = {row.cells[0].text: row.cells[2].note for row in content.estimates.rows}["l1"]
+    assert behind == f"{said[1]} behind ({said[2]})"
+    assert texts(content.details[1].table)[0][3:5] == [said[1], said[2]]
+
+
+def test_a_margin_given_on_the_command_line_decides(tmp_path: Path) -> None:
+    from tests.records import result, write_sweep
+
+    results = [
+        result(20 - 0.2 * (loss == "l1") + 0.01 * seed * (loss == "l1"), loss__name=loss, seed=seed)
+        for loss in ("mse", "l1") for seed in range(5)
     ]  # fmt: skip
+    sweep = write_sweep(tmp_path / "outputs/cats/sweep", results)
+    done = report(str(sweep), "--format", "md", "--margin", "psnr=0.5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "l1 is practically equal to mse: within 0.5 dB" in (sweep / "report.md").read_text()
+    refused = report(str(sweep), "--margin", "psnr=-1", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "a margin must be METRIC=VALUE with a value of 0 or more" in refused.stderr
 
 
 @pytest.mark.parametrize("statuses", [("failed",), ("running",), ("waiting", "pruned")])
@@ -160,7 +188,7 @@ def test_a_sweep_without_a_trial_has_a_report(tmp_path: Path, form: str) -> None
 
 def test_one_trial_has_a_report(tmp_path: Path) -> None:
     content = gather(reports.sweep(tmp_path, count=1), [], tmp_path)
-    assert content.verdict[0].startswith("there is only mse at latent 16")
+    assert content.verdict[0].startswith("use mse (")
 
 
 def test_markdown_cannot_be_broken_by_names(tmp_path: Path) -> None:
@@ -257,7 +285,7 @@ def test_the_command_reports_a_real_sweep(tiny_sweep: Path, tmp_path: Path) -> N
     assert done.stdout == f"{out}\n"
     assert "scoring 4 trials on the test split" in done.stderr
     page = out.read_text()
-    assert "test split" in page
+    assert "on the test images, which chose nothing, " in page
     assert "Held-out images and their reconstructions" in page
     assert "Every model under every loss" in page
     assert "To compare the losses at the same KL:" in page

@@ -27,7 +27,7 @@ def at_several_betas(*losses: str, gain: float = 0.0, seeds: int = 3) -> Runs:
         for place, loss in enumerate(losses)
         for beta, kl in KLS.items()
         for seed in range(seeds)
-        for psnr in (15 + kl / 20 + place * gain + 0.01 * (seed + place) % 0.02,)
+        for psnr in (15 + kl / 20 + place * gain + 0.001 * (3 * seed + place**2 * seed**2),)
     ]
     return planted.runs(trials, searched=("loss.name", "beta"))
 
@@ -36,9 +36,9 @@ def test_losses_on_one_curve_are_called_a_tie_and_drawn_with_their_bands() -> No
     chapter, command = rate_chapter(at_several_betas("mse", "custom"), ("loss.name",))
     assert command is None
     assert chapter is not None
-    assert "mse and custom cannot be told apart on PSNR" in chapter.sentences[0]
+    assert "mse and custom are practically equal on PSNR" in chapter.sentences[0]
     assert chapter.table is not None
-    assert [cell.text for cell in chapter.table.rows[0].cells][-1] == "undecided"
+    assert [cell.text for cell in chapter.table.rows[0].cells][-1] == "equal"
     drawn = chapter.plots[0].figure
     names = [trace.name for trace in drawn.data if trace.mode == "markers"]
     assert names == ["mse", "custom"]
@@ -62,7 +62,7 @@ def test_many_losses_are_told_apart_in_a_table_not_in_sentences() -> None:
     many = at_several_betas("mse", "l1", "ssim", "ms_ssim", "charbonnier")
     chapter, _ = rate_chapter(many, ("loss.name",))
     assert chapter is not None
-    assert not any("told apart" in sentence for sentence in chapter.sentences)
+    assert not any("practically equal" in sentence for sentence in chapter.sentences)
 
 
 def test_at_one_beta_there_is_the_command_that_adds_others() -> None:

@@ -35,6 +35,7 @@ def main() -> None:
         form=arguments.format,
         sources=arguments.source,
         figures=arguments.figures,
+        margins=dict(arguments.margin),
     )
     sys.stdout.write(f"{out}\n")
     sys.exit(0 if (runs.trials["status"] == "completed").any() else 1)
@@ -56,12 +57,35 @@ def _parser() -> argparse.ArgumentParser:
         help="of Markdown: draw its figures (SVG) into this folder; needs Chrome or Chromium",
     )
     parser.add_argument(
+        "--margin",
+        type=_margin,
+        action="append",
+        default=[],
+        metavar="METRIC=VALUE",
+        help="below which a difference does not matter, such as psnr=0.2; may be repeated",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         help="the file; by default report.FORMAT in the source's directory, or here if there are "
         "several sources or the source is no directory",
     )
     return parser
+
+
+def _margin(text: str) -> tuple[str, float]:
+    from analysis.design import check_margin
+
+    name, _, value = text.partition("=")
+    try:
+        margin = float(value)
+    except ValueError:
+        margin = float("nan")
+    try:
+        check_margin(name, margin)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return name, margin
 
 
 if __name__ == "__main__":

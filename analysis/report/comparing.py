@@ -3,198 +3,158 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from analysis import labels
+from analysis.comparison.results import settings
 from analysis.report.content import Detail
-from analysis.report.tables import Cell, Column, Row, Table, common_decimals, is_finite, number
+from analysis.report.tables import Cell, Column, Row, Table, common_decimals, number
 
 if TYPE_CHECKING:
-    from analysis.comparison import Comparison
+    from analysis.comparison import Comparison, Result
 
-_SPLITS = {"test": "test", "val": "validation"}
+_MARKS = {"best": "best", "leads": "leads", "equal": "equal", "open": "open", "worse": ""}
+_MEANINGS = {
+    "best": "best: surely better than every other",
+    "leads": "leads: the first, but not surely best",
+    "equal": "equal: within the margin of the first",
+    "open": "open: not yet told from the first",
+}
 
 
-def estimates_table(comparison: Comparison, by: Sequence[str]) -> Table | None:
-    """What each group reached on each metric, best mean rank first; None if there is nothing.
+def estimates_table(comparison: Comparison) -> Table | None:
+    """What each level reached on each metric, best first; None if there is nothing.
 
-    Args:
-        comparison: to show.
-        by: the columns that make its groups.
+    The marks are those of the objectives; below them is how far a level is behind the first.
     """
-    estimates = comparison.estimates
-    if estimates.empty:
+    results = list(comparison.results.values())
+    if not results:
         return None
-    metrics = list(dict.fromkeys(estimates["metric"]))
-    values = {(row["group"], row["metric"]): row for _, row in estimates.iterrows()}
-    leading = {metric: leaders(comparison, metric) for metric in metrics}
-    decimals = {metric: _decimals(estimates, metric) for metric in metrics}
-    parameters = comparison.chosen.set_index("group")["parameters"]
+    marks = {one.metric: one.findings() for one in comparison.primary}
+    behind = {one.metric: _behind(one) for one in comparison.primary}
     rows = []
-    for _, rank in comparison.ranks.iterrows():
-        group = rank["group"]
-        cells = [Cell(group, group, _others(parameters[group], group))]
-        for metric in metrics:
-            mark = leading[metric].get(group, "")
-            cells.append(_estimate(values.get((group, metric)), decimals[metric], mark))
-        rows.append(Row([*cells, number(rank["mean"], 1)]))
-    title = ", ".join(name.removesuffix(".name").removeprefix("loss.") for name in by)
-    columns = [Column(title), *map(_column, metrics), Column("mean rank", numeric=True)]
-    return Table(_caption(comparison, leading), columns, rows)
-
-
-def leaders(comparison: Comparison, metric: str) -> dict[str, str]:
-    """The groups that are «best» on a metric or, where that is undecided, perhaps («best?»).
-
-    None where all of them may be.
-    """
-    known = comparison.contenders[comparison.contenders["metric"] == metric]
-    measured = comparison.estimates[comparison.estimates["metric"] == metric]
-    worse = set(known.loc[~known["contends"].astype(bool), "group"])
-    may_be = [group for group in measured.dropna(subset=["mean"])["group"] if group not in worse]
-    if not worse:
-        return {}
-    return {may_be[0]: "best"} if len(may_be) == 1 else dict.fromkeys(may_be, "best?")
+    for level in comparison.ordered:
+        seeds = max(one.seeds[one.levels.index(level.name)] for one in results)
+        cells = [Cell(level.name, level.name, settings(level)), number(seeds, 0)]
+        for one in results:
+            mean = number(one.means[one.levels.index(level.name)], _decimals(one))
+            mark = _MARKS[marks.get(one.metric, {}).get(level.name, "worse")]
+            note = behind.get(one.metric, {}).get(level.name, "")
+            cells.append(Cell(mean.text, mean.sort, note, mark))
+        rows.append(Row(cells))
+    title = ", ".join(name.removesuffix(".name").removeprefix("loss.") for name in comparison.by)
+    columns = [Column(title), Column("seeds", numeric=True), *map(_column, results)]
+    return Table(_caption(comparison, marks), columns, rows)
 
 
 def details(comparison: Comparison) -> list[Detail]:
     """What stands behind the table of estimates."""
-    found = [Detail("chosen", "What was chosen for each", _chosen_table(comparison))]
-    if len(comparison.pairs):
-        found.append(Detail("pairs", "Every pair, tested", _pairs_table(comparison)))
-    if comparison.estimates["iqm_low"].notna().any():
-        found.append(Detail("robust", "Robust means and bootstrap", _robust_table(comparison)))
+    if not comparison.levels:
+        return []
+    found = [Detail("chosen", "What stands for each", _chosen_table(comparison))]
+    if len(comparison.levels) > 1:
+        found.append(Detail("pairs", "Every pair", _pairs_table(comparison)))
+    if comparison.checks:
+        found.append(Detail("check", "The same on the test images", _check_table(comparison)))
     return found
 
 
-def _caption(comparison: Comparison, leading: Mapping[str, Mapping[str, str]]) -> str:
-    marks = {mark for groups in leading.values() for mark in groups.values()}
-    sentences = [f"On the {_SPLITS.get(comparison.split, comparison.split)} split."]
-    if comparison.estimates["low"].notna().any():
-        level = f"{100 * (1 - comparison.alpha):g}%"
-        sentences.append(f"Below each mean is its {level} interval.")
-    if not marks and len(comparison.chosen) > 1:
-        sentences.append("No group is surely best on any metric.")
-    if "best" in marks:
-        sentences.append("best: every other is surely worse.")
-    if "best?" in marks:
-        sentences.append("best?: one of those is best, and the trials do not tell which.")
+def _caption(comparison: Comparison, marks: dict[str, dict[str, str]]) -> str:
+    primary = labels.listed([one.measure.title for one in comparison.primary])
+    sentences = ["Means over seeds, on the validation images."]
+    if len(comparison.results) > len(comparison.primary):
+        sentences.append(
+            f"The question is {primary}; other metrics are secondary, and bear no marks."
+        )
+    seen = {mark for found in marks.values() for mark in found.values()}
+    if len(comparison.levels) > 1:
+        sentences += [f"{meaning}." for mark, meaning in _MEANINGS.items() if mark in seen]
     return " ".join(sentences)
+
+
+def _behind(result: Result) -> dict[str, str]:
+    """How far each level is behind the first, with its interval."""
+    if result.decision is None:
+        return {}
+    found = {}
+    for rival in result.decision.rivals:
+        pair, digits = rival.pair, result.measure.digits
+        said = f"{pair.difference:z.{digits}f} behind"
+        if math.isfinite(pair.low):
+            said += f" ({pair.low:z.{digits}f} to {pair.high:z.{digits}f})"
+        found[result.levels[rival.level]] = said
+    return found
 
 
 def _chosen_table(comparison: Comparison) -> Table:
     columns = [
-        Column("group"),
-        Column("parameters"),
-        Column("seeds", numeric=True),
-        Column("trials"),
-    ]
-    columns += [Column("best of", "configurations", numeric=True)]
+        Column("level"), Column("parameters"), Column("trials"),
+        Column("of", "configurations", numeric=True),
+    ]  # fmt: skip
     rows = []
-    for _, one in comparison.chosen.iterrows():
-        fresh = "fresh seeds" if one["confirmed"] else ""
-        seeds = Cell(str(len(one["trials"])), float(len(one["trials"])), fresh)
-        parameters = _others(one["parameters"], one["group"])
-        texts = [Cell(one["group"], one["group"]), Cell(parameters, parameters)]
-        trials = ", ".join(one["trials"])
-        rows.append(Row([*texts, seeds, Cell(trials, trials), number(one["tried"], 0)]))
-    return Table("Chosen on the validation split, by the objective of the sweep.", columns, rows)
+    for level in comparison.ordered:
+        texts = [level.name, settings(level), ", ".join(level.own)]
+        fresh = "fresh seeds" if level.confirmed else ""
+        of = number(len(level.configurations), 0)
+        cells = [Cell(text, text) for text in texts]
+        rows.append(Row([*cells, Cell(of.text, of.sort, fresh)]))
+    return Table("Chosen on the validation images, by the objective of the sweep.", columns, rows)
 
 
 def _pairs_table(comparison: Comparison) -> Table:
     columns = [
-        Column("metric"), Column("one"), Column("other"), Column("difference", numeric=True),
-        Column("p", "Holm", numeric=True), Column("chance to be better", numeric=True),
-        Column("the one is"),
+        Column("metric"), Column("one"), Column("other"),
+        Column("better by", numeric=True), Column("interval"), Column("finding"),
     ]  # fmt: skip
-    decimals = {m: _decimals(comparison.estimates, m) + 1 for m in set(comparison.pairs["metric"])}
     rows = []
-    for _, pair in comparison.pairs.iterrows():
-        metric = pair["metric"]
-        chance = number(pair["probability_of_improvement"], 2)
-        rows.append(
-            Row(
-                [
-                    Cell(labels.title(metric), labels.title(metric)),
-                    Cell(pair["a"], pair["a"]),
-                    Cell(pair["b"], pair["b"]),
-                    _ranged(pair["difference"], pair["low"], pair["high"], decimals[metric]),
-                    number(pair["p_holm"], 4),
-                    _noted(chance, pair["probability_low"], pair["probability_high"], 2),
-                    Cell(pair["verdict"], pair["verdict"]),
-                ]
+    for one in comparison.primary:
+        for pair in one.pairs().itertuples():
+            digits = one.measure.digits
+            interval = ""
+            if math.isfinite(pair.low):
+                interval = f"{number(pair.low, digits).text} to {number(pair.high, digits).text}"
+            title = one.measure.title
+            texts = [Cell(text, text) for text in (title, str(pair.a), str(pair.b))]
+            said = Cell(pair.finding, pair.finding)
+            rows.append(
+                Row([*texts, number(pair.difference, digits), Cell(interval, pair.low), said])
             )
-        )
+    margins = labels.listed(
+        [f"{one.measure.title} {one.measure.said_margin}" for one in comparison.primary]
+    )
     caption = (
-        "Differences of means with their intervals, one less the other. The chance is that of an "
-        "image and a seed of the one to be better than the same image with a seed of the other "
-        "(Agarwal et al. 2021)."
+        "Differences of means, over shared seeds where there are any, with the intervals by which "
+        "they were decided. equal: the 90% interval lies within the margin "
+        f"({margins}); open: neither better nor equal so far."
     )
     return Table(caption, columns, rows)
 
 
-def _robust_table(comparison: Comparison) -> Table:
-    columns = [
-        Column("group"), Column("metric"), Column("mean", "bootstrap", numeric=True),
-        Column("interquartile mean", "bootstrap", numeric=True), Column("seeds", numeric=True),
-        Column("images", numeric=True),
-    ]  # fmt: skip
+def _check_table(comparison: Comparison) -> Table:
+    columns = [Column("metric"), Column("level"), Column("mean", numeric=True), Column("finding")]
+    columns += [Column("images won", "by the first, %", numeric=True)] if comparison.shares else []
     rows = []
-    for _, one in comparison.estimates.iterrows():
-        decimals = _decimals(comparison.estimates, one["metric"])
-        title = labels.title(one["metric"])
-        rows.append(
-            Row(
-                [
-                    Cell(one["group"], one["group"]),
-                    Cell(title, title),
-                    _ranged(one["mean"], one["boot_low"], one["boot_high"], decimals),
-                    _ranged(one["iqm"], one["iqm_low"], one["iqm_high"], decimals),
-                    number(one["seeds"], 0),
-                    number(one["images"] or None, 0),
-                ]
+    for metric, one in comparison.checks.items():
+        findings, shares = one.findings(), comparison.shares.get(metric, {})
+        for level in comparison.ordered:
+            mean = one.means[one.levels.index(level.name)]
+            word = findings.get(level.name, "")
+            cells = [Cell(text, text) for text in (one.measure.title, level.name)]
+            cells += [number(mean, _decimals(one)), Cell(word, word)]
+            share = shares.get(level.name)
+            cells += [number(100 * share if share is not None else None, 0)] * bool(
+                comparison.shares
             )
-        )
-    caption = "With few seeds these intervals are too narrow; those above are the ones to trust."
+            rows.append(Row(cells))
+    caption = "The same decision on images that chose nothing, neither checkpoints nor settings."
     return Table(caption, columns, rows)
 
 
-def _estimate(row: pd.Series | None, decimals: int, mark: str) -> Cell:
-    if row is None:
-        return number(None)
-    cell = _ranged(row["mean"], row["low"], row["high"], decimals)
-    return Cell(cell.text, cell.sort, cell.note, mark)
+def _column(result: Result) -> Column:
+    return Column(result.measure.title, result.measure.unit, numeric=True)
 
 
-def _ranged(value: Any, low: Any, high: Any, decimals: int) -> Cell:
-    return _noted(number(value, decimals), low, high, decimals)
-
-
-def _noted(cell: Cell, low: Any, high: Any, decimals: int) -> Cell:
-    """The cell with an interval below, if there is one."""
-    if not (is_finite(low) and is_finite(high)):
-        return cell
-    interval = f"{number(low, decimals).text} to {number(high, decimals).text}"
-    return Cell(cell.text, cell.sort, interval)
-
-
-def _column(metric: str) -> Column:
-    return Column(labels.title(metric), labels.unit(metric), numeric=True)
-
-
-def _decimals(estimates: pd.DataFrame, metric: str) -> int:
-    """As many as its intervals tell apart: two digits of their half; else four of the means."""
-    rows = estimates[estimates["metric"] == metric]
-    half = ((rows["high"] - rows["low"]) / 2).median()
-    digits = common_decimals(rows["mean"])
-    return min(digits, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else digits
-
-
-def _others(parameters: Mapping[str, Any], group: str) -> str:
-    """The parameters that the group's label does not tell."""
-    said = {*group.split(", ")}
-    others = {k: v for k, v in parameters.items() if labels.parameters({k: v}) not in said}
-    return labels.parameters(others)
+def _decimals(result: Result) -> int:
+    """As many as the margin shows, for what is decided; else four digits."""
+    shown = common_decimals(result.means)
+    return min(max(shown, 1), result.measure.digits) if result.measure.margin > 0 else shown

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,34 +20,33 @@ from analysis.runs import Runs
 
 if TYPE_CHECKING:
     from analysis.comparison import Comparison
-    from analysis.scores import Scores
 
 log = logging.getLogger(__name__)
 
-_MOST_GROUPS = 16
-_LOSS = ("loss.name", "loss.scale", "loss.degree")
 
-
-def gather(runs: Runs, sources: Sequence[str], base: Path) -> Content:
+def gather(
+    runs: Runs, sources: Sequence[str], base: Path, margins: Mapping[str, float] | None = None
+) -> Content:
     """Everything the report says.
 
     Args:
         runs: to report.
         sources: from which they were loaded, as they were given.
         base: the folder that the report will lie in, from which its links start.
+        margins: by metric, below which a difference does not matter.
     """
     counts = runs.trials["status"].value_counts()
     statuses = [(status, int(counts[status])) for status in STATUSES if status in counts]
+    from analysis.comparison import checked
     from analysis.diagnosis import diagnose
 
-    by = groups_of(runs)
-    compared = compare_on_test(runs, by)
-    comparison = compared.comparison
+    comparison, scores = checked(runs, margins=margins)
+    by = comparison.by
     log.info("drawing figures")
-    rate, vary_beta = rate_chapter(runs, by)
+    rate, vary_beta = rate_chapter(runs, by, margins)
     chapters = [
         Chapter("models", "What they make", plots=model_plots(runs, comparison)),
-        home_chapter(comparison, compared.scores),
+        home_chapter(comparison, scores),
         rate,
         Chapter("search", "The search", plots=search_plots(runs, by)),
     ]
@@ -62,8 +60,8 @@ def gather(runs: Runs, sources: Sequence[str], base: Path) -> Content:
         subtitle=f"{_states(statuses)} · {now.day} {now:%B %Y}",
         verdict=comparison.verdict,
         facts=_facts(runs, comparison),
-        estimates=estimates_table(comparison, by),
-        details=details(comparison) if len(comparison.chosen) else (),
+        estimates=estimates_table(comparison),
+        details=details(comparison),
         findings=diagnose(runs),
         notes=comparison.notes,
         chapters=[one for one in chapters if one is not None and (one.plots or one.sentences)],
@@ -74,52 +72,6 @@ def gather(runs: Runs, sources: Sequence[str], base: Path) -> Content:
         pictured=list(zip(order["trial"], order["directory"], strict=True)) if len(order) else [],
         made=f"Made by vaesweep on {now:%Y-%m-%d at %H:%M %Z}",
     )
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A comparison, and the scores of single images that it rests on, if there are any."""
-
-    comparison: Comparison
-    scores: Scores | None
-
-
-def compare_on_test(runs: Runs, by: Sequence[str]) -> Compared:
-    """The comparison on the test split, of which only the chosen trials are scored.
-
-    Where none of them can be scored, since their checkpoints or images are not here, it is that of
-    the metrics that the runs hold.
-    """
-    from analysis.choosing import choose
-    from analysis.comparison import compare
-    from analysis.scores import score
-
-    trials = [trial for one in choose(runs, by=by)[0] for trial in one.trials]
-    if not trials:
-        return Compared(compare(runs, by=by), None)
-    log.info("scoring %d trials on the test split", len(trials))
-    scores = score(runs, trials)
-    if scores.values:
-        return Compared(compare(runs, scores, by=by), scores)
-    comparison = compare(runs, by=by)
-    why = f"the test split is not scored: {scores.missing[0].reason}"
-    return Compared(replace(comparison, notes=[why, *comparison.notes]), None)
-
-
-def groups_of(runs: Runs) -> tuple[str, ...]:
-    """The columns whose values are compared: the loss and how it is scaled, as far as that varies.
-
-    Where they do not, the first parameter that was searched by a few choices.
-    """
-    losses = tuple(name for name in _LOSS if _choices(runs, name) > 1)
-    if losses:
-        return losses
-    others = (name for name in runs.searched if 1 < _choices(runs, name) <= _MOST_GROUPS)
-    return (next(others, "loss.name"),)
-
-
-def _choices(runs: Runs, name: str) -> int:
-    return int(runs.trials[name].nunique()) if name in runs.trials else 0
 
 
 def _title(runs: Runs) -> str:
@@ -141,16 +93,16 @@ def _states(statuses: Sequence[tuple[str, int]]) -> str:
 
 def _facts(runs: Runs, comparison: Comparison) -> list[tuple[str, str]]:
     """What the verdict rests on."""
-    estimates = comparison.estimates
-    if estimates.empty:
+    if not comparison.results:
         return []
-    split = {"test": "test", "val": "validation"}.get(comparison.split, comparison.split)
-    images = int(estimates["images"].max())
-    seeds = sorted({len(trials) for trials in comparison.chosen["trials"]})
+    seeds = sorted({count for one in comparison.primary for count in one.seeds})
+    plan = f" ({comparison.planned} planned)" if comparison.planned else ""
+    decided = [one.measure for one in comparison.primary]
+    margins = [f"{one.title} {one.said_margin}" for one in decided]
     facts = [
-        ("compared on", f"{split} split, {images:,} images" if images else f"{split} split"),
-        ("seeds of each", " to ".join(map(str, {seeds[0]: 0, seeds[-1]: 0}))),
-        ("chosen by", labels.listed([labels.title(name) for name in runs.objectives])),
+        ("decided by", labels.listed([one.title for one in decided])),
+        ("seeds of each", " to ".join(map(str, {seeds[0]: 0, seeds[-1]: 0})) + plan),
+        ("practically equal within", labels.listed(margins)),
         ("data", _data(runs)),
     ]
     return [(name, text) for name, text in facts if text]

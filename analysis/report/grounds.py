@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from analysis import labels
@@ -25,8 +26,6 @@ def home_chapter(comparison: Comparison, scores: Scores | None) -> Chapter | Non
     from analysis import figures as f
     from analysis.home import home_advantage
 
-    if scores is None:
-        return None
     found = home_advantage(comparison, scores)
     if len(found.values) < 2:
         return None
@@ -39,7 +38,9 @@ def home_chapter(comparison: Comparison, scores: Scores | None) -> Chapter | Non
     return Chapter("home", "Home advantage", found.sentences, plots=_present(drawn))
 
 
-def rate_chapter(runs: Runs, by: Sequence[str]) -> tuple[Chapter | None, str | None]:
+def rate_chapter(
+    runs: Runs, by: Sequence[str], margins: Mapping[str, float] | None = None
+) -> tuple[Chapter | None, str | None]:
     """Losses at the same KL, on what the records say of the validation or test images.
 
     Returns:
@@ -52,7 +53,7 @@ def rate_chapter(runs: Runs, by: Sequence[str]) -> tuple[Chapter | None, str | N
     if _LOSS not in by:
         return None, None
     metrics = [name for name in runs.objectives if labels.is_quality(name)] or ["psnr"]
-    found = [rate_distortion(runs, metric=metric, by=by) for metric in metrics]
+    found = [rate_distortion(runs, metric=metric, by=by, margins=margins) for metric in metrics]
     if found[0].command is not None:
         return None, found[0].command
     plots = [
@@ -74,31 +75,24 @@ def rate_chapter(runs: Runs, by: Sequence[str]) -> tuple[Chapter | None, str | N
 def _pairs_table(found: Sequence[RateDistortion]) -> Table:
     columns = [
         Column("metric"), Column("one"), Column("other"),
-        Column("KL", "nats per image", numeric=True), Column("difference", numeric=True),
-        Column("p", "Holm", numeric=True), Column("the one is"),
+        Column("KL", "nats per image", numeric=True), Column("better by", numeric=True),
+        Column("the one is"),
     ]  # fmt: skip
     rows = []
     for one in found:
         title = labels.title(one.metric)
         for pair in one.pairs.itertuples():
-            interval = number(pair.difference)
-            if interval.sort is not None and pair.low == pair.low:
-                between = f"{digits(pair.low)} to {digits(pair.high)}"
-                interval = Cell(interval.text, interval.sort, between)
+            gain = number(pair.difference)
+            if gain.sort is not None and math.isfinite(pair.low):
+                gain = Cell(gain.text, gain.sort, f"{digits(pair.low)} to {digits(pair.high)}")
             reach = number(pair.kl_low)
             if reach.sort is not None:
                 reach = Cell(f"{pair.kl_low:.3g} to {pair.kl_high:.3g}", reach.sort)
-            cells = [
-                Cell(title, title),
-                Cell(pair.a, pair.a),
-                Cell(pair.b, pair.b),
-                reach,
-                interval,
-            ]
-            rows.append(Row([*cells, number(pair.p_holm, 4), Cell(pair.verdict, pair.verdict)]))
+            texts = [Cell(text, text) for text in (title, str(pair.a), str(pair.b))]
+            rows.append(Row([*texts, reach, gain, Cell(pair.finding, pair.finding)]))
     caption = (
-        "Differences between the curves over the KLs that both reach, one less the other, with "
-        "their intervals over seeds."
+        "How much better the one is over the KLs that both reach, seed by seed, with the interval "
+        "by which it was decided."
     )
     return Table(caption, columns, rows)
 

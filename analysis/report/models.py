@@ -68,11 +68,10 @@ def model_plots(runs: Runs, comparison: Comparison) -> list[Plot]:
 
 
 def _representatives(runs: Runs, comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """The first trial of each group, best mean rank first."""
+    """The first trial of each level, the best level first."""
     trials = runs.trials.set_index("trial", drop=False)
-    first = {one["group"]: one["trials"][0] for _, one in comparison.chosen.iterrows()}
-    order = list(comparison.ranks["group"])[:_MOST_MODELS]
-    return {group: trials.loc[first[group]].to_dict() for group in order}
+    shown = comparison.ordered[:_MOST_MODELS]
+    return {level.name: trials.loc[level.own[0]].to_dict() for level in shown}
 
 
 def _networks(rows: Mapping[str, dict[str, Any]]) -> dict[str, Network]:

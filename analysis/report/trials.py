@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from analysis import labels
+from analysis.ranking import merit
 from analysis.report.tables import (
     DASH,
     Cell,
@@ -23,7 +24,7 @@ from analysis.report.tables import (
     word,
 )
 from analysis.runs import Runs
-from experiments.metrics import METRICS, direction
+from experiments.metrics import METRICS
 
 MOST_ROWS = 2000
 """Of the table; the CSV format has them all."""
@@ -67,17 +68,9 @@ def ranked(runs: Runs) -> pd.DataFrame:
     table = runs.trials
     if table.empty:
         return table
-    known = [f"val/{name}" for name in runs.objectives if f"val/{name}" in table]
     places = {status: place for place, status in enumerate(_STATUSES)}
     keys = {"_status": table["status"].map(places).fillna(len(places))}
-    scores = [
-        pd.to_numeric(table[name], errors="coerce").rank(
-            ascending=direction(name.removeprefix("val/")) == "minimize", na_option="bottom"
-        )
-        for name in known
-    ]
-    if scores:
-        keys["_rank"] = sum(scores[1:], start=scores[0])
+    keys["_merit"] = -merit(table, runs.objectives)
     keys |= {"_sweep": table["sweep"].astype(str), "_number": table["number"]}
     order = pd.DataFrame(keys, index=table.index).sort_values(list(keys), kind="stable").index
     return table.loc[order]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from analysis.report.content import Content
 from analysis.report.gather import gather
 from analysis.runs import Runs
 from experiments.errors import UserError
@@ -21,6 +22,7 @@ def write(
     form: str = "html",
     sources: Sequence[str] = (),
     figures: Path | None = None,
+    margins: Mapping[str, float] | None = None,
 ) -> None:
     """Write a report, whole or not at all.
 
@@ -30,6 +32,7 @@ def write(
         form: "html", "md" or "csv" (the table of trials).
         sources: from which the runs were loaded, for the commands that the report tells.
         figures: the folder for the figures of "md", which has none without it.
+        margins: by metric, below which a difference does not matter.
 
     Raises:
         UserError: there is no such format, the file cannot be written, or figures not be drawn.
@@ -39,7 +42,10 @@ def write(
     if figures is not None and form != "md":
         raise UserError(f"`--figures` must go with `--format md`, but the format is {form}")
     _check_writable(out)  # before a minute's work
-    _replace(out, _render(runs, out, form, sources, figures))
+    if form == "csv":
+        _replace(out, str(runs.trials.to_csv(index=False)))
+    else:
+        _replace(out, _render(gather(runs, sources, out.parent, margins), out, form, figures))
 
 
 def default_path(sources: Sequence[str], form: str) -> Path:
@@ -50,10 +56,7 @@ def default_path(sources: Sequence[str], form: str) -> Path:
     return Path(name)
 
 
-def _render(runs: Runs, out: Path, form: str, sources: Sequence[str], figures: Path | None) -> str:
-    if form == "csv":
-        return str(runs.trials.to_csv(index=False))
-    content = gather(runs, sources, out.parent)
+def _render(content: Content, out: Path, form: str, figures: Path | None) -> str:
     if form == "html":
         from analysis.report import html
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis import design
+from analysis.design import Design
 from analysis.found import SEARCH, Findings, Found, Row, config_of, row_of, run_id
 from analysis.runs import Broken
 from experiments.membership import OWNER, is_foreign, may_hold_trials, membership, owner
@@ -35,6 +37,7 @@ class Records:
     def __init__(self, directory: Path) -> None:
         self.findings = Findings()
         self.studies: list[Path] = []
+        self._designs: dict[str, Design] = {}
         self._source = str(directory.absolute())
         self._visit(self._source, _DEPTH, _sweep_above(self._source))
 
@@ -67,6 +70,7 @@ class Records:
         names = {entry.name for entry in children}
         if not names.isdisjoint(_SWEEPS_OWN):
             sweep, depth = _Sweep(directory, owner(Path(directory))), _MORE_DEPTH
+            self._read_design(sweep, names)
         if STUDY in names:
             self.studies.append(Path(directory, STUDY))
         below = {
@@ -80,6 +84,15 @@ class Records:
             if not holds_trials:
                 self._note(path, f"it holds no {RESULT}: no trial, or one that had not begun")
         return True
+
+    def _read_design(self, sweep: _Sweep, names: Collection[str]) -> None:
+        if design.FILE not in names:
+            return
+        path = Path(sweep.directory, design.FILE)
+        try:
+            self._designs[sweep.directory] = design.parsed(json.loads(path.read_bytes()))
+        except (OSError, ValueError, RecursionError) as error:
+            self._note(str(path), f"it says not how the sweep compares: {error}")
 
     def _is_here(self, first: Any) -> bool:
         """Whether the record of which one is a repetition is read as well."""
@@ -101,6 +114,8 @@ class Records:
         within = sweep.directory if sweep is not None else os.path.dirname(directory)
         name = os.path.relpath(directory, within)
         number = int(name) if sweep is not None and name.isdecimal() else None
+        if within in self._designs and sweep is not None:
+            self.findings.designs[result["name"]] = self._designs[within]
         row = row_of(result) | {
             "source": self._source,
             "phase": SEARCH if sweep is not None else None,

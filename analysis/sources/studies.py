@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import losses
+from analysis import design
 from analysis.found import (
     CONFIRM,
     SEARCH,
@@ -57,6 +58,12 @@ def read(study: Study, source: str) -> Findings:
     frozen = [trial for trial in frozen if attributes.SAME_AS not in trial.user_attrs]
     name = _sweep_name(study, frozen)
     findings = Findings(searched=_searched(description, name))
+    stored = study.user_attrs.get(design.ATTRIBUTE)
+    if stored is not None:
+        try:
+            findings.designs[name] = design.parsed(stored)
+        except ValueError as error:
+            findings.broken.append(Broken(source, str(error)))
     for trial in frozen:
         try:
             found = _found(trial, name, source, description)

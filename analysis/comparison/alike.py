@@ -1,0 +1,96 @@
+"""Which trials can be compared at all: those on the same images, split alike, as long trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis import labels
+from analysis.found import DEGREE, FINGERPRINT
+
+LEVEL = "level"
+"""The column with the name of a trial's level."""
+
+_IMAGES = ("data.name", "data.size", "data.channels", "data.fit", FINGERPRINT)
+_SOURCE = ("data.root", "data.count", "data.generator_seed")  # where no fingerprint is known
+_SPLIT = ("data.val_fraction", "data.test_fraction", "data.split_seed")
+_BUDGET = ("max_epochs",)
+
+
+def comparable(
+    trials: pd.DataFrame, by: Sequence[str], searched: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The trials that can be compared, and sentences on the others.
+
+    Where they do not agree, those are kept of which most levels, and then most trials, are.
+
+    Args:
+        trials: with the column `level`.
+        by: what is compared, which differs.
+        searched: whose values may differ in a budget: then it is a parameter.
+    """
+    notes = []
+    has_prints = FINGERPRINT in trials and _completed(trials)[FINGERPRINT].notna().any()
+    images = _IMAGES if has_prints else (*_IMAGES, *_SOURCE)
+    for kind, columns, fixed in (
+        ("on other images", images, by),
+        ("on another split of the images", _SPLIT, by),
+        ("trained on another budget", _BUDGET, (*by, *searched)),
+    ):
+        names = [c for c in columns if c in trials.columns and c not in fixed]
+        trials, found = _majority(trials, names, kind)
+        notes += found
+    return trials, [*notes, *_old_scale(trials)]
+
+
+def _majority(
+    trials: pd.DataFrame, columns: Sequence[str], kind: str
+) -> tuple[pd.DataFrame, list[str]]:
+    completed = _completed(trials)
+    columns = [c for c in columns if completed[c].nunique() > 1]
+    if not columns:
+        return trials, []
+    keys = completed[columns].map(str).agg(tuple, axis=1)
+    counts = completed.groupby(keys)[LEVEL].agg(["nunique", "size"])
+    most = counts.sort_values(["nunique", "size"], kind="stable").index[-1]
+    example = completed[keys == most].iloc[0]
+    # What a trial does not say does not speak against it.
+    fits = pd.Series(True, index=trials.index)
+    for column in columns:
+        fits &= trials[column].isna() | trials[column].map(str).eq(str(example[column]))
+    others = completed[~fits[completed.index]]
+    if others.empty:
+        return trials[fits], []
+    shown = [
+        c for c in columns if c != FINGERPRINT and others[c].map(str).ne(str(example[c])).any()
+    ]
+    kept = f": compared are those with {_settings(example, shown)}" if shown else ""
+    count = len(others)
+    return trials[fits], [
+        f"{count} trial{'s' if count > 1 else ''} of {labels.listed(list(others[LEVEL].unique()))} "
+        f"{'are' if count > 1 else 'is'} left out, {kind}{kept}"
+    ]
+
+
+def _old_scale(trials: pd.DataFrame) -> list[str]:
+    """What was trained on the scale of an older version, beside what was not."""
+    if DEGREE not in trials.columns or "loss.name" not in trials.columns:
+        return []
+    degrees = trials.groupby("loss.name")[DEGREE].nunique()
+    both = list(degrees[degrees > 1].index)
+    if not both:
+        return []
+    return [
+        f"{labels.listed(both)} {'was' if len(both) == 1 else 'were'} trained with several values "
+        "of loss.degree, such as that of an older version beside today's: these weigh the KL "
+        "differently and are levels of their own"
+    ]
+
+
+def _settings(row: pd.Series, columns: Sequence[str]) -> str:
+    return labels.listed([f"{column}={row[column]}" for column in columns])
+
+
+def _completed(trials: pd.DataFrame) -> pd.DataFrame:
+    return trials[trials["status"] == "completed"]

@@ -1,0 +1,251 @@
+"""The comparison: `compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+import decisions
+from analysis import labels
+from analysis.comparison import saying
+from analysis.comparison.alike import LEVEL, comparable
+from analysis.comparison.factor import check_columns, design_of, groups_of
+from analysis.comparison.levels import Level, Levels, levels_of
+from analysis.comparison.results import Result, result
+from analysis.runs import Runs
+from decisions import Array
+
+if TYPE_CHECKING:
+    from analysis.scores import Scores
+
+METRICS = (
+    "psnr", "ssim", "ms_ssim", "l1", "laplacian_swd", "kl", "active_units", labels.SECONDS,
+)  # fmt: skip
+"""What levels are compared on besides the objectives: metrics that no loss is."""
+
+_DEFAULT_OBJECTIVES = ("psnr",)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Who is better at what, and how sure that is.
+
+    Attributes:
+        by: columns whose values are the levels.
+        levels: that are compared, and the trials that stand for them.
+        objectives: the primary questions.
+        results: by metric, on the validation images, by which the sweep itself decided: those of
+            the objectives first. The others are secondary: each is decided at the full level, so
+            that of many one may be wrong.
+        checks: the objectives' on the test images, which chose nothing; empty without scores.
+        shares: by objective, the share of test images on which the leader is better than each
+            rival, the mean over seeds; empty without scores of single images.
+        notes: what a reader has to know.
+        verdict: the answer, in sentences.
+        planned: how many seeds were meant to be trained before anybody looked; None if unknown.
+    """
+
+    by: tuple[str, ...]
+    levels: tuple[Level, ...]
+    objectives: tuple[str, ...]
+    results: Mapping[str, Result]
+    checks: Mapping[str, Result] = field(default_factory=dict)
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    verdict: Sequence[str] = ()
+    planned: int | None = None
+
+    @property
+    def ordered(self) -> tuple[Level, ...]:
+        """The levels, best first by the first objective."""
+        if not self.primary:
+            return self.levels
+        gains = decisions.adjusted_means(self.primary[0].gains)
+        order = np.argsort(-np.nan_to_num(gains, nan=-np.inf), kind="stable")
+        return tuple(self.levels[i] for i in order)
+
+    @property
+    def primary(self) -> list[Result]:
+        """The results of the objectives."""
+        return [self.results[name] for name in self.objectives if name in self.results]
+
+    @property
+    def estimates(self) -> pd.DataFrame:
+        """A row a level and metric: `group`, `metric`, `mean`, Student's `low`, `high`; `seeds`."""
+        rows = [
+            (level, one.metric, mean, *student(gains), count)
+            for one in self.results.values()
+            for level, mean, gains, count in zip(
+                one.levels, one.means, labels.sign(one.metric) * one.gains, one.seeds, strict=True
+            )
+        ]
+        return pd.DataFrame(rows, columns=["group", "metric", "mean", "low", "high", "seeds"])
+
+    @property
+    def chosen(self) -> pd.DataFrame:
+        """A row a level: `group`, `parameters`, `trials` of what stands for it, `confirmed`."""
+        rows = [(one.name, one.parameters, one.own, one.confirmed) for one in self.ordered]
+        return pd.DataFrame(rows, columns=["group", "parameters", "trials", "confirmed"])
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """A row an objective and two levels, as `Result.pairs`."""
+        found = [one.pairs() for one in self.primary]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def compare(
+    runs: Runs,
+    scores: Scores | None = None,
+    *,
+    by: Sequence[str] | None = None,
+    metrics: Sequence[str] = METRICS,
+    margins: Mapping[str, float] | None = None,
+) -> Comparison:
+    """Compare levels, such as losses, on what their trainings reached.
+
+    Which trials stand for a level: `analysis.comparison.levels`. What is found of them:
+    `decisions`, on the objectives of the sweep.
+
+    Args:
+        runs: the trials.
+        scores: of images of the test split, for the check.
+        by: columns of `runs.trials` that make a level; None for what the sweep compares.
+        metrics: secondary ones, or `seconds/epoch`.
+        margins: by metric, below which a difference does not matter; instead of the sweep's, and
+            of those of `experiments.metrics`.
+
+    Returns:
+        Results and sentences; without levels if nothing was completed.
+
+    Raises:
+        UserError: there is no such column.
+        ValueError: a metric is unknown.
+    """
+    for metric in metrics:
+        labels.better(metric)
+    design = design_of(runs)
+    by = groups_of(runs) if by is None else by
+    check_columns(runs, by)
+    planned = design.planned if design is not None and design.compare[0] in by else None
+    changed = {**(design.margins if design is not None else {}), **(margins or {})}
+    objectives = runs.objectives or _DEFAULT_OBJECTIVES
+    chosen = _levels(runs, by, objectives)
+    levels = chosen.levels
+    rows = runs.trials.set_index("trial")
+    results = {}
+    if levels:
+        for name in dict.fromkeys((*objectives, *metrics)):
+            column = name if name == labels.SECONDS else f"val/{name}"
+            decided = name in objectives or labels.is_quality(name)
+            found = result(name, levels, _values(rows, column), planned, changed, decided=decided)
+            if found is not None:
+                results[name] = found
+    checks = _checks(rows, scores, levels, objectives, planned, changed)
+    shares = _shares(scores, levels, results, objectives) if scores is not None else {}
+    comparison = Comparison(
+        tuple(by), tuple(levels), tuple(objectives), results, checks, shares, planned=planned
+    )
+    return saying.said(runs, comparison, chosen, scores)
+
+
+def student(values: Array) -> tuple[float, float]:
+    """Student's 95% interval of the mean of a level's seeds; NaN with one seed."""
+    from scipy.stats import t
+
+    known = values[np.isfinite(values)]
+    if len(known) < 2:
+        return np.nan, np.nan
+    half = t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / len(known) ** 0.5
+    return float(known.mean() - half), float(known.mean() + half)
+
+
+def _levels(runs: Runs, by: Sequence[str], objectives: Sequence[str]) -> Levels:
+    number = pd.to_numeric(runs.trials["number"]).astype("Float64")  # a single run has none
+    trials = runs.trials.assign(number=number).sort_values("number", kind="stable")
+    trials = trials.reset_index(drop=True)
+    trials[LEVEL] = [
+        labels.group_label(dict(zip(by, values, strict=True)))
+        for values in trials.reindex(columns=list(by)).itertuples(index=False, name=None)
+    ]
+    alike, notes = comparable(trials, by, runs.searched)
+    found = levels_of(alike, objectives, runs.searched, by)
+    return found._replace(notes=[*notes, *found.notes])
+
+
+def _values(rows: pd.DataFrame, column: str) -> dict[str, float]:
+    if column not in rows.columns:
+        return {}
+    values = pd.to_numeric(rows[column], errors="coerce")
+    return {str(name): float(v) for name, v in values.items() if np.isfinite(v)}
+
+
+def _checks(
+    rows: pd.DataFrame,
+    scores: Scores | None,
+    levels: Sequence[Level],
+    objectives: Sequence[str],
+    planned: int | None,
+    margins: Mapping[str, float],
+) -> dict[str, Result]:
+    """The decisions on test images, where every trial that counts was scored."""
+    counted = [name for level in levels for name in level.counted]
+    found = {}
+    for metric in objectives if counted else ():
+        values = _values(rows, f"test/{metric}") | _scored(scores, counted, metric)
+        if set(counted) <= set(values):
+            one = result(metric, levels, values, planned, margins)
+            if one is not None:
+                found[metric] = one
+    return found
+
+
+def _scored(scores: Scores | None, trials: Iterable[str], metric: str) -> dict[str, float]:
+    """The means over the images that most of the trials were scored on."""
+    if scores is None:
+        return {}
+    return {
+        trial: scores.mean(trial, metric)
+        for trial in scores.on_common_images(trials)
+        if np.isfinite(scores.mean(trial, metric))
+    }
+
+
+def _shares(
+    scores: Scores,
+    levels: Sequence[Level],
+    results: Mapping[str, Result],
+    objectives: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    """On how many of the images the leader is better than each rival, ties counting half."""
+    common = scores.on_common_images(name for level in levels for name in level.counted)
+    found: dict[str, dict[str, float]] = {}
+    for metric in objectives:
+        decision = results[metric].decision if metric in results else None
+        if decision is None:
+            continue
+        best = _by_image(scores, levels[decision.leader], metric, common)
+        for rival in decision.rivals:
+            other = _by_image(scores, levels[rival.level], metric, common)
+            seeds = [seed for seed in best if seed in other]
+            if seeds:
+                signs = [labels.sign(metric) * np.sign(best[s] - other[s]) for s in seeds]
+                share = float(np.mean([0.5 + 0.5 * sign.mean() for sign in signs]))
+                found.setdefault(metric, {})[levels[rival.level].name] = share
+    return found
+
+
+def _by_image(
+    scores: Scores, level: Level, metric: str, common: frozenset[str]
+) -> dict[int, Array]:
+    """The scores of the images by the trial of each seed that counts most."""
+    found: dict[int, Array] = {}
+    for seed, weights in enumerate(level.weights.T):
+        name = level.trials[int(np.argmax(weights)), seed]
+        if weights.any() and name in common and metric in scores.values[name]:
+            found[seed] = scores.values[name][metric]
+    return found

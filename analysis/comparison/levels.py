@@ -1,0 +1,303 @@
+"""Which trials stand for each level, and how much each of them counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+import decisions
+from analysis import labels
+from analysis.comparison.alike import LEVEL
+from analysis.found import CONFIRM
+from analysis.ranking import merit
+from decisions import Array
+
+_ENDED = ("completed", "pruned", "failed")
+_SCORED = "scored"
+_WORST_FIRST = ("failed", "pruned")
+
+
+@dataclass(frozen=True)
+class Level:
+    """One of what is compared, such as a loss.
+
+    Attributes:
+        name: of the level.
+        parameters: what was searched, of the configuration that stands for it, and its loss.
+        configurations: that count for it, the one that stands for it first.
+        trials: (C, S), names of the trials of these with each seed; None where there is none.
+        weights: (C, S), how much each counts; a seed's add up to 1, or 0.
+        confirmed: whether the seeds are fresh ones, drawn after the configuration was chosen.
+        seconds: that a training takes; None if unknown.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    configurations: tuple[str, ...]
+    trials: np.ndarray[Any, np.dtype[np.object_]]
+    weights: Array
+    confirmed: bool
+    seconds: float | None
+
+    def scores(self, values: Mapping[str, float]) -> Array:
+        """What the level reached with each seed (S,), of a value for each trial."""
+        found = np.array(
+            [[values.get(str(name), np.nan) for name in row] for row in self.trials], dtype=float
+        )
+        return decisions.weighted(found, self.weights)
+
+    @property
+    def counted(self) -> list[str]:
+        """The trials that count."""
+        return [str(name) for name in self.trials[self.weights > 0]]
+
+    @property
+    def own(self) -> list[str]:
+        """The trials of the configuration that stands for it."""
+        return [str(name) for name in self.trials[0] if name is not None]
+
+
+class Levels(NamedTuple):
+    """What is compared.
+
+    Attributes:
+        levels: in the order in which they were tried.
+        seeds: the columns of their trials.
+        left_out: sentences on levels that are not compared.
+        notes: how they were chosen, and what is missing.
+        unconfirmed: names of levels that were searched but, unlike others, not confirmed.
+    """
+
+    levels: list[Level]
+    seeds: list[int]
+    left_out: list[str]
+    notes: list[str]
+    unconfirmed: list[str]
+
+
+def levels_of(
+    trials: pd.DataFrame, objectives: Sequence[str], searched: Sequence[str], by: Sequence[str]
+) -> Levels:
+    """Choose what stands for each level, by validation scores.
+
+    - Where a sweep confirmed, its confirmations alone count: of each level those of the
+      configuration that has most.
+    - In a grid with several seeds every seed counts, over the grid points that all levels have.
+      Of several configurations a level's seeds each judge what its other seeds chose, from the
+      same number of tries for every level (`decisions.chosen_by_other_seeds`).
+    - Else there is one training of each level, the best: no more than a first look.
+
+    Args:
+        trials: that can be compared, with the column `level`, in the order in which they began.
+        objectives: of the sweep.
+        searched: columns.
+        by: columns that make the levels.
+    """
+    columns = [f"val/{name}" for name in objectives]
+    ended = trials[trials["status"].isin(_ENDED)]
+    values = ended.reindex(columns=columns).apply(pd.to_numeric, errors="coerce")
+    finite = np.isfinite(values).all(axis=1)
+    ended = ended.assign(
+        **{_SCORED: (ended["status"] == "completed") & finite},
+        # A training that ended with no number has failed, whatever it says.
+        status=ended["status"].mask((ended["status"] == "completed") & ~finite, "failed"),
+        seed=ended["seed"].fillna(0).astype(int),
+    )
+    names = list(dict.fromkeys(ended[LEVEL]))
+    with_scores = set(ended.loc[ended[_SCORED], LEVEL])
+    dead = [name for name in names if name not in with_scores]
+    left_out = [f"no training of {labels.listed(dead)} was completed: not compared"] if dead else []
+    ended = ended[ended[LEVEL].isin(with_scores)]
+    if ended.empty:
+        return Levels([], [], left_out, [], [])
+    return _chosen(ended, objectives, searched, by, left_out)
+
+
+def _chosen(
+    ended: pd.DataFrame,
+    objectives: Sequence[str],
+    searched: Sequence[str],
+    by: Sequence[str],
+    left_out: list[str],
+) -> Levels:
+    notes, unconfirmed = [], []
+    fresh = ended[(ended["phase"] == CONFIRM) & ended[LEVEL].isin(_confirmed(ended))]
+    if len(fresh):
+        levels = set(fresh[LEVEL])
+        unconfirmed = [name for name in dict.fromkeys(ended[LEVEL]) if name not in levels]
+        if unconfirmed:
+            left_out.append(f"not confirmed: {labels.listed(unconfirmed)}, and so not compared")
+        kept = {name: [_most_seeds(rows, objectives)] for name, rows in _grouped(fresh)}
+        rows = fresh[_is_of(fresh, kept)]
+        notes.append("compared are fresh seeds of the configuration that the search chose for each")
+    elif ended[ended[_SCORED]].groupby("configuration")["seed"].nunique().max() > 1:
+        rows, more = _shared_points(ended, searched, by)
+        kept = {name: _tried(rows) for name, rows in _grouped(rows)}
+        notes += [*more, *_tries(kept)]
+    else:
+        best = {name: _best_of_search(rows, objectives) for name, rows in _grouped(ended)}
+        kept, rows = best, ended[_is_of(ended, best)]
+        counts = {name: len(_tried(of)) for name, of in _grouped(ended)}
+        if max(counts.values()) > 1:
+            tried = ", ".join(f"{name} {count}" for name, count in counts.items())
+            notes.append(f"each is the best of its trials so far ({tried})")
+    rows = rows.sort_values(_SCORED, ascending=False, kind="stable")  # a retry counts
+    rows = rows.drop_duplicates(["configuration", "seed"]).sort_index()
+    seeds = list(dict.fromkeys(rows["seed"]))
+    tries = min(map(len, kept.values()))
+    parameters = [c for c in dict.fromkeys(("loss.name", *by, *searched)) if c in rows.columns]
+    found = [
+        _level(name, of, kept[name], seeds, tries, objectives, parameters)
+        for name, of in _grouped(rows)
+    ]
+    few = [level.name for level in found if not level.weights.any()]
+    if few:
+        left_out.append(
+            f"{labels.listed(few)} {'has' if len(few) == 1 else 'have'} one seed of several "
+            "configurations, which no other seed can judge: not compared"
+        )
+    judged = [level for level in found if level.weights.any()]
+    return Levels(judged, seeds, left_out, [*notes, *_missing(rows, seeds)], unconfirmed)
+
+
+def _level(
+    name: str,
+    rows: pd.DataFrame,
+    configurations: Sequence[str],
+    seeds: Sequence[int],
+    tries: int,
+    objectives: Sequence[str],
+    parameters: Sequence[str],
+) -> Level:
+    scored = rows[rows[_SCORED]]
+    table = _merit(scored, objectives).reindex(index=configurations, columns=seeds)
+    # Best first: the one that stands for the level.
+    order = table.mean(axis=1).sort_values(ascending=False, kind="stable").index
+    table = table.loc[order]
+    names = scored.pivot(index="configuration", columns="seed", values="trial")
+    trials = names.reindex(index=order, columns=seeds).astype(object)
+    trials = trials.where(trials.notna(), None)
+    scores = table.to_numpy(dtype=float)
+    weights = decisions.chosen_by_other_seeds(scores, tries)
+    first = scored[scored["configuration"] == order[0]].iloc[0]
+    seconds = pd.to_numeric(scored.get("seconds/total", pd.Series(dtype=float))).mean()
+    return Level(
+        name=name,
+        parameters={c: plain(first[c]) for c in parameters if not pd.isna(first[c])},
+        configurations=tuple(order),
+        trials=trials.to_numpy(),
+        weights=weights,
+        confirmed=bool((rows["phase"] == CONFIRM).all()),
+        seconds=float(seconds) if np.isfinite(seconds) else None,
+    )
+
+
+def _merit(scored: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
+    """How good each configuration (rows) is with each seed (columns), more is better.
+
+    Of several objectives it is the sum of the places among the trials with that seed.
+    """
+    of_seeds = [merit(rows, objectives) for _, rows in scored.groupby("seed")]
+    return scored.assign(merit=pd.concat(of_seeds)).pivot(
+        index="configuration", columns="seed", values="merit"
+    )
+
+
+def plain(value: Any) -> Any:
+    """A NumPy scalar as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _confirmed(ended: pd.DataFrame) -> set[str]:
+    """The levels that have a confirmation."""
+    return set(ended.loc[(ended["phase"] == CONFIRM) & ended[_SCORED], LEVEL])
+
+
+def _most_seeds(rows: pd.DataFrame, objectives: Sequence[str]) -> str:
+    """The confirmed configuration of a level with most seeds, the better one of several."""
+    means = _merit(rows[rows[_SCORED]].drop_duplicates(["configuration", "seed"]), objectives)
+    order = pd.DataFrame({"seeds": means.notna().sum(axis=1), "merit": means.mean(axis=1)})
+    return str(order.sort_values(["seeds", "merit"], kind="stable").index[-1])
+
+
+def _best_of_search(rows: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
+    scored = rows[rows[_SCORED]].drop_duplicates("configuration").assign(seed=0)
+    return [str(_merit(scored, objectives)[0].idxmax())]
+
+
+def _shared_points(
+    ended: pd.DataFrame, searched: Sequence[str], by: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The trials at the values of other parameters that all levels were trained at."""
+    columns = [
+        c
+        for c in searched
+        if c in ended.columns
+        and c not in by
+        and all(rows[c].notna().all() for _, rows in _grouped(ended))
+    ]
+    if not columns:
+        return ended, []
+    points = ended[columns].map(str).agg(tuple, axis=1)
+    shared = set.intersection(*(set(points[rows.index]) for _, rows in _grouped(ended)))
+    if not shared:
+        return ended, [
+            f"no value of {labels.listed(columns)} is common to all levels: each is compared by "
+            "its own configurations, the best of as many tries"
+        ]
+    inside = points.isin(shared)
+    left_out = points[~inside].nunique()
+    if not left_out:
+        return ended, []
+    of = labels.listed(list(dict.fromkeys(ended.loc[~inside, LEVEL])))
+    return ended[inside], [
+        f"compared over the {len(shared)} grid points ({', '.join(columns)}) that all levels have; "
+        f"{left_out} of {of} that others lack {'are' if left_out > 1 else 'is'} left out"
+    ]
+
+
+def _tries(kept: Mapping[str, Sequence[str]]) -> list[str]:
+    counts = {name: len(configurations) for name, configurations in kept.items()}
+    least, most = min(counts.values()), max(counts.values())
+    if most == 1:
+        return []
+    how = "each seed judges what the other seeds chose"
+    if least == most:
+        return [f"of each the best of {least} configurations: {how}"]
+    tried = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return [
+        f"of each what the best of {least} configurations is expected to reach, of those tried "
+        f"({tried}): {how}"
+    ]
+
+
+def _missing(rows: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
+    """Trainings of a level that gave no score."""
+    notes = []
+    for name, of in _grouped(rows):
+        single = of["configuration"].nunique() == 1
+        total, unit = (len(seeds), "seeds") if single else (len(of), "trainings")
+        for status in _WORST_FIRST:
+            count = int((of["status"] == status).sum())
+            if count:
+                verb = (
+                    "failed" if status == "failed" else "were pruned" if count > 1 else "was pruned"
+                )
+                notes.append(f"{count} of {total} {unit} of {name} {verb}")
+    return notes
+
+
+def _tried(rows: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(rows["configuration"]))
+
+
+def _grouped(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [(str(name), of) for name, of in rows.groupby(LEVEL, sort=False)]
+
+
+def _is_of(rows: pd.DataFrame, kept: Mapping[str, Sequence[str]]) -> pd.Series:
+    return rows["configuration"].isin({c for some in kept.values() for c in some})

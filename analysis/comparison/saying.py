@@ -1,0 +1,129 @@
+"""The answer in sentences, the most important first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from analysis import commands, labels
+from analysis.comparison.results import answer
+from analysis.runs import Runs
+from decisions.answer import Answer
+
+if TYPE_CHECKING:
+    from analysis.comparison.comparing import Comparison
+    from analysis.comparison.levels import Levels
+    from analysis.scores import Scores
+
+_MOST_NAMED = 4
+_SAID = {
+    "best": "surely best",
+    "leads": "first, but not surely best",
+    "worse": "surely worse",
+    "equal": "practically equal",
+    "open": "open",
+}
+_FIRST_PLAN = 3
+"""Seeds of each that are proposed where nobody has planned any."""
+
+
+def said(runs: Runs, comparison: Comparison, chosen: Levels, scores: Scores | None) -> Comparison:
+    """The comparison with its verdict and its notes.
+
+    Args:
+        runs: the trials, for the command that settles what is open.
+        comparison: without sentences.
+        chosen: what is compared.
+        scores: of test images.
+    """
+    notes = [*chosen.left_out, *chosen.notes]
+    if not comparison.levels:
+        return replace(comparison, notes=notes, verdict=_nothing(runs))
+    answers = [answer(one, comparison.levels) for one in comparison.primary]
+    lines = _answers(comparison, answers)
+    if len(comparison.levels) == 1:
+        lines += chosen.left_out or [_one_level(comparison)]
+        notes = chosen.notes
+    lines += _settling(runs, comparison, answers, chosen.unconfirmed)
+    lines += [_check(comparison, metric) for metric in comparison.checks]
+    if scores is not None:
+        own = {name for level in comparison.levels for name in level.counted}
+        lost = [broken for broken in scores.missing if broken.where in own]
+        notes += [f"{broken.where} has no test scores: {broken.reason}" for broken in lost]
+    return replace(comparison, notes=notes, verdict=lines)
+
+
+def _one_level(comparison: Comparison) -> str:
+    keys = labels.listed([column.removesuffix(".name") for column in comparison.by])
+    return f"{keys} has one level, {comparison.levels[0].name}; a comparison needs two or more"
+
+
+def _nothing(runs: Runs) -> list[str]:
+    if runs.trials.empty:
+        return ["there are no trials to compare"]
+    counts = runs.trials["status"].value_counts()
+    states = ", ".join(f"{count} {status}" for status, count in counts.items())
+    line = f"no trial was completed, so there is nothing to compare ({states})"
+    failed = runs.trials.loc[runs.trials["status"] == "failed", "reason"].dropna()
+    return [line if failed.empty else f"{line}; the first that failed: {failed.iloc[0]}"]
+
+
+def _answers(comparison: Comparison, answers: Sequence[Answer]) -> list[str]:
+    """Of several objectives each names its metric."""
+    if len(answers) == 1:
+        return list(answers[0].sentences)
+    return [
+        f"by {one.measure.title}, {sentence}"
+        for one, found in zip(comparison.primary, answers, strict=True)
+        for sentence in found.sentences
+    ]
+
+
+def _settling(
+    runs: Runs, comparison: Comparison, answers: Sequence[Answer], unconfirmed: Sequence[str]
+) -> list[str]:
+    """What would settle what is open, with its price; none where nothing is."""
+    needed = sorted({i for found in answers for i in found.open_levels})
+    single = all(max(one.seeds, default=0) < 2 for one in comparison.primary)
+    if not needed and not single and not unconfirmed:
+        return []
+    known = [found.seeds for found in answers if found.seeds is not None]
+    if needed and not known and not unconfirmed:
+        return [
+            "what is open is too close to call: more than 60 seeds of each would probably be needed"
+        ]
+    counts = [
+        max(one.seeds[i] for one in comparison.primary) for i in range(len(comparison.levels))
+    ]
+    # What a search found was chosen with its seed, so that this seed counts no more.
+    have = [0 if single else counts[i] for i in needed or range(len(counts) if single else 0)]
+    planned = max(known, default=max(*counts, comparison.planned or _FIRST_PLAN))
+    found = commands.settle(
+        runs,
+        comparison.by,
+        planned,
+        [*have, *(0 for _ in unconfirmed)],
+        [level.parameters for level in comparison.levels],
+        confirmed=any(level.confirmed for level in comparison.levels),
+    )
+    purpose = "would show whether it is luck" if single else "would probably settle what is open"
+    if unconfirmed and not needed:
+        purpose = f"would compare {labels.listed(unconfirmed)} as well"
+    return [f"{found.cost} {purpose}: {found.command}"]
+
+
+def _check(comparison: Comparison, metric: str) -> str:
+    """Whether the test images say the same."""
+    test, validation = comparison.checks[metric], comparison.results[metric]
+    by = f" by {test.measure.title}" if len(comparison.checks) > 1 else ""
+    found, before = test.findings(), validation.findings()
+    first, other = next(iter(found)), next(iter(before))
+    if {found[other], before[first]} == {"equal"}:  # whichever of them is ahead by a hair
+        found[first], found[other] = "equal", found[first]
+    changed = [f"{name} is {_SAID[w]}" for name, w in found.items() if before.get(name) != w]
+    if not changed:
+        return f"on the test images, which chose nothing, the finding{by} is the same"
+    said = f"{first} leads, not {other}" if found[other] in ("worse", "open") else ""
+    said = said or labels.listed(changed[:_MOST_NAMED])
+    return f"on the test images, which chose nothing, it is otherwise{by}: {said}"

@@ -1,0 +1,222 @@
+"""Which trials stand for a level: those that all levels share, and none that chose themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import decisions
+from analysis.comparison import Comparison, compare
+from analysis.comparison.factor import groups_of
+from analysis.design import Design
+from tests.planted import Planted, runs
+
+RATES = (1e-4, 3e-4, 1e-3, 2e-3)
+
+
+def grid(
+    rates: Sequence[float] = RATES, windows: Sequence[int] = (7, 11), draw: int = 0
+) -> list[Planted]:
+    """Losses of equal truth, best at the highest rate; ssim has windows of its own."""
+    random = np.random.default_rng(draw)
+    return [
+        Planted(
+            loss, seed, np.log10(lr) + 0.1 * random.normal(),
+            more={"lr": lr} | ({"loss.window_size": window} if window else {}),
+        )
+        for loss, of_loss in (("mse", (0,)), ("ssim", windows))
+        for lr in rates
+        for window in of_loss
+        for seed in range(3)
+    ]  # fmt: skip
+
+
+def compared(trials: Sequence[Planted], *searched: str, **changes: Any) -> Comparison:
+    return compare(runs(trials, searched=("loss.name", *searched), **changes))
+
+
+def test_of_more_configurations_counts_the_expected_best_of_as_many_tries() -> None:
+    trials = grid()
+    found = compared(trials, "lr", "loss.window_size")
+    mse, ssim = found.levels
+    assert (mse.trials.shape, ssim.trials.shape) == ((4, 3), (8, 3))
+    of_ssim = np.array([t.quality for t in trials if t.loss == "ssim"]).reshape(8, 3) + 20
+    expected = decisions.judged_by_other_seeds(of_ssim, 4)
+    assert found.results["psnr"].gains[1] == pytest.approx(expected)
+    assert "the best of 4 configurations is expected to reach" in found.notes[0]
+    assert mse.parameters["lr"] == ssim.parameters["lr"] == 2e-3
+
+
+@pytest.mark.slow
+def test_more_windows_make_no_winner() -> None:
+    """Of 60 grids of equal truth 3 may have one; by «the first n tried» mse was it in all."""
+    sure = [compared(grid(draw=draw), "lr", "loss.window_size") for draw in range(60)]
+    assert sum("best" in one.results["psnr"].findings().values() for one in sure) <= 6
+
+
+def test_grid_points_that_others_lack_do_not_count() -> None:
+    trials = [t for t in grid(windows=(7,)) if t.loss == "mse" or (t.more or {})["lr"] < 2e-3]
+    found = compared(trials, "lr")
+    assert [level.trials.shape for level in found.levels] == [(3, 3), (3, 3)]
+    assert all(level.parameters["lr"] == 1e-3 for level in found.levels)
+    assert found.notes[0] == (
+        "compared over the 3 grid points (lr) that all levels have; 1 of mse that others lack is "
+        "left out"
+    )
+
+
+def test_levels_without_a_common_grid_point_are_compared_all_the_same() -> None:
+    trials = [
+        Planted(loss, seed, quality + 0.01 * seed, more={"lr": lr})
+        for loss, quality, lr in (("mse", 1.0, 1e-3), ("ssim", 0.0, 3e-4))
+        for seed in range(3)
+    ]
+    found = compared(trials, "lr")
+    assert found.results["psnr"].seeds == [3, 3]
+    assert "no value of lr is common to all levels" in found.notes[0]
+
+
+def test_where_a_sweep_confirmed_fresh_seeds_alone_count() -> None:
+    random = np.random.default_rng(0)
+    search = [
+        Planted(loss, 0, 9 + random.normal(), more={"lr": float(random.uniform())})
+        for loss in ("mse", "ssim", "l1")
+        for _ in range(5)
+    ]
+    fresh = [
+        Planted(loss, seed, quality + 0.02 * seed**2, "confirm", more={"lr": 0.5})
+        for loss, quality in (("mse", 1.0), ("ssim", 0.2))
+        for seed in (11, 12, 13)
+    ]
+    few = [Planted("mse", 11, 30.0, "confirm", more={"lr": 0.7})]
+    found = compared([*search, *fresh, *few], "lr")
+    assert [level.name for level in found.levels] == ["mse", "ssim"]
+    assert all(level.confirmed for level in found.levels)
+    assert found.levels[0].parameters["lr"] == 0.5, "the one with most fresh seeds"
+    assert found.results["psnr"].seeds == [3, 3]
+    assert found.notes[0] == "not confirmed: l1, and so not compared"
+
+
+def test_a_search_without_confirmation_gives_a_leader_and_no_decision() -> None:
+    random = np.random.default_rng(0)
+    trials = [
+        Planted(loss, 0, random.normal(), more={"lr": float(random.uniform())})
+        for loss in ("mse", "ssim")
+        for _ in range(8)
+    ]
+    found = compared(trials, "lr")
+    best = max(trials, key=lambda t: t.quality)
+    assert found.verdict[0].startswith(f"{best.loss} (lr 0.")
+    assert "with one seed that may be luck" in found.verdict[0]
+    assert "more runs would show whether it is luck" in found.verdict[-1]
+    rates = next(w for w in found.verdict[-1].split() if w.startswith("lr=")).count(",") + 1
+    assert rates == 2, "of the best of each, not of all that were tried"
+
+
+@pytest.mark.parametrize(("status", "said"), [("failed", "failed"), ("pruned", "was pruned")])
+def test_trainings_without_a_score_are_missing_seeds_and_named(status: str, said: str) -> None:
+    trials = [Planted(loss, seed, 0.01 * seed) for loss in ("mse", "ssim") for seed in range(5)]
+    trials[7] = Planted("ssim", 2, status=status)
+    found = compared(trials)
+    assert found.results["psnr"].seeds == [5, 4]
+    assert f"1 of 5 seeds of ssim {said}" in found.notes
+
+
+def test_a_training_that_ended_without_a_number_has_failed() -> None:
+    trials = [Planted(loss, seed, 0.01 * seed) for loss in ("mse", "ssim") for seed in range(3)]
+    known = runs(trials)
+    known.trials.loc[4, "val/psnr"] = np.inf
+    assert "1 of 3 seeds of ssim failed" in compare(known).notes
+
+
+def test_a_level_that_failed_throughout_is_named_and_the_others_are_compared() -> None:
+    trials = [Planted(loss, seed, 0.01 * seed) for loss in ("mse", "l1") for seed in range(3)]
+    dead = [Planted("ssim", seed, status="failed") for seed in range(3)]
+    found = compared([*dead, *trials])
+    assert [level.name for level in found.levels] == ["mse", "l1"]
+    assert found.notes == ["no training of ssim was completed: not compared"]
+
+
+def test_a_configuration_that_always_fails_is_a_try_and_hides_no_other() -> None:
+    trials = [
+        Planted(loss, seed, 0.1 * seed, "search",
+                "failed" if loss == "ssim" and lr == 1e-2 else "completed", {"lr": lr})
+        for loss in ("mse", "ssim") for lr in (1e-3, 1e-2) for seed in range(3)
+    ]  # fmt: skip
+    found = compared(trials, "lr")
+    assert found.results["psnr"].seeds == [3, 3]
+    assert found.levels[1].parameters["lr"] == 1e-3
+    assert "3 of 6 trainings of ssim failed" in found.notes
+
+
+def test_the_same_training_again_is_no_further_evidence() -> None:
+    trials = [Planted(loss, seed, 0.01 * seed) for loss in ("mse", "l1") for seed in range(3)]
+    again = [Planted("mse", 2, status="failed"), *trials, Planted("l1", 1, 7.0)]
+    found = compared(again)
+    assert found.results["psnr"].seeds == [3, 3]
+    assert found.results["psnr"].means[1] < 21
+    assert found.notes == []
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("data.size", (32, 64), "on other images: compared are those with data.size=32"),
+        ("data.fingerprint", ("a", "b"), "on other images"),
+        ("data.split_seed", (0, 1), "on another split of the images: compared are those with"),
+        ("max_epochs", (10, 20), "trained on another budget: compared are those with max_epochs"),
+    ],
+)
+def test_what_cannot_be_compared_is_left_out_and_named(
+    column: str, values: tuple[Any, Any], said: str
+) -> None:
+    trials = [
+        Planted(loss, seed, 0.01 * seed, more={column: values[0]})
+        for loss in ("mse", "l1") for seed in range(3)
+    ] + [Planted("ssim", seed, 9.0, more={column: values[1]}) for seed in range(9)]  # fmt: skip
+    found = compared(trials)
+    assert [level.name for level in found.levels] == ["mse", "l1"], "of more levels, not trials"
+    assert found.notes[0].startswith("9 trials of ssim are left out, ")
+    assert said in found.notes[0]
+
+
+def test_a_budget_that_was_searched_is_a_parameter() -> None:
+    trials = [
+        Planted(loss, seed, epochs / 10 + 0.01 * seed, more={"max_epochs": epochs})
+        for loss in ("mse", "l1") for epochs in (10, 20) for seed in range(3)
+    ]  # fmt: skip
+    found = compared(trials, "max_epochs")
+    assert all(level.parameters["max_epochs"] == 20 for level in found.levels)
+
+
+def test_the_scale_of_an_older_version_is_a_level_of_its_own_and_named() -> None:
+    trials = [
+        Planted("mse", seed, 0.01 * seed, more={"loss.degree": degree})
+        for degree in ("2", "auto") for seed in range(3)
+    ]  # fmt: skip
+    found = compared(trials)
+    assert [level.name for level in found.levels] == ["degree 2", "degree auto"]
+    assert "mse was trained with several values of loss.degree" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("compare_keys", "searched", "by"),
+    [
+        (("loss.name",), ("loss.scale",), ("loss.name",)),
+        (("loss.name",), (), ("loss.name", "loss.scale")),
+        (("lr",), (), ("lr",)),
+        (("gone",), (), ("loss.name", "loss.scale")),
+    ],
+)
+def test_what_a_sweep_says_that_it_compares_is_compared(
+    compare_keys: tuple[str, ...], searched: tuple[str, ...], by: tuple[str, ...]
+) -> None:
+    trials = [
+        Planted(loss, 0, 1.0, more={"loss.scale": scale, "lr": 1e-3})
+        for loss in ("mse", "l1") for scale in ("sum", "optimal_sigma")
+    ]  # fmt: skip
+    designs = {"cats": Design(compare_keys, 3)}
+    assert groups_of(runs(trials, searched=("loss.name", *searched), designs=designs)) == by
