@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,20 +27,24 @@ from sweeps.wandb import agent
 
 if TYPE_CHECKING:
     from sweeps.command import Sweep
+    from sweeps.screen.ending import Conclusion
 
 log = logging.getLogger(__name__)
 
 
-def write_report(sweep: Sweep) -> Mapping[str, Path]:
-    """Write the report of a sweep that has ended, unless `report=none`."""
-    if sweep.config["report"] == "none":
-        return {}
+def conclude(sweep: Sweep) -> Conclusion:
+    """Find the answer of a sweep that has ended and, unless `report=none`, write its report."""
+    from analysis.comparison import compare
     from analysis.load import load
     from analysis.report.writing import write
+    from sweeps.screen.ending import Conclusion
 
+    runs = load(sweep)
+    if sweep.config["report"] == "none":
+        return Conclusion(answer=compare(runs).verdict)
     out = sweep.directory / "report.html"
-    write(load(sweep), out, sources=[str(sweep.directory)])
-    return {"report": out}
+    content = write(runs, out, sources=[str(sweep.directory)])
+    return Conclusion({"report": out}, content.verdict if content is not None else ())
 
 
 def refuse_a_records_words(arguments: Sequence[str]) -> None:
@@ -60,7 +64,7 @@ def refuse_a_records_words(arguments: Sequence[str]) -> None:
 
 
 configs.register()
-sweeper.register(at_end=write_report)
+sweeper.register(at_end=conclude)
 
 
 @hydra.main(  # type: ignore[untyped-decorator]

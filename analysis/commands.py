@@ -57,7 +57,8 @@ def settle(
     is_search = confirmed or _chose(runs, by, sweep)
     if sweep is not None and is_search:
         missing = sum(max(0, seeds - count) for count in have)
-        changed = {"sweep.confirm_seeds": str(seeds)}
+        changed = {} if confirmed else {"sweep.confirm": "1"}
+        changed["sweep.confirm_seeds"] = str(seeds)
         if tuple(by) != ("loss.name",) and not runs.designs:
             keys = [_key(column) for column in by]
             changed["sweep.compare"] = keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"

@@ -8,10 +8,6 @@ from typing import Any
 
 from experiments.metrics import METRICS
 
-ATTRIBUTE = "design"
-"""Of the study."""
-FILE = "comparison.json"
-"""In the sweep's directory, with the same content."""
 SCHEMA = 1
 
 _GROUPS = ("loss", "model", "data")
@@ -22,7 +18,7 @@ class Design:
     """What a sweep compares.
 
     Attributes:
-        compare: columns of `Runs.trials` whose values are the levels.
+        compare: columns of `Runs.trials` whose values are the levels; none where nothing is.
         planned: how many seeds each was meant to get before anybody looked; None if unknown.
         margins: by metric, those that its user changed.
     """
@@ -42,7 +38,7 @@ def parsed(content: Any) -> Design:
         raise ValueError(f"a design must be an object with schema {SCHEMA}, but is {content!r:.80}")
     compare, planned = content.get("compare"), content.get("planned")
     keys = compare if isinstance(compare, list) else []
-    if not keys or not all(isinstance(key, str) and key for key in keys):
+    if not isinstance(compare, list) or not all(isinstance(key, str) and key for key in keys):
         raise ValueError(f"`compare` of a design must be a list of keys, but is {compare!r:.80}")
     if planned is not None and (not _is_number(planned) or planned != int(planned) or planned < 1):
         raise ValueError(f"`planned` of a design must be a number of seeds, but is {planned!r:.80}")

@@ -95,7 +95,11 @@ def ties(sweeps: int) -> Iterator[tuple[str, float]]:
         deviations = np.full(4, DEVIATION)
         yield (
             f"2 equal above 2 others, planned {planned}",
-            rate(lambda r, p=planned: ever(drawn(r, leads, deviations), p, set()), sweeps, seed=2),
+            rate(
+                lambda r, p=planned, le=leads, d=deviations: ever(drawn(r, le, d), p, set()),
+                sweeps,
+                seed=2,
+            ),
         )
     _, scores = trainings()
     for planned in (3, 5, 8):

@@ -27,8 +27,8 @@ from common import machine
 from sweep_sampler import LOSSES, _full
 
 import sweeps
+from analysis.load import load
 from experiments.errors import Interrupted, Pruned
-from sweeps.results.comparing import comparisons
 
 DEVIATION, CORRELATION = 0.1, 0.6  # from seed to seed, in dB; of it between losses
 EPOCHS = 27
@@ -84,8 +84,8 @@ class _Job:
         return []
 
     def summary(self) -> dict[str, Any]:
-        """Nothing beyond the values."""
-        return {}
+        """The metrics of the record that it would leave."""
+        return {"metrics": {"val": {"psnr": self._value, "ms_ssim": self._value / 30}}}
 
 
 def _normal(universe: int, name: str) -> float:
@@ -93,7 +93,7 @@ def _normal(universe: int, name: str) -> float:
     return float(np.random.default_rng([universe, *words]).normal())
 
 
-def searched(task: SimulatedTrainings, compare: str, confirm: int) -> tuple[str | None, int]:
+def found_by(task: SimulatedTrainings, compare: str, confirm: int) -> tuple[str | None, int]:
     """Who is named the best by PSNR, if anybody, and how many trainings it took."""
     overrides = [
         "sweep=full", "data=cats", "max_epochs=27", "report=none", "hydra.sweeper.n_jobs=0",
@@ -103,11 +103,11 @@ def searched(task: SimulatedTrainings, compare: str, confirm: int) -> tuple[str 
     with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
         with contextlib.redirect_stdout(io.StringIO()):
             sweep = sweeps.run(overrides, task=task)
-        found = comparisons(sweep.study, sweep.objectives)
+        comparison = compare(load(sweep))
         epochs = [len(trial.user_attrs.get("reports", {})) for trial in sweep.study.trials]
-        first = found[0] if found else None
-        named = first.scores.levels[first.decision.leader] if first else None
-        is_named = first is not None and first.decision.is_best
+        decision = comparison.results["psnr"].decision
+        is_named = decision is not None and decision.is_best
+        named = comparison.levels[decision.leader].name if decision is not None else None
         return named if is_named else None, round(sum(epochs) / EPOCHS)
 
 
@@ -129,7 +129,7 @@ def main() -> None:
     }
     for name, gains in cases.items():
         results = [
-            searched(SimulatedTrainings(gains, universe), arguments.compare, arguments.confirm)
+            found_by(SimulatedTrainings(gains, universe), arguments.compare, arguments.confirm)
             for universe in range(arguments.sweeps)
         ]
         named = Counter(who or "none" for who, _ in results)

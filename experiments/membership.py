@@ -21,6 +21,8 @@ from experiments.record import RESULT, STUDY, read_config, read_result
 
 OWNER = "study.json"
 """In a sweep's directory: whose it is."""
+DESIGN = "comparison.json"
+"""In a sweep's directory: what it compares, and how it was planned."""
 NOT_TRIALS = frozenset({"artifacts", "checkpoints", "csv", "wandb", "workers"})
 """Folders of a sweep or a trial that hold no trials."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import signal
 import sys
 import threading
@@ -25,7 +24,7 @@ from sweeps.plan import Plan
 from sweeps.planning import opened, plan_of, study_lock
 from sweeps.results import tables
 from sweeps.screen import continuing
-from sweeps.screen.ending import given_command, refuse_failure, report, resume_command
+from sweeps.screen.ending import Conclusion, refuse_failure, report, resume_command
 from sweeps.screen.foresight import foreseeing
 from sweeps.screen.view import View
 from sweeps.search import design
@@ -55,8 +54,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AtEnd = Callable[["Sweep"], Mapping[str, Path]]
-"""Called with a sweep that has ended; returns what it wrote, by what it is."""
+AtEnd = Callable[["Sweep"], Conclusion]
+"""Called with a sweep that has ended."""
 
 
 @dataclass(frozen=True)
@@ -216,10 +215,8 @@ def _run(
         )
     has_begun = bool(retry(partial(sweep.study.get_trials, deepcopy=False), window=ANSWER))
     more = partial(at_end, sweep) if at_end and has_begun and not interrupted else None
-    is_unfinished = interrupted or claims.is_work_left()
-    words = shlex.split(times_resolved(shlex.join(given_command()), config))
-    report(sweep.study, plan, claims, more, [] if is_unfinished else words)
-    if is_unfinished:
+    report(sweep.study, plan, claims, more)
+    if interrupted or claims.is_work_left():
         log.info("to go on: %s", times_resolved(resume_command(), config))
     if interrupted:
         raise SystemExit(143 if supervisor.interrupted == signal.SIGTERM else 130)

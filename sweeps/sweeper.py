@@ -66,8 +66,8 @@ def register(at_end: AtEnd | None = None) -> None:
 
     Args:
         at_end: called at the end of each sweep that was not interrupted; the paths that it
-            returns are printed with the others. Should it fail, the sweep does not. None leaves
-            what was registered before.
+            returns are printed with the others, and its answer last. Should it fail, the sweep
+            does not. None leaves what was registered before.
     """
     from hydra.core.plugins import Plugins
 

@@ -61,6 +61,7 @@ class SimulatedJob:
         self.directory = f"{Path(task.log).parent}/{values.get('name', 'vae')}-{number}"
         self.epochs = task.epochs
         self.seed = int(values.get("seed", 0))
+        self._value = 0.0
 
     def run(self, report: Report, should_stop: Callable[[], bool]) -> tuple[float, ...]:
         from math import log10
@@ -75,6 +76,7 @@ class SimulatedJob:
         quality += {"mse": 0.5, "ssim": -0.5}.get(self._values.get("loss", ""), 0.0)
         quality += self.seed / 1000
         quality += self._task.noise * random.Random(self._drawn_by).gauss(0, 1)
+        self._value = quality
         values = [quality / (1 + i) for i in range(self._task.objectives)]
         for epoch in range(first + 1, self.epochs + 1):
             deadline = time.monotonic() + self._task.seconds
@@ -97,7 +99,7 @@ class SimulatedJob:
         return []
 
     def summary(self) -> dict[str, Any]:
-        return {"metrics": {"val": {"psnr": 1.0}}}
+        return {"metrics": {"val": {"psnr": self._value}}}
 
     def _note(self, what: str) -> None:
         line = f"{self._number} {what} {' '.join(self._overrides)}\n"

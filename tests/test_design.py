@@ -10,8 +10,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from analysis.design import ATTRIBUTE, FILE, Design, check_margin, parsed
+from analysis.design import Design, check_margin, parsed
 from analysis.load import load
+from experiments.membership import DESIGN as FILE
+from sweeps.storage.attributes import DESIGN as ATTRIBUTE
 from tests.records import result, write_sweep
 from tests.test_analysis_studies import add, make
 
@@ -47,7 +49,7 @@ def test_a_broken_design_is_named_and_the_trials_are_read(tmp_path: Path, text: 
 
 def test_a_broken_design_of_a_study_is_named_and_the_trials_are_read() -> None:
     study = make()
-    study.set_user_attr(ATTRIBUTE, CONTENT | {"compare": []})
+    study.set_user_attr(ATTRIBUTE, CONTENT | {"compare": [1]})
     runs = load(study)
     assert runs.designs == {}
     assert "`compare` of a design must be a list of keys" in runs.broken[0].reason
@@ -56,7 +58,7 @@ def test_a_broken_design_of_a_study_is_named_and_the_trials_are_read() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"schema": 2}, {"compare": "loss"}, {"compare": []}, {"compare": [1]}, {"planned": 0},
+        {"schema": 2}, {"compare": "loss"}, {"compare": [""]}, {"compare": [1]}, {"planned": 0},
         {"planned": 2.5}, {"planned": True}, {"planned": "5"}, {"margins": []},
         {"margins": {"psnr": -1}}, {"margins": {"psrn": 1}}, {"margins": {"psnr": "1"}},
         {"margins": {"psnr": float("nan")}}, {"margins": {"psnr": float("inf")}},
@@ -75,3 +77,7 @@ def test_a_margin_is_0_or_more() -> None:
     check_margin("psnr", 0)
     with pytest.raises(ValueError, match=r"0 or more and a metric out of psnr, .* but got psnr=-1"):
         check_margin("psnr", -1)
+
+
+def test_a_sweep_that_compares_nothing_keeps_its_plan() -> None:
+    assert parsed(CONTENT | {"compare": []}) == Design((), 5, {"psnr": 0.2})

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import sweeps
+from analysis.comparison import compare
+from analysis.load import load
 from sweeps.command import Sweep
 from tests.simulated import SimulatedTask
 
@@ -46,9 +48,12 @@ def seeds_of(sweep: Sweep, key: str = "latent_dim") -> dict[Any, list[int]]:
     return {value: sorted(seeds) for value, seeds in found.items()}
 
 
-def test_the_best_of_each_level_gets_the_planned_seeds_and_one_is_named(
-    run: Race, capsys: pytest.CaptureFixture[str]
-) -> None:
+def answer(sweep: Sweep) -> str:
+    """What the sweep's last lines would say."""
+    return "\n".join(compare(load(sweep)).verdict)
+
+
+def test_the_best_of_each_level_gets_the_planned_seeds_and_one_is_named(run: Race) -> None:
     sweep = run(CLEAR, "latent_dim=4,8", "sweep.confirm=1")
     seeds = seeds_of(sweep, "loss")
     assert seeds.keys() == {"mse", "l1", "ssim"}
@@ -61,11 +66,11 @@ def test_the_best_of_each_level_gets_the_planned_seeds_and_one_is_named(
     race = sweep.study.user_attrs["race"]
     assert race["is_over"]
     assert [sweep.study.trials[n].params["loss"] for n in race["kept"]] == ["mse"]
-    answer = capsys.readouterr().out.rpartition("answer: ")[2]
-    assert answer.startswith("use mse (latent_dim ")
-    assert "better than the next, l1, by 0.5" in answer
-    assert "surely worse: ssim by " in answer
-    assert "what would" not in answer
+    said = answer(sweep)
+    assert said.startswith("use mse (latent ")
+    assert "better than the next, l1, by 0." in said
+    assert "surely worse: ssim" in said
+    assert "would probably settle" not in said
 
 
 def test_without_levels_the_best_few_are_confirmed(run: Race) -> None:
@@ -74,8 +79,8 @@ def test_without_levels_the_best_few_are_confirmed(run: Race) -> None:
     assert sweep.study.user_attrs["race"]["kept"] == [2]
 
 
-def test_a_tie_gets_more_seeds_than_planned_and_a_command_for_still_more(
-    run: Race, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_a_tie_gets_more_seeds_than_planned_and_goes_on_with_still_more(
+    run: Race, tmp_path: Path
 ) -> None:
     apart = "sweep.margins={psnr:0.001}"
     sweep = run(CLOSE, apart, "sweep.confirm_seeds=3", "name=tie", "seed=0")
@@ -91,12 +96,10 @@ def test_a_tie_gets_more_seeds_than_planned_and_a_command_for_still_more(
     assert more.study.user_attrs["design"]["planned"] == 3, "what was planned first stays"
 
 
-def test_those_that_are_practically_equal_get_no_more_seeds(
-    run: Race, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_those_that_are_practically_equal_get_no_more_seeds(run: Race) -> None:
     sweep = run(CLOSE, "sweep.confirm_seeds=3", noise=0.001)
     assert seeds_of(sweep) == {50: [1, 2, 3], 51: [1, 2, 3]}
-    assert "practically equal" in capsys.readouterr().out
+    assert "practically equal" in answer(sweep)
 
 
 def test_confirm_most_is_what_an_open_decision_may_cost(run: Race) -> None:
@@ -122,28 +125,24 @@ def test_two_workers_confirm_by_the_same_rules_as_one(run: Race) -> None:
     assert told(alone) == told(both)
 
 
-def test_a_seed_that_fails_is_missing_and_said_to_be(
-    run: Race, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_seed_that_fails_is_missing_and_said_to_be(run: Race) -> None:
     sweep = run(CLEAR, "sweep.confirm_seeds=4", fail=("seed=2",))
     assert seeds_of(sweep, "loss")["mse"][:3] == [1, 3, 4]
-    said = capsys.readouterr().out
-    assert re.search(r"1 of \d trainings of mse failed", said)
+    notes = " ".join(compare(load(sweep)).notes)
+    assert re.search(r"1 of \d seeds of mse failed", notes)
 
 
-def test_a_level_that_fails_throughout_is_left_out_by_name(
-    run: Race, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(
+def test_a_level_that_fails_throughout_is_left_out_by_name(run: Race) -> None:
+    sweep = run(
         CLEAR,
         "lr=1e-3,1e-4",
         "sweep.confirm_seeds=3",
         "sweep.max_failure_rate=1",
         fail=("loss=l1",),
     )
-    said = capsys.readouterr().out
-    assert "l1 is not compared: all of its 2 trainings failed" in said
-    assert "use mse" in said
+    comparison = compare(load(sweep))
+    assert "no training of l1 was completed: not compared" in comparison.notes
+    assert comparison.verdict[0].startswith("use mse")
 
 
 def test_a_sweep_that_stops_for_want_of_improvement_still_confirms(run: Race) -> None:
@@ -164,20 +163,6 @@ def test_what_was_not_planned_before_anybody_looked_is_not_planned(run: Race) ->
     assert first.study.user_attrs["design"]["planned"] == 3
     more = run(CLEAR, "seed=0,1,2,3,4,5,6,7", name, "sweep.confirm=0")
     assert more.study.user_attrs["design"]["planned"] == 3
-
-
-def test_the_command_for_what_is_open_runs_and_settles_more(
-    run: Race, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    overrides = ["latent_dim=50,54", "seed=0,1,2", "name=open", "sweep.confirm=0"]
-    monkeypatch.setattr("sys.argv", ["run.py", "-m", *overrides])
-    run(*overrides, noise=0.05)
-    line = capsys.readouterr().out.strip().splitlines()[-1]
-    assert "what would probably settle it" in line
-    assert "python run.py -m latent_dim=50,54 name=open sweep.confirm=0 seed=0,1,2,3,4" in line
-    seeds = line.rpartition("seed=")[2].split(",")
-    runs = 2 * (len(seeds) - 3)
-    assert f" {runs} runs" in line
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from experiments.errors import DiskFullError, UserError
 from experiments.fence import OWNER_FILE
 from sweeps import sweeper
 from sweeps.command import Sweep
+from sweeps.screen.ending import Conclusion
 from tests.simulated import SimulatedTask
 
 GRID = ["loss=ssim,mse", "hydra.sweeper.n_jobs=0"]
@@ -35,9 +36,9 @@ def ended() -> list[Sweep]:
     """The sweeps that a function at the end, which is registered, has seen."""
     seen: list[Sweep] = []
 
-    def write(sweep: Sweep) -> dict[str, Path]:
+    def write(sweep: Sweep) -> Conclusion:
         seen.append(sweep)
-        return {"report": sweep.directory / "report.html"}
+        return Conclusion({"report": sweep.directory / "report.html"}, ["use mse", "more"])
 
     sweeper.register(at_end=write)
     return seen
@@ -53,6 +54,7 @@ def test_a_sweep_that_ended_is_handed_over_and_the_paths_are_printed(
     printed = capsys.readouterr().out
     assert "report   outputs/vae/sweep/report.html\n" in printed
     assert printed.index("2 trials: 2 done") < printed.index("report   ")
+    assert printed.endswith("answer:\nuse mse\nmore\n")
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def test_it_is_not_called_for_a_sweep_that_was_interrupted(
 def test_should_it_fail_the_sweep_stays_and_the_command_to_repeat_it_is_told(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(sweep: Sweep) -> dict[str, Path]:
+    def fail(sweep: Sweep) -> Conclusion:
         raise error
 
     sweeper.register(at_end=fail)

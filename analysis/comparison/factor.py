@@ -19,7 +19,12 @@ def design_of(runs: Runs) -> Design | None:
     said = list(runs.designs.values())
     first = said[0] if said else None
     alike = all(one.compare == first.compare for one in said) if first else False
-    if first is None or not alike or not set(first.compare) <= set(runs.trials.columns):
+    if (
+        first is None
+        or not first.compare
+        or not alike
+        or not set(first.compare) <= set(runs.trials.columns)
+    ):
         return None
     plans = {one.planned for one in said}
     margins: Mapping[str, float] = {k: v for one in said for k, v in one.margins.items()}

@@ -23,8 +23,8 @@ def write(
     sources: Sequence[str] = (),
     figures: Path | None = None,
     margins: Mapping[str, float] | None = None,
-) -> None:
-    """Write a report, whole or not at all.
+) -> Content | None:
+    """Write a report, whole or not at all, and return what it says; of "csv" that is nothing.
 
     Args:
         runs: to report.
@@ -44,8 +44,10 @@ def write(
     _check_writable(out)  # before a minute's work
     if form == "csv":
         _replace(out, str(runs.trials.to_csv(index=False)))
-    else:
-        _replace(out, _render(gather(runs, sources, out.parent, margins), out, form, figures))
+        return None
+    content = gather(runs, sources, out.parent, margins)
+    _replace(out, _render(content, out, form, figures))
+    return content
 
 
 def default_path(sources: Sequence[str], form: str) -> Path:

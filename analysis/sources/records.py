@@ -13,7 +13,7 @@ from analysis import design
 from analysis.design import Design
 from analysis.found import SEARCH, Findings, Found, Row, config_of, row_of, run_id
 from analysis.runs import Broken
-from experiments.membership import OWNER, is_foreign, may_hold_trials, membership, owner
+from experiments.membership import DESIGN, OWNER, is_foreign, may_hold_trials, membership, owner
 from experiments.record import HISTORY, RERUN_OF, RESULT, SCHEMA_VERSION, STATUSES
 
 STUDY = "study.db"
@@ -86,9 +86,9 @@ class Records:
         return True
 
     def _read_design(self, sweep: _Sweep, names: Collection[str]) -> None:
-        if design.FILE not in names:
+        if DESIGN not in names:
             return
-        path = Path(sweep.directory, design.FILE)
+        path = Path(sweep.directory, DESIGN)
         try:
             self._designs[sweep.directory] = design.parsed(json.loads(path.read_bytes()))
         except (OSError, ValueError, RecursionError) as error:

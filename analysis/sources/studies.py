@@ -58,7 +58,7 @@ def read(study: Study, source: str) -> Findings:
     frozen = [trial for trial in frozen if attributes.SAME_AS not in trial.user_attrs]
     name = _sweep_name(study, frozen)
     findings = Findings(searched=_searched(description, name))
-    stored = study.user_attrs.get(design.ATTRIBUTE)
+    stored = study.user_attrs.get(attributes.DESIGN)
     if stored is not None:
         try:
             findings.designs[name] = design.parsed(stored)

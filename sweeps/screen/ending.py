@@ -6,6 +6,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
@@ -15,8 +16,7 @@ from experiments import commands
 from experiments.errors import UserError
 from sweeps.plan import Plan, artifacts_directory
 from sweeps.results.tables import write_results
-from sweeps.screen.answering import print_answer
-from sweeps.screen.summary import print_paths, print_summary
+from sweeps.screen.summary import print_lines, print_paths, print_summary
 from sweeps.storage.attributes import REASON, counted
 from sweeps.storage.opening import dashboard_command
 from sweeps.storage.retry import retry
@@ -28,27 +28,33 @@ log = logging.getLogger(__name__)
 _RESULTS = "optimization_results.yaml"
 
 
+@dataclass(frozen=True)
+class Conclusion:
+    """What is made of a sweep that has ended.
+
+    Attributes:
+        paths: of files that were written, by what they are.
+        answer: in sentences, the most important first.
+    """
+
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    answer: Sequence[str] = ()
+
+
 def resume_command() -> str:
     """The command as it was given, which goes on with the sweep."""
-    words = given_command()
-    return shlex.join(words) if words else "the same sweeps.run(...) again"
-
-
-def given_command() -> list[str]:
-    """The words of the command as it was given; none in IPython, whose own command is no sweep."""
     ipython = sys.modules.get("IPython")
-    if ipython is not None and ipython.get_ipython() is not None:
-        return []
+    if ipython is not None and ipython.get_ipython() is not None:  # whose own command is no sweep
+        return "the same sweeps.run(...) again"
     program = [] if Path(sys.argv[0]).suffix != ".py" else ["python"]
-    return [*program, *sys.argv]
+    return shlex.join([*program, *sys.argv])
 
 
 def report(
     study: optuna.Study,
     plan: Plan,
     claims: Claims,
-    more: Callable[[], Mapping[str, Path]] | None,
-    command: Sequence[str],
+    conclude: Callable[[], Conclusion] | None,
 ) -> None:
     """Write the results and show them, the answer last.
 
@@ -56,32 +62,32 @@ def report(
         study: that has ended.
         plan: of the sweep.
         claims: of the command.
-        more: writes further files, and returns them by what they are.
-        command: in words, as it was given, to be changed for what is open; empty where there is
-            none, or where it is to be given again as it is.
+        conclude: writes further files, and finds the answer.
     """
     paths = {"records": plan.directory, "results": plan.directory / _RESULTS}
     retry(claims.note_race)
     retry(lambda: write_results(paths["results"], study, plan.objectives))
     retry(lambda: print_summary(study, plan.objectives))
-    print_paths({**paths, **(_called(more, plan) if more is not None else {})})
+    found = _called(conclude, plan) if conclude is not None else Conclusion()
+    print_paths({**paths, **found.paths})
     reason = claims.stopping.reason() or claims.stopping.no_improvement()
     if reason is not None:
         log.info("stopped: %s", reason)
     log.info("to look closer: %s", _dashboard_command(plan))
-    retry(lambda: print_answer(study, plan, command))
+    if found.answer:
+        print_lines(["", "answer:", *found.answer])
 
 
-def _called(more: Callable[[], Mapping[str, Path]], plan: Plan) -> Mapping[str, Path]:
+def _called(conclude: Callable[[], Conclusion], plan: Plan) -> Conclusion:
     """What it returns. Whatever goes wrong there, the trials and their results stay."""
     try:
-        return more()
+        return conclude()
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         command = commands.module("analysis.report", str(plan.directory))
         why = first_line(f"{type(error).__name__}: {error}".removesuffix(": "))
         log.error("no report was written (%s); to write it: %s", why, command)
         log.debug("no report was written", exc_info=True)
-        return {}
+        return Conclusion()
 
 
 def _dashboard_command(plan: Plan) -> str:

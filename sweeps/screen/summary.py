@@ -83,10 +83,20 @@ def print_paths(paths: Mapping[str, Path | str], console: Console | None = None)
         paths: or texts, such as URLs, by what they hold.
         console: Rich's; by default standard output.
     """
+    print_lines(_path_lines(paths), console)
+
+
+def print_lines(lines: Sequence[str], console: Console | None = None) -> None:
+    """Print lines as they are: commands and paths are copied, and so never broken.
+
+    Args:
+        lines: to print.
+        console: Rich's; by default standard output.
+    """
     from rich.console import Console
 
     console = Console() if console is None else console
-    for text in _path_lines(paths):  # which are copied, and so never broken
+    for text in lines:
         console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 

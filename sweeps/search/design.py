@@ -9,14 +9,13 @@ from typing import Any
 
 import optuna
 
+from experiments import membership
 from experiments.files import replacing
 from sweeps.settings import Settings
 from sweeps.space.dimensions import Space
 from sweeps.storage.attributes import DESIGN
 
 SCHEMA = 1
-FILE = "comparison.json"
-"""In the sweep's directory, for readers of records alone."""
 
 
 def design(
@@ -66,5 +65,5 @@ def write(directory: Path, found: Mapping[str, Any]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    with replacing(directory / FILE, durable=False) as temporary:
+    with replacing(directory / membership.DESIGN, durable=False) as temporary:
         temporary.write_text(json.dumps(found), encoding="utf-8")
