@@ -93,13 +93,13 @@ def _normal(universe: int, name: str) -> float:
     return float(np.random.default_rng([universe, *words]).normal())
 
 
-def found_by(task: SimulatedTrainings, compare: str, confirm: int) -> tuple[str | None, int]:
+def found_by(task: SimulatedTrainings, searched: str, confirm: int) -> tuple[str | None, int]:
     """Who is named the best by PSNR, if anybody, and how many trainings it took."""
     overrides = [
         "sweep=full", "data=cats", "max_epochs=27", "report=none", "hydra.sweeper.n_jobs=0",
         f"sweep.confirm={confirm}", "hydra.sweeper.sampler.seed=null",
     ]  # fmt: skip
-    overrides += ["sweep.compare=[]"] if compare == "all" else []
+    overrides += ["sweep.compare=[]"] if searched == "all" else []
     with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
         with contextlib.redirect_stdout(io.StringIO()):
             sweep = sweeps.run(overrides, task=task)
