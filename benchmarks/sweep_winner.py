@@ -27,6 +27,7 @@ from common import machine
 from sweep_sampler import LOSSES, _full
 
 import sweeps
+from analysis.comparison import compare
 from analysis.load import load
 from experiments.errors import Interrupted, Pruned
 
