@@ -24,10 +24,11 @@ SEEDS = "0,1,2"
 
 
 class Settling(NamedTuple):
-    """A command that trains more seeds, and what it costs: «6 more runs (about 4 minutes)»."""
+    """A command that trains more seeds, what it costs, as «6 more runs», and what that would do."""
 
     command: str
     cost: str
+    purpose: str = ""
 
 
 def settle(

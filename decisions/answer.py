@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from decisions.decision import Decision, Pair
+from decisions.decision import MOST_SEEDS, Decision, Pair
 
 _FASTER = 0.9  # of the leader's time, from which it is worth a word
 _MOST_NAMED = 6
@@ -73,9 +73,9 @@ class Answer:
     Attributes:
         use: what to use, and why.
         more: what is practically equal, what is worse, and what is open; in that order.
-        open_levels: indices of levels that need more seeds for a finding, the leader among them.
-        seeds: how many each of these needs in all; None if nothing is open, or no number of
-            seeds that anybody would train is likely to settle it.
+        open_levels: indices of levels that more seeds would probably decide, the leader among
+            them; not of those that are too close to call.
+        seeds: how many each of these needs in all; None if there are none.
     """
 
     use: str
@@ -97,15 +97,18 @@ def answer(decision: Decision, levels: Sequence[Level], measure: Measure) -> Ans
         levels: in the order of the scores that were decided about.
         measure: what the scores are.
     """
-    lines = [_equal(decision, levels, measure), _open(decision, levels, measure)]
-    lines.append(_worse(decision, levels, measure))
-    needed = [rival.seeds_needed for rival in decision.open]
-    is_hopeless = not needed or None in needed
+    lines = [
+        _equal(decision, levels, measure),
+        _open(decision, levels, measure),
+        _too_close(decision, levels),
+        _worse(decision, levels, measure),
+    ]
+    needed = [(r.level, r.seeds_needed) for r in decision.open if r.seeds_needed is not None]
     return Answer(
         use=_use(decision, levels, measure),
         more=tuple(line for line in lines if line),
-        open_levels=(decision.leader, *(rival.level for rival in decision.open)) if needed else (),
-        seeds=None if is_hopeless else max(n for n in needed if n is not None),
+        open_levels=(decision.leader, *(level for level, _ in needed)) if needed else (),
+        seeds=max((seeds for _, seeds in needed), default=None),
     )
 
 
@@ -160,15 +163,24 @@ def _range(decision: Decision, measure: Measure) -> str:
 
 
 def _open(decision: Decision, levels: Sequence[Level], measure: Measure) -> str:
-    if not decision.open or levels[decision.leader].seeds < 2:
+    rivals = [rival for rival in decision.open if rival.seeds_needed is not None]
+    if not rivals or levels[decision.leader].seeds < 2:
         return ""
     said = [
         f"{levels[rival.level].name}, behind by {_by(rival.pair, measure, decision.confidence)}"
-        for rival in decision.open[:_MOST_NAMED]
+        for rival in rivals
     ]
-    others = len(decision.open) - _MOST_NAMED
-    said += [f"{others} more"] if others > 0 else []
-    return f"open is whether {levels[decision.leader].name} is better than {'; '.join(said)}"
+    return f"open is whether {levels[decision.leader].name} is better than {_few(said, '; ')}"
+
+
+def _too_close(decision: Decision, levels: Sequence[Level]) -> str:
+    names = [levels[rival.level].name for rival in decision.open if rival.seeds_needed is None]
+    if not names:
+        return ""
+    return (
+        f"too close to call between {levels[decision.leader].name} and {_few(names, ', ')}: "
+        f"even {MOST_SEEDS} seeds of each would hardly do"
+    )
 
 
 def _worse(decision: Decision, levels: Sequence[Level], measure: Measure) -> str:
@@ -181,11 +193,9 @@ def _worse(decision: Decision, levels: Sequence[Level], measure: Measure) -> str
         return ""
     said = [
         f"{levels[rival.level].name} by {measure.said(rival.pair.difference, measure.digits)}"
-        for rival in worse[:_MOST_NAMED]
+        for rival in worse
     ]
-    others = len(worse) - _MOST_NAMED
-    said += [f"{others} more"] if others > 0 else []
-    return f"surely worse: {_listed(said)}"
+    return f"surely worse: {_few(said, ', ')}"
 
 
 def _by(pair: Pair, measure: Measure, confidence: float) -> str:
@@ -206,7 +216,14 @@ def _seeds(count: int) -> str:
     return f"{count} seed{'' if count == 1 else 's'}"
 
 
-def _listed(names: Sequence[str], last: str = "and") -> str:
+def _few(names: Sequence[str], between: str) -> str:
+    """The first of them; the others are counted."""
+    others = len(names) - _MOST_NAMED
+    more = [f"{others} more"] if others > 0 else []
+    return between.join([*names[:_MOST_NAMED], *more])
+
+
+def _listed(names: Sequence[str]) -> str:
     if len(names) < 2:
         return "".join(names)
-    return f"{', '.join(names[:-1])} {last} {names[-1]}"
+    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -35,7 +35,8 @@ from decisions.sequential import (
     welch,
 )
 
-_MOST_SEEDS = 60  # what would need more is too close to call
+MOST_SEEDS = 60
+"""What would need more is too close to call."""
 
 
 @dataclass(frozen=True)
@@ -242,10 +243,10 @@ def seeds_needed(
 
     if found.seeds < FIRST_LOOK:  # nothing is known of the spread
         return max(planned or 0, LEAST_PLAN)
-    apart = levels(alpha, planned, _MOST_SEEDS)
-    equal = levels(2 * equal_alpha, planned, _MOST_SEEDS)
+    apart = levels(alpha, planned, MOST_SEEDS)
+    equal = levels(2 * equal_alpha, planned, MOST_SEEDS)
     lead = abs(found.difference)
-    for n in looks(planned, _MOST_SEEDS):
+    for n in looks(planned, MOST_SEEDS):
         if n <= found.seeds:
             continue
         half, half_equal = (

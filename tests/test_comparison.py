@@ -123,14 +123,22 @@ def test_one_seed_is_no_evidence_and_the_command_adds_some() -> None:
     assert found.estimates["low"].isna().all()
 
 
-def test_too_close_to_call_is_said_instead_of_a_command() -> None:
-    trials = [Planted(loss, s, q) for loss, q in (("mse", 9.0), ("l1", 9.001)) for s in range(6)]
-    noise = np.random.default_rng(0).normal(size=12)
-    trials = [replace(t, quality=t.quality + 3 * e) for t, e in zip(trials, noise, strict=True)]
+def test_too_close_to_call_is_said_and_costs_no_runs() -> None:
+    noise = 0.4 * np.array([1, -1, 1, -1, 1, -1])
+    trials = [
+        Planted(loss, seed, sign * noise[seed] + lead)
+        for loss, sign, lead in (("mse", 1, 0.09), ("l1", -1, 0.0)) for seed in range(6)
+    ]  # fmt: skip
     found = compare(planned(trials))
-    if "settle" not in found.verdict[-1]:
-        assert "too close to call" in found.verdict[-1]
-        assert "python" not in found.verdict[-1]
+    assert found.verdict[1].startswith("too close to call between mse and l1: even 60 seeds")
+    assert not any("python" in line for line in found.verdict)
+    assert found.settling is None
+    third = [Planted("ssim", seed, -1.0 + noise[seed] * (-1) ** (seed // 2)) for seed in range(6)]
+    found = compare(planned([*trials, *third]))
+    assert findings(found) == {"mse": "leads", "l1": "open", "ssim": "open"}
+    assert "open is whether mse is better than ssim, behind by 1." in found.verdict[1]
+    assert "too close to call between mse and l1" in found.verdict[2]
+    assert found.settling is not None
 
 
 def test_other_metrics_are_secondary_and_kl_is_not_decided() -> None:

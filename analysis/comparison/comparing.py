@@ -11,6 +11,7 @@ import pandas as pd
 
 import decisions
 from analysis import labels
+from analysis.commands import Settling
 from analysis.comparison import saying
 from analysis.comparison.alike import LEVEL, comparable
 from analysis.comparison.factor import check_columns, design_of, groups_of
@@ -47,6 +48,7 @@ class Comparison:
         notes: what a reader has to know.
         verdict: the answer, in sentences.
         planned: how many seeds were meant to be trained before anybody looked; None if unknown.
+        settling: the command that would probably settle what is open; None where nothing is.
     """
 
     by: tuple[str, ...]
@@ -58,6 +60,7 @@ class Comparison:
     notes: Sequence[str] = ()
     verdict: Sequence[str] = ()
     planned: int | None = None
+    settling: Settling | None = None
 
     @property
     def ordered(self) -> tuple[Level, ...]:

@@ -32,7 +32,7 @@ class Level:
         trials: (C, S), names of the trials of these with each seed; None where there is none.
         weights: (C, S), how much each counts; a seed's add up to 1, or 0.
         confirmed: whether the seeds are fresh ones, drawn after the configuration was chosen.
-        seconds: that a training takes; None if unknown.
+        seconds: that a training of that configuration takes; None if unknown.
     """
 
     name: str
@@ -183,8 +183,9 @@ def _level(
     trials = trials.where(trials.notna(), None)
     scores = table.to_numpy(dtype=float)
     weights = decisions.chosen_by_other_seeds(scores, tries)
-    first = scored[scored["configuration"] == order[0]].iloc[0]
-    seconds = pd.to_numeric(scored.get("seconds/total", pd.Series(dtype=float))).mean()
+    of_first = scored[scored["configuration"] == order[0]]
+    first = of_first.iloc[0]
+    seconds = pd.to_numeric(of_first.get("seconds/total", pd.Series(dtype=float))).mean()
     return Level(
         name=name,
         parameters={c: plain(first[c]) for c in parameters if not pd.isna(first[c])},

@@ -60,16 +60,24 @@ class Result:
             found[self.levels[rival.level]] = word
         return found
 
+    def every_pair(self) -> dict[tuple[int, int], decisions.Pair]:
+        """How much better the first of every two levels is, as the decision has it of its leader's.
+
+        What is open there is open here, since both divide their level by as many rivals.
+        """
+        pairs = decisions.all_pairs(self.gains, self.planned)
+        if self.decision is None:
+            return pairs
+        leader = self.decision.leader
+        for rival in self.decision.rivals:
+            key = min(leader, rival.level), max(leader, rival.level)
+            pairs[key] = rival.pair if key[0] == leader else rival.pair.reversed()
+        return pairs
+
     def pairs(self) -> pd.DataFrame:
         """Every two levels, the better one first: how much better `a` is than `b`."""
-        pairs = decisions.all_pairs(self.gains, self.planned)
-        if self.decision is not None:  # of the leader's the decision has the last word
-            leader = self.decision.leader
-            for rival in self.decision.rivals:
-                key = min(leader, rival.level), max(leader, rival.level)
-                pairs[key] = rival.pair if key[0] == leader else rival.pair.reversed()
         rows = []
-        for (i, j), pair in pairs.items():
+        for (i, j), pair in self.every_pair().items():
             if pair.difference < 0:
                 i, j, pair = j, i, pair.reversed()
             names = self.metric, self.levels[i], self.levels[j]

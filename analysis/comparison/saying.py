@@ -45,13 +45,15 @@ def said(runs: Runs, comparison: Comparison, chosen: Levels, scores: Scores | No
     if len(comparison.levels) == 1:
         lines += chosen.left_out or [_one_level(comparison)]
         notes = chosen.notes
-    lines += _settling(runs, comparison, answers, chosen.unconfirmed)
+    settling = _settling(runs, comparison, answers, chosen.unconfirmed)
+    if settling is not None:
+        lines.append(f"{settling.cost} {settling.purpose}: {settling.command}")
     lines += [_check(comparison, metric) for metric in comparison.checks]
     if scores is not None:
         own = {name for level in comparison.levels for name in level.counted}
         lost = [broken for broken in scores.missing if broken.where in own]
         notes += [f"{broken.where} has no test scores: {broken.reason}" for broken in lost]
-    return replace(comparison, notes=notes, verdict=lines)
+    return replace(comparison, notes=notes, verdict=lines, settling=settling)
 
 
 def _one_level(comparison: Comparison) -> str:
@@ -82,23 +84,22 @@ def _answers(comparison: Comparison, answers: Sequence[Answer]) -> list[str]:
 
 def _settling(
     runs: Runs, comparison: Comparison, answers: Sequence[Answer], unconfirmed: Sequence[str]
-) -> list[str]:
-    """What would settle what is open, with its price; none where nothing is."""
+) -> commands.Settling | None:
+    """What would probably settle what is open; None where nothing would."""
     needed = sorted({i for found in answers for i in found.open_levels})
     single = all(max(one.seeds, default=0) < 2 for one in comparison.primary)
     if not needed and not single and not unconfirmed:
-        return []
+        return None
     known = [found.seeds for found in answers if found.seeds is not None]
-    if needed and not known and not unconfirmed:
-        return [
-            "what is open is too close to call: more than 60 seeds of each would probably be needed"
-        ]
     counts = [
         max(one.seeds[i] for one in comparison.primary) for i in range(len(comparison.levels))
     ]
     # What a search found was chosen with its seed, so that this seed counts no more.
     have = [0 if single else counts[i] for i in needed or range(len(counts) if single else 0)]
     planned = max(known, default=max(*counts, comparison.planned or _FIRST_PLAN))
+    purpose = "would show whether it is luck" if single else "would probably settle what is open"
+    if unconfirmed and not needed:
+        purpose = f"would compare {labels.listed(unconfirmed)} as well"
     found = commands.settle(
         runs,
         comparison.by,
@@ -107,10 +108,7 @@ def _settling(
         [level.parameters for level in comparison.levels],
         confirmed=any(level.confirmed for level in comparison.levels),
     )
-    purpose = "would show whether it is luck" if single else "would probably settle what is open"
-    if unconfirmed and not needed:
-        purpose = f"would compare {labels.listed(unconfirmed)} as well"
-    return [f"{found.cost} {purpose}: {found.command}"]
+    return found._replace(purpose=purpose)
 
 
 def _check(comparison: Comparison, metric: str) -> str:

@@ -51,6 +51,11 @@ def gather(
         Chapter("search", "The search", plots=search_plots(runs, by)),
     ]
     to_run = commands(runs, sources)
+    if comparison.settling is not None:
+        purpose = f"train what {comparison.settling.purpose}"
+        to_run.insert(
+            0, Command(f"{purpose}, {comparison.settling.cost}", comparison.settling.command)
+        )
     if vary_beta is not None:
         to_run.append(Command("compare the losses at the same KL", vary_beta))
     now = datetime.now().astimezone()
