@@ -40,11 +40,15 @@ def conclude(sweep: Sweep) -> Conclusion:
     from sweeps.screen.ending import Conclusion
 
     runs = load(sweep)
+    numbers = dict(zip(runs.trials["trial"], runs.trials["number"], strict=True))
     if sweep.config["report"] == "none":
-        return Conclusion(answer=compare(runs).verdict)
+        found = compare(runs)
+        return Conclusion(answer=found.verdict, use=[int(numbers[n]) for n in found.recommended])
     out = sweep.directory / "report.html"
     content = write(runs, out, sources=[str(sweep.directory)])
-    return Conclusion({"report": out}, content.verdict if content is not None else ())
+    assert content is not None
+    use = [int(numbers[name]) for name in content.recommended]
+    return Conclusion({"report": out}, content.verdict, use)
 
 
 def refuse_a_records_words(arguments: Sequence[str]) -> None:

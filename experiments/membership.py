@@ -22,7 +22,8 @@ from experiments.record import RESULT, STUDY, read_config, read_result
 OWNER = "study.json"
 """In a sweep's directory: whose it is."""
 DESIGN = "comparison.json"
-"""In a sweep's directory: what it compares, and how it was planned."""
+"""In a sweep's directory: what it compares, how it was planned, and in the end the trials of what
+it recommends (`use`)."""
 NOT_TRIALS = frozenset({"artifacts", "checkpoints", "csv", "wandb", "workers"})
 """Folders of a sweep or a trial that hold no trials."""
 
@@ -91,6 +92,12 @@ def owner(directory: Path) -> dict[str, str] | None:
     if mark is None or not all(isinstance(mark.get(key), str) for key in ("id", "name", "storage")):
         return None
     return mark
+
+
+def recommended(design: Mapping[str, Any] | None) -> frozenset[int]:
+    """Numbers of the trials that a sweep recommends, by what it keeps; none where it does not."""
+    use = (design or {}).get("use")
+    return frozenset(n for n in use if type(n) is int) if isinstance(use, list) else frozenset()
 
 
 def is_foreign(result: Mapping[str, Any], owner: Mapping[str, str] | None) -> bool:

@@ -18,12 +18,14 @@ class Candidate:
         configuration: the same for trials that differ in nothing but the seed.
         objectives: name and direction ("maximize" or "minimize") of each.
         values: of the objectives.
+        recommended: by the answer of its sweep.
     """
 
     directory: str
     configuration: str
     objectives: tuple[tuple[str, str], ...]
     values: tuple[float, ...]
+    recommended: bool = False
 
     def scores(self) -> str:
         """For people: `psnr 19.42`."""
@@ -34,12 +36,14 @@ class Candidate:
 def best(candidates: Sequence[Candidate]) -> Candidate:
     """The best trial of the best configuration.
 
-    Configurations are compared by their means over seeds. Those with several seeds stand above
-    those with one: the best of many single runs is partly luck.
+    That is the one that the sweep's answer recommends. Without an answer configurations are
+    compared by their means over seeds; those with several seeds stand above those with one: the
+    best of many single runs is partly luck.
 
     Args:
         candidates: at least one, all with the same objectives.
     """
+    candidates = [one for one in candidates if one.recommended] or candidates
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.configuration, []).append(candidate)

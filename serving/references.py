@@ -5,9 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from experiments.errors import UserError
-from experiments.membership import is_foreign, membership, owner, records_below
+from experiments.membership import (
+    DESIGN,
+    is_foreign,
+    membership,
+    owner,
+    read_object,
+    recommended,
+    records_below,
+)
 from experiments.metrics import direction
 from experiments.record import RESULT, read_result
 from serving.ranking import Candidate, best
@@ -25,10 +34,10 @@ log = logging.getLogger(__name__)
 def find_checkpoint(reference: str) -> Path:
     """The checkpoint that a reference names.
 
-    A sweep and a study mean their best trial: the configuration with the best mean of the
-    objective over its seeds (those trained with several seeds stand above those with one), and
-    of its trials the best. With several objectives, the configuration of the Pareto front whose
-    places in the single ones are best on average.
+    A sweep and a study mean their best trial. It is of the configuration that the sweep's answer
+    recommends or, where there is none, of that with the best mean of the objective over its seeds
+    (those trained with several seeds stand above those with one). With several objectives, the
+    configuration of the Pareto front whose places in the single ones are best on average.
 
     Args:
         reference: path of a checkpoint, of a trial's or of a sweep's directory; `URL#NAME` of an
@@ -112,7 +121,16 @@ def _candidates(directories: Iterable[Path]) -> Iterable[Candidate]:
             configuration=repr(sorted((k, v) for k, v in parameters.items() if k != "seed")),
             objectives=tuple((name, direction(name)) for name in names),
             values=tuple(map(float, values)),
+            recommended=_is_recommended(directory, result),
         )
+
+
+def _is_recommended(directory: Path, result: Mapping[str, Any]) -> bool:
+    """Whether the sweep in whose directory a trial lies recommends it."""
+    known = membership(result)
+    designs = (read_object(parent / DESIGN) for parent in directory.parents)
+    use = recommended(next(filter(None, designs), None))
+    return known is not None and known.trial in use
 
 
 def _owner_above(directory: Path) -> Mapping[str, str] | None:

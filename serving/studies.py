@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.addresses import sqlite_file, study_reference
 from experiments.errors import UserError
-from experiments.membership import Membership, holds, records_below
+from experiments.membership import Membership, holds, recommended, records_below
 from experiments.record import RESULT
 from serving.ranking import Candidate, best
 
 if TYPE_CHECKING:
     import optuna
 
+_DESIGN = "design"  # as sweeps/storage/attributes.py has it
 _PASSWORD = re.compile(r"(://[^/@:]*):[^@]*@")
 _RULE = (
     "a study is named by the URL of its storage and its name, such as "
@@ -114,6 +115,7 @@ def _candidates(study: optuna.Study) -> list[Candidate]:
     params = {trial.number: trial.params for trial in trials}
     names = study.metric_names or [str(i) for i in range(len(study.directions))]
     ways = [direction.name.lower() for direction in study.directions]
+    use = recommended(study.user_attrs.get(_DESIGN))
     found = []
     for trial in trials:
         directory = trial.user_attrs.get("directory")
@@ -126,6 +128,7 @@ def _candidates(study: optuna.Study) -> list[Candidate]:
                 configuration=repr(sorted((k, v) for k, v in own.items() if k != "seed")),
                 objectives=tuple(zip(names, ways, strict=True)),
                 values=tuple(trial.values),
+                recommended=trial.number in use,
             )
         )
     return found

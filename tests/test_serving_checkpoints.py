@@ -115,6 +115,30 @@ def test_a_sweep_means_its_best_configuration_over_seeds(trained: Path, tmp_path
     assert find_checkpoint(str(sweep.parent)) == sweep / "1" / CKPT
 
 
+def test_a_sweep_means_what_its_answer_recommends(trained: Path, tmp_path: Path) -> None:
+    rows = [(1e-3, 0, 20.0), (1e-3, 1, 20.4), (3e-4, 0, 21.0), (3e-4, 1, 30.0)]
+    sweep = copied_sweep(trained, tmp_path, rows)
+    for number in range(len(rows)):
+        result = read_result(sweep / str(number))
+        result["study"] = {"id": "a", "name": "cats", "trial": number}
+        write_json(sweep / str(number) / "result.json", result)
+    assert find_checkpoint(str(sweep)) == sweep / "3" / CKPT
+    (sweep / "comparison.json").write_text('{"schema": 1, "use": [0, 1]}')
+    assert find_checkpoint(str(sweep)) == sweep / "1" / CKPT
+    url = f"sqlite:///{sweep}/study.db"
+    study = optuna.create_study(study_name="cats", storage=url, direction="maximize")
+    for number, (_, _, value) in enumerate(rows):
+        trial = study.ask({"lr": optuna.distributions.FloatDistribution(1e-5, 1)})
+        trial.set_user_attr("directory", str(sweep / str(number)))
+        study.tell(trial, value)
+    study.set_user_attr("study_id", "a")
+    study.set_user_attr("design", {"schema": 1, "use": [0]})
+    assert find_checkpoint(f"{url}#cats") == sweep / "0" / CKPT
+    for broken in ('{"use": 1}', '{"use": ["0"]}', "{"):
+        (sweep / "comparison.json").write_text(broken)
+        assert find_checkpoint(str(sweep)) == sweep / "3" / CKPT
+
+
 @pytest.mark.slow
 def test_a_study_means_its_best_trial(trained: Path, tmp_path: Path) -> None:
     sweep = copied_sweep(trained, tmp_path, [(1e-3, 0, 20.0), (3e-4, 0, 21.0)])

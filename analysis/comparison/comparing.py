@@ -72,6 +72,14 @@ class Comparison:
         return tuple(self.levels[i] for i in order)
 
     @property
+    def recommended(self) -> tuple[str, ...]:
+        """The trials of what the answer says to use, one a seed; none where there is no answer."""
+        decision = self.primary[0].decision if self.primary else None
+        if decision is None:
+            return ()
+        return tuple(self.levels[decision.leader].own)
+
+    @property
     def primary(self) -> list[Result]:
         """The results of the objectives."""
         return [self.results[name] for name in self.objectives if name in self.results]

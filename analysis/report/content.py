@@ -76,6 +76,7 @@ class Content:
         pictured: names and directories of trials whose pictures the page may show, the most
             important first.
         made: by what, when.
+        recommended: the trials of what the verdict says to use.
     """
 
     title: str
@@ -93,3 +94,4 @@ class Content:
     broken: Sequence[Broken] = ()
     commands: Sequence[Command] = ()
     pictured: Sequence[tuple[str, str | None]] = field(default=(), repr=False)
+    recommended: Sequence[str] = ()

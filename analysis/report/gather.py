@@ -75,6 +75,7 @@ def gather(
         broken=runs.broken,
         commands=to_run,
         pictured=list(zip(order["trial"], order["directory"], strict=True)) if len(order) else [],
+        recommended=comparison.recommended,
         made=f"Made by vaesweep on {now:%Y-%m-%d at %H:%M %Z}",
     )
 

@@ -17,6 +17,7 @@ from experiments.errors import UserError
 from sweeps.plan import Plan, artifacts_directory
 from sweeps.results.tables import write_results
 from sweeps.screen.summary import print_lines, print_paths, print_summary
+from sweeps.search import design
 from sweeps.storage.attributes import REASON, counted
 from sweeps.storage.opening import dashboard_command
 from sweeps.storage.retry import retry
@@ -35,10 +36,12 @@ class Conclusion:
     Attributes:
         paths: of files that were written, by what they are.
         answer: in sentences, the most important first.
+        use: numbers of the trials of what it recommends.
     """
 
     paths: Mapping[str, Path] = field(default_factory=dict)
     answer: Sequence[str] = ()
+    use: Sequence[int] = ()
 
 
 def resume_command() -> str:
@@ -69,6 +72,7 @@ def report(
     retry(lambda: write_results(paths["results"], study, plan.objectives))
     retry(lambda: print_summary(study, plan.objectives))
     found = _called(conclude, plan) if conclude is not None else Conclusion()
+    retry(lambda: design.recommend(study, plan.directory, plan.design, found.use))
     print_paths({**paths, **found.paths})
     reason = claims.stopping.reason() or claims.stopping.no_improvement()
     if reason is not None:

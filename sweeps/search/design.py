@@ -59,6 +59,26 @@ def agreed(study: optuna.Study, wanted: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def recommend(
+    study: optuna.Study, directory: Path, found: Mapping[str, Any], trials: Sequence[int]
+) -> None:
+    """Keep which trials are of what the answer recommends, for whoever uses their weights.
+
+    Args:
+        study: that has ended.
+        directory: of the sweep.
+        found: the design.
+        trials: their numbers; with none, nothing changes.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if trials:
+        known = {**found, "use": list(trials)}
+        study.set_user_attr(DESIGN, known)
+        write(directory, known)
+
+
 def write(directory: Path, found: Mapping[str, Any]) -> None:
     """Keep a design beside the records of its sweep.
 
