@@ -40,9 +40,10 @@ def settle(
     *,
     confirmed: bool,
 ) -> Settling:
-    """Train more seeds: of the best of each level, or, of a grid, of all.
+    """Train more seeds: fresh ones of the best of each level, or more of a whole grid.
 
-    It is the sweep's own command with another override or two, so that what is done is kept.
+    It is the sweep's own command with another override or two, so that what is done is kept. Of a
+    grid with several configurations of each level it is what takes fewer runs.
 
     Args:
         runs: to add to.
@@ -50,11 +51,14 @@ def settle(
         seeds: that each level needs in all.
         have: how many those that need more have by now.
         chosen: values of columns of what stands for each level.
-        confirmed: whether these are fresh seeds of what a search chose.
+        confirmed: whether these are fresh seeds of what was chosen.
     """
     sweep = _sweep(runs)
-    typed = _run_overrides(runs) if sweep is None else sweep.overrides
+    known = sorted({int(seed) for seed in runs.trials["seed"].dropna()})
+    new = [seed for seed in range(seeds + len(known)) if seed not in known]
+    added = new[: max(0, seeds - len(known))]
     configurations = runs.trials["configuration"].nunique()
+<<<<<<< HEAD
     is_search = confirmed or _chose(runs, by, sweep)
     if sweep is not None and is_search:
         missing = sum(max(0, seeds - count) for count in have)
@@ -76,16 +80,33 @@ def settle(
             if is_search:  # nobody knows how to confirm it
                 missing = seeds * math.prod(rows.nunique())
             changed = choices | changed
+=======
+    fresh = sum(max(0, seeds - (count if confirmed else 0)) for count in have)
+    is_sampled = sweep is not None and sweep.is_search
+    has_best = configurations > len(chosen) and (
+        len(known) < 2 or len(added) * configurations > fresh
+    )
+    if not (confirmed or is_sampled or has_best):
+        changed = {} if sweep is not None else _choices(runs.trials, runs)
+        changed["seed"] = ",".join(map(str, [*known, *added]))
+        return _settling(runs, sweep, changed, len(added) * configurations)
+    if sweep is None:  # nobody knows the search: the best by themselves, with seeds that chose none
+        best = pd.DataFrame(list(chosen))
+        changed = _choices(best, runs) | {"seed": ",".join(map(str, new[:seeds]))}
+        return _settling(runs, None, changed, seeds * math.prod(best.nunique()))
+    changed = {"sweep.confirm_seeds": str(seeds)}
+    if tuple(by) != ("loss.name",) and not runs.designs:
+        keys = [_key(column) for column in by]
+        changed["sweep.compare"] = keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"
+    return _settling(runs, sweep, changed, fresh)
+
+
+def _settling(
+    runs: Runs, sweep: _Sweep | None, changed: Mapping[str, str], missing: int
+) -> Settling:
+    typed = _run_overrides(runs) if sweep is None else sweep.overrides
+>>>>>>> compare-analysis
     return Settling(_joined(_without(typed, set(changed)), changed), _cost(runs, missing, sweep))
-
-
-def _chose(runs: Runs, by: Sequence[str], sweep: _Sweep | None) -> bool:
-    """Whether levels have a best configuration out of several that were tried with one seed."""
-    if sweep is not None and sweep.is_search:
-        return True
-    counts = runs.trials.groupby("configuration")["seed"].nunique()
-    levels = runs.trials[list(by)].astype(str).agg(tuple, axis=1).nunique()
-    return bool(counts.max() < 2 and len(counts) > levels)
 
 
 def _cost(runs: Runs, missing: int, sweep: _Sweep | None) -> str:

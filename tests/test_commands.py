@@ -80,6 +80,20 @@ def test_a_grid_with_one_seed_and_other_keys_is_confirmed_as_well(tmp_path: Path
     assert more_seeds(known).command.endswith("sweep.confirm_seeds=3"), "and not all are trained"
 
 
+def test_of_a_grid_with_several_seeds_the_cheaper_way_is_told(tmp_path: Path) -> None:
+    def told(rates: int) -> tuple[str, str]:
+        trials = [
+            Planted(loss, seed, more={"lr": lr})
+            for loss in ("mse", "ssim") for lr in range(rates) for seed in range(3)
+        ]  # fmt: skip
+        known = of_sweep(runs(trials), tmp_path, ["loss=mse,ssim", "lr=..."])
+        found = settle(known, ("loss.name",), 5, [3, 3], [{}, {}], confirmed=False)
+        return found.command.split()[-1], found.cost
+
+    assert told(2) == ("seed=0,1,2,3,4", "8 more runs")
+    assert told(9) == ("sweep.confirm_seeds=5", "10 more runs")
+
+
 @pytest.mark.parametrize(
     ("workers", "cost"),
     [(None, "about 20 minutes"), (4, "about 5 minutes"), (100, "a minute or two")],
