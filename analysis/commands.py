@@ -58,29 +58,6 @@ def settle(
     new = [seed for seed in range(seeds + len(known)) if seed not in known]
     added = new[: max(0, seeds - len(known))]
     configurations = runs.trials["configuration"].nunique()
-<<<<<<< HEAD
-    is_search = confirmed or _chose(runs, by, sweep)
-    if sweep is not None and is_search:
-        missing = sum(max(0, seeds - count) for count in have)
-        changed = {} if confirmed else {"sweep.confirm": "1"}
-        changed["sweep.confirm_seeds"] = str(seeds)
-        if tuple(by) != ("loss.name",) and not runs.designs:
-            keys = [_key(column) for column in by]
-            changed["sweep.compare"] = keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"
-    else:
-        known = sorted({int(seed) for seed in runs.trials["seed"].dropna()})
-        more = [seed for seed in range(seeds + len(known)) if seed not in known]
-        # Seeds by which something was chosen say nothing more of it.
-        wanted = more[:seeds] if is_search else [*known, *more[: max(0, seeds - len(known))]]
-        missing = (len(wanted) - len(known)) * configurations
-        changed = {"seed": ",".join(map(str, wanted))}
-        if sweep is None:
-            rows = pd.DataFrame(chosen) if is_search else runs.trials
-            choices = _choices(rows, runs)
-            if is_search:  # nobody knows how to confirm it
-                missing = seeds * math.prod(rows.nunique())
-            changed = choices | changed
-=======
     fresh = sum(max(0, seeds - (count if confirmed else 0)) for count in have)
     is_sampled = sweep is not None and sweep.is_search
     has_best = configurations > len(chosen) and (
@@ -94,7 +71,8 @@ def settle(
         best = pd.DataFrame(list(chosen))
         changed = _choices(best, runs) | {"seed": ",".join(map(str, new[:seeds]))}
         return _settling(runs, None, changed, seeds * math.prod(best.nunique()))
-    changed = {"sweep.confirm_seeds": str(seeds)}
+    changed = {} if confirmed else {"sweep.confirm": "1"}
+    changed["sweep.confirm_seeds"] = str(seeds)
     if tuple(by) != ("loss.name",) and not runs.designs:
         keys = [_key(column) for column in by]
         changed["sweep.compare"] = keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"
@@ -105,7 +83,6 @@ def _settling(
     runs: Runs, sweep: _Sweep | None, changed: Mapping[str, str], missing: int
 ) -> Settling:
     typed = _run_overrides(runs) if sweep is None else sweep.overrides
->>>>>>> compare-analysis
     return Settling(_joined(_without(typed, set(changed)), changed), _cost(runs, missing, sweep))
 
 
