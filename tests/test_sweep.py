@@ -78,9 +78,10 @@ def test_choices_are_a_grid_of_which_each_point_runs_once(
 def test_a_budget_below_the_grid_samples_points_without_repeating_one(
     run: RunSweep, trained: Callable[[], list[str]]
 ) -> None:
-    sweep = run("loss=ssim,mse,l1", "latent_dim=4,8,16", "hydra.sweeper.n_trials=8")
+    command = ["loss=ssim,mse,l1", "latent_dim=4,8,16", "sweep.compare=[]"]
+    sweep = run(*command, "hydra.sweeper.n_trials=8")
     assert len(set(trained())) == len(sweep.study.trials) == 8
-    sweep = run("loss=ssim,mse,l1", "latent_dim=4,8,16", "hydra.sweeper.n_trials=8")
+    sweep = run(*command, "hydra.sweeper.n_trials=8")
     assert len(trained()) == 8, "nothing left to do"
 
 
@@ -214,13 +215,14 @@ def test_seeds_are_a_dimension_that_no_sampler_sees(
 
 @pytest.mark.slow
 def test_the_best_are_confirmed_with_fresh_seeds(run: RunSweep) -> None:
-    sweep = run("latent_dim=4,8,16,32", "sweep.confirm=2", "sweep.confirm_seeds=3")
+    confirmed = ["sweep.confirm=2", "sweep.confirm_seeds=3", "sweep.confirm_most=3"]
+    sweep = run("latent_dim=4,8,16,32", *confirmed)
     again = [t for t in sweep.study.trials if t.user_attrs.get("phase") == "confirm"]
     assert sorted((t.params["latent_dim"], t.user_attrs["seed"]) for t in again) == [
         (latent_dim, seed) for latent_dim in (16, 32) for seed in (1, 2, 3)
     ]
     assert len(sweep.study.trials) == 4 + 6
-    once_more = run("latent_dim=4,8,16,32", "sweep.confirm=2", "sweep.confirm_seeds=3")
+    once_more = run("latent_dim=4,8,16,32", *confirmed)
     assert len(once_more.study.trials) == 10
 
 
