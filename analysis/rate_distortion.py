@@ -278,7 +278,7 @@ def _sentences(pairs: pd.DataFrame, metric: str) -> list[str]:
             continue
         where = f"at the same KL, {row.kl_low:.3g} to {row.kl_high:.3g} nats,"
         on = labels.title(metric)
-        a, b, sign = (row.a, row.b, 1) if row.finding != "worse" else (row.b, row.a, -1)
+        a, b, sign = (row.a, row.b, 1) if row.difference >= 0 else (row.b, row.a, -1)
         ends = sorted((sign * row.low, sign * row.high))
         said = labels.interval(metric, sign * row.difference, *ends)
         if row.finding == "open":
