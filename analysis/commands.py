@@ -109,7 +109,9 @@ def left_out(directory: Path) -> list[str]:
     return repeated.split(_typed(directory))[1]
 
 
-def vary_beta(runs: Runs, fixed: Mapping[str, Any], losses: Sequence[str], betas: str) -> str:
+def vary_beta(
+    runs: Runs, fixed: Mapping[str, Any], losses: Sequence[str], betas: str, part: str = ""
+) -> str:
     """Trains losses at several weights of the KL term, all else fixed.
 
     Args:
@@ -117,20 +119,26 @@ def vary_beta(runs: Runs, fixed: Mapping[str, Any], losses: Sequence[str], betas
         fixed: values of columns.
         losses: to compare.
         betas: of the override.
+        part: what distinguishes its name, where there are several such commands: a sweep is
+            refused that differs from an earlier one of its name in what it does not search.
     """
     sweep = _sweep(runs)
     typed = _run_overrides(runs) if sweep is None else sweep.overrides
     overrides = [text for text in typed if not _is_swept(text)]
     overrides = _without(overrides, {_DIRECTORY})  # which is that of another sweep
-    name = _name(runs)
     changed = {
-        "name": literal(f"{name}-rate" if name else "rate"),
+        "name": literal(rate_name(runs, part)),
         **{_key(column): _text(column, value) for column, value in fixed.items()},
         "loss": ",".join(losses),
         "beta": betas,
         "seed": SEEDS,
     }
     return _joined(_without(overrides, {*changed, "sweep", "sweep.confirm"}), changed)
+
+
+def rate_name(runs: Runs, part: str) -> str:
+    """The name of the sweep of `vary_beta`."""
+    return "-".join(filter(None, (_name(runs), "rate", part)))
 
 
 class _Sweep(NamedTuple):

@@ -102,9 +102,9 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 
 
 def _decimals(half: float, value: float) -> int:
-    """Digits after the point at which an interval of that half width begins to show."""
+    """Digits after the point that show two digits of an interval's half width."""
     shown = half if half > 0 else abs(value) / 100
-    return min(max(0, -math.floor(math.log10(shown))), 8) if shown > 0 else 0
+    return min(max(0, 1 - math.floor(math.log10(shown))), 8) if shown > 0 else 0
 
 
 def _with_unit(text: str, metric: str) -> str:

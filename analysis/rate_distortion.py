@@ -24,6 +24,7 @@ from analysis.comparison.factor import design_of
 from analysis.runs import Runs
 from decisions import Array
 from experiments import metrics as known_metrics
+from experiments.commands import module
 
 if TYPE_CHECKING:
     from analysis.scores import Scores
@@ -125,7 +126,7 @@ def rate_distortion(
     command = None
     if len(curves) < 2:
         command = _missing(runs, compared)
-        verdict = [f"{_MISSING}; add some: {command}"]
+        verdict = [f"{_MISSING}; add some: {'; '.join(command.splitlines())}"]
     else:
         verdict = _sentences(pairs, metric)
     return RateDistortion(
@@ -277,7 +278,7 @@ def _sentences(pairs: pd.DataFrame, metric: str) -> list[str]:
             continue
         where = f"at the same KL, {row.kl_low:.3g} to {row.kl_high:.3g} nats,"
         on = labels.title(metric)
-        a, b, sign = (row.a, row.b, 1) if row.finding != "worse" else (row.b, row.a, -1)
+        a, b, sign = (row.a, row.b, 1) if row.difference >= 0 else (row.b, row.a, -1)
         ends = sorted((sign * row.low, sign * row.high))
         said = labels.interval(metric, sign * row.difference, *ends)
         if row.finding == "open":
@@ -300,10 +301,18 @@ def _missing(runs: Runs, compared: Comparison) -> str:
         names = together.setdefault(factor, [])
         if (name := str(level.parameters["loss.name"])) not in names:
             names.append(name)
-    return "\n".join(
-        commands.vary_beta(runs, kept, names, ",".join(f"{factor * beta:.2g}" for beta in BETAS))
-        for factor, names in (together or {1.0: ["mse", "ssim"]}).items()
-    )
+    groups = together or {1.0: ["mse", "ssim"]}
+    parts = {factor: names[0] if len(groups) > 1 else "" for factor, names in groups.items()}
+    lines = [
+        commands.vary_beta(
+            runs, kept, names, ",".join(f"{factor * beta:.2g}" for beta in BETAS), parts[factor]
+        )
+        for factor, names in groups.items()
+    ]
+    if len(groups) > 1:  # which are sweeps of their own, reported together
+        places = [f"outputs/{commands.rate_name(runs, part)}/sweep" for part in parts.values()]
+        lines.append(module("analysis.report", *places))
+    return "\n".join(lines)
 
 
 def _factors(compared: Comparison) -> list[float]:

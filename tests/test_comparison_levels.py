@@ -152,6 +152,18 @@ def test_a_configuration_that_always_fails_is_a_try_and_hides_no_other() -> None
     assert "3 of 6 trainings of ssim failed" in found.notes
 
 
+def test_a_level_that_failed_wherever_others_were_trained_is_named() -> None:
+    trials = [
+        Planted(loss, seed, 0.1 * seed, "search",
+                "failed" if loss == "ssim" and lr == 1e-3 else "completed", {"lr": lr})
+        for loss in ("mse", "l1", "ssim") for seed in range(3)
+        for lr in ((1e-3, 1e-2) if loss == "ssim" else (1e-3,))
+    ]  # fmt: skip
+    found = compared(trials, "lr")
+    assert [level.name for level in found.levels] == ["mse", "l1"]
+    assert found.notes[0].startswith("no training of ssim at a grid point that all levels have was")
+
+
 def test_the_same_training_again_is_no_further_evidence() -> None:
     trials = [Planted(loss, seed, 0.01 * seed) for loss in ("mse", "l1") for seed in range(3)]
     again = [Planted("mse", 2, status="failed"), *trials, Planted("l1", 1, 7.0)]

@@ -153,7 +153,11 @@ def test_a_loss_that_pays_more_kl_at_the_same_beta_gets_betas_at_which_the_curve
     command = compared(trials).command
     assert command is not None
     lines = dict.fromkeys(kls, (0.0, 0.0))
-    for line in command.splitlines():
+    *trainings, report = command.splitlines()
+    assert report == (
+        "python -m analysis.report outputs/cats-rate-mse/sweep outputs/cats-rate-custom/sweep"
+    )
+    for line in trainings:
         said = dict(text.split("=", 1) for text in line.split()[3:])
         betas = [float(beta) for beta in said["beta"].split(",")]
         lines[said["loss"]] = betas[0], betas[-1]

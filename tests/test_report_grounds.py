@@ -36,7 +36,7 @@ def test_losses_on_one_curve_are_called_a_tie_and_drawn_with_their_bands() -> No
     chapter, command = rate_chapter(at_several_betas("mse", "custom"), ("loss.name",))
     assert command is None
     assert chapter is not None
-    assert "mse and custom are practically equal on PSNR" in chapter.sentences[0]
+    assert "custom and mse are practically equal on PSNR" in chapter.sentences[0]
     assert chapter.table is not None
     assert [cell.text for cell in chapter.table.rows[0].cells][-1] == "equal"
     drawn = chapter.plots[0].figure

@@ -147,6 +147,15 @@ def _chosen(
             notes.append(f"each is the best of its trials so far ({tried})")
     rows = rows.sort_values(_SCORED, ascending=False, kind="stable")  # a retry counts
     rows = rows.drop_duplicates(["configuration", "seed"]).sort_index()
+    alive = set(rows.loc[rows[_SCORED], LEVEL])
+    lost = [name for name in kept if name not in alive]
+    if lost:
+        left_out.append(
+            f"no training of {labels.listed(lost)} at a grid point that all levels have was "
+            "completed: not compared"
+        )
+    rows = rows[rows[LEVEL].isin(alive)]
+    kept = {name: configurations for name, configurations in kept.items() if name in alive}
     seeds = list(dict.fromkeys(rows["seed"]))
     tries = min(map(len, kept.values()))
     parameters = [c for c in dict.fromkeys(("loss.name", *by, *searched)) if c in rows.columns]
