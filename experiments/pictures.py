@@ -19,10 +19,13 @@ Picture = NDArray[np.uint8]
 PADDING = 2
 """Pixels between two images, before enlargement."""
 _PAPER = 255
+_MOST_COLUMNS = 8
 _LEAST_WIDTH = 500
 
 
-def grid(images: NDArray[Any] | Tensor, *, columns: int = 8, padding: int = PADDING) -> Picture:
+def grid(
+    images: NDArray[Any] | Tensor, *, columns: int = _MOST_COLUMNS, padding: int = PADDING
+) -> Picture:
     """Lay out images (N, C, H, W) in rows of `columns`, on white.
 
     uint8, or floats, which are clipped to [0, 1]; one channel becomes grey. A picture less than
@@ -40,7 +43,7 @@ def reconstruction_grid(
     x: NDArray[Any] | Tensor,
     x_hat: NDArray[Any] | Tensor,
     *,
-    columns: int = 8,
+    columns: int = _MOST_COLUMNS,
     padding: int = PADDING,
 ) -> Picture:
     """Images (N, C, H, W) above their reconstructions, in pairs of rows of `columns`.
@@ -64,6 +67,26 @@ def reconstruction_grid(
         rows.append(_sheet(below[chunk], columns, padding)[padding:])
         rows.append(np.full_like(rows[-1][: 2 * padding], _PAPER))
     return _enlarge(np.concatenate(rows[:-1]))
+
+
+def split_reconstruction_grid(picture: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The images and their reconstructions, (N, 3, S, S) each, that `reconstruction_grid` laid out.
+
+    Raises:
+        ValueError: it is no such picture of square images in at most 8 columns.
+    """
+    for columns in range(_MOST_COLUMNS, 0, -1):
+        for factor in range(1, -(-_LEAST_WIDTH // (columns * (1 + PADDING))) + 1):
+            small = picture[::factor, ::factor]
+            side, rest = divmod(small.shape[1] - PADDING - columns * PADDING, columns)
+            between = 2 * (side + 2 * PADDING) + PADDING  # from one pair of rows to the next
+            if rest or side < 1 or (small.shape[0] + 2 * PADDING) % between:
+                continue
+            pairs = _pairs(small, side, columns)
+            again = reconstruction_grid(*pairs, columns=columns)
+            if again.shape == picture.shape and (again == picture).all():
+                return _without_blanks(*pairs)
+    raise ValueError(f"a picture must be a grid of reconstructions, but got {picture.shape}")
 
 
 def to_uint8(images: NDArray[Any] | Tensor) -> NDArray[np.uint8]:
@@ -111,6 +134,32 @@ def _sheet(images: NDArray[np.uint8], columns: int, padding: int) -> Picture:
         cells[i // columns, i % columns, :height, :width] = image.transpose(1, 2, 0)
     sheet = cells.transpose(0, 2, 1, 3, 4).reshape(rows * (height + padding), -1, 3)
     return np.pad(sheet, ((padding, 0), (padding, 0), (0, 0)), constant_values=_PAPER)
+
+
+def _pairs(small: Picture, side: int, columns: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The cells of the upper and of the lower rows, (N, 3, side, side) each."""
+    step = side + PADDING
+    tops = range(PADDING, small.shape[0], 2 * step + 3 * PADDING)
+    above, below = (
+        np.stack(
+            [
+                small[top + down : top + down + side, left : left + side].transpose(2, 0, 1)
+                for top in tops
+                for left in range(PADDING, columns * step, step)
+            ]
+        )
+        for down in (0, step)
+    )
+    return above, below
+
+
+def _without_blanks(
+    above: NDArray[np.uint8], below: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Without what fills the last row, of which the first is always an image."""
+    is_image = ((above != _PAPER) | (below != _PAPER)).any(axis=(1, 2, 3))
+    count = int(np.flatnonzero(is_image).max(initial=0)) + 1
+    return above[:count], below[:count]
 
 
 def _enlarge(picture: Picture) -> Picture:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.runs import Broken, Runs
-from experiments.pictures import grid, save_png
+from experiments.pictures import reconstruction_grid, save_png
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 """A name that must be shown as it is."""
@@ -31,6 +31,7 @@ def sweep(
     PSNR differs by loss (the first is best) and rises with the latent size.
     """
     rng = np.random.default_rng(0)
+    originals = rng.integers(0, 256, (16, 3, 8, 8), dtype=np.uint8)
     rows: list[dict[str, Any]] = []
     history: list[dict[str, Any]] = []
     for number in range(count):
@@ -39,8 +40,8 @@ def sweep(
         directory = folder / str(number)
         directory.mkdir(parents=True, exist_ok=True)
         if with_pictures:
-            images = rng.integers(0, 256, (16, 3, 8, 8), dtype=np.uint8)
-            save_png(grid(images), directory / "reconstructions.png")
+            made = rng.integers(0, 256, originals.shape, dtype=np.uint8)
+            save_png(reconstruction_grid(originals, made), directory / "reconstructions.png")
         psnr = 20 - losses.index(loss) + latent / 50 + rng.normal(0, 0.01)
         scores = {"psnr": psnr, "ssim": psnr / 40, "ms_ssim": psnr / 30, "kl": latent / 2}
         has_scores = status in ("completed", "pruned")

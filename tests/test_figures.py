@@ -24,7 +24,6 @@ OF_TABLES: list[Callable[[Runs], Any]] = [
     figures.pruning,
     figures.metric_by_loss,
     figures.pareto_front,
-    figures.parallel_coordinates,
     figures.importance,
     figures.slices,
 ]
@@ -223,18 +222,6 @@ def test_importance_finds_the_parameter_that_matters() -> None:
     assert table.loc["lr", "psnr"] > 0.6
 
 
-def test_parallel_coordinates_hold_the_table(runs: Runs) -> None:
-    loss, lr, latent, psnr = figures.parallel_coordinates(runs).data[0].dimensions
-
-    completed = runs.trials[runs.trials["status"] == "completed"]
-    np.testing.assert_allclose(lr["values"], np.log10(completed["lr"]))
-    np.testing.assert_allclose(psnr["values"], completed["val/psnr"])
-    assert [latent.ticktext[i] for i in latent["values"]] == [
-        str(n) for n in completed["latent_dim"]
-    ]
-    assert list(loss.ticktext) == ["l1", "mse", "ssim"]
-
-
 def test_slices_use_a_log_axis_where_ratios_count(runs: Runs) -> None:
     figure = figures.slices(runs)
 
@@ -257,6 +244,4 @@ def test_a_parameter_that_only_some_trials_have_is_drawn_for_those(runs: Runs) -
     )
 
     assert sum(len(t.x) for t in figures.slices(partly).data) == 6
-    axis = figures.parallel_coordinates(partly).data[0].dimensions[1]
-    assert list(axis.ticktext) == ["-", "7"]
     assert figures.importance(partly).layout.annotations[0].text.startswith("Importances need")

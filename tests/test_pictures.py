@@ -10,7 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from experiments.pictures import grid, reconstruction_grid, save_png, to_uint8
+from experiments.pictures import (
+    grid,
+    reconstruction_grid,
+    save_png,
+    split_reconstruction_grid,
+    to_uint8,
+)
 
 
 def colours(count: int, side: int, channels: int = 3) -> NDArray[np.uint8]:
@@ -156,3 +162,23 @@ def test_options_out_of_range_are_refused() -> None:
             reconstruction_grid(images, images, **options)
     with pytest.raises(ValueError, match="one shape"):
         reconstruction_grid(images, images[:3])
+
+
+@pytest.mark.parametrize("side", [4, 32, 64, 100])
+@pytest.mark.parametrize("count", [1, 3, 8, 11, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grid_of_reconstructions_is_taken_apart_again(
+    side: int, count: int, channels: int
+) -> None:
+    shape = (2, count, channels, side, side)
+    x, x_hat = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    above, below = split_reconstruction_grid(reconstruction_grid(x, x_hat))
+    assert (above == np.broadcast_to(x, above.shape)).all()
+    assert (below == np.broadcast_to(x_hat, below.shape)).all()
+    assert above.shape == (count, 3, side, side)
+
+
+def test_another_picture_is_no_grid_of_reconstructions() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (138, 530, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match="must be a grid of reconstructions"):
+        split_reconstruction_grid(noise)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
 
 from analysis.comparison import groups_of
+from analysis.diagnosis import Finding
+from analysis.report.folding import folded
 from analysis.report.gather import gather
-from analysis.report.tables import DASH, Table, common_decimals, digits, word
+from analysis.report.pictures import side_by_side
+from analysis.report.plots import search_plots
+from analysis.report.tables import DASH, Cell, Column, Row, Table, common_decimals, digits, word
 from analysis.report.trials import link_to, ranked, trial_table
 from analysis.report.writing import default_path, write
 from experiments.errors import UserError
+from experiments.symptoms import SHORT
 from tests import reports
 
 ROOT = Path(__file__).parents[1]
@@ -239,9 +250,9 @@ def test_a_report_lies_beside_the_only_sweep_else_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_report_of_100_trials_stays_below_10_megabytes(tmp_path: Path) -> None:
-    import numpy as np
-
+def test_a_report_of_100_trials_stays_below_6_megabytes_and_shows_the_pictures(
+    tmp_path: Path,
+) -> None:
     from experiments.pictures import reconstruction_grid, save_png
 
     runs = reports.sweep(tmp_path, count=100, with_pictures=False)
@@ -249,7 +260,116 @@ def test_a_report_of_100_trials_stays_below_10_megabytes(tmp_path: Path) -> None
     for directory in runs.trials["directory"]:
         save_png(reconstruction_grid(*noise), Path(directory) / "reconstructions.png")
     write(runs, tmp_path / "report.html")
-    assert (tmp_path / "report.html").stat().st_size < 10_000_000
+    page = (tmp_path / "report.html").read_text()
+    assert len(page.encode()) < 6_000_000
+    assert page.count('alt="image ') == (1 + 3) * 16
+
+
+def test_what_does_not_fit_is_left_out_before_the_pictures_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from analysis.report import html
+
+    content = gather(reports.sweep(tmp_path, count=12), [], tmp_path)
+    monkeypatch.setattr(html, "_MOST_BYTES", 1)
+    monkeypatch.setattr(html, "_LEAST_OF_REST", 10_000)
+    page = html.render(content)
+    assert page.count('alt="image ') == (1 + 3) * 16
+    assert "Left out, since the page would be too large: PSNR by parameter." in page
+    assert "«PSNR by parameter» is left out" in caplog.text
+    assert 'id="pictures">{}</script>' in page
+
+
+def record(folder: Path, original: object, made: object) -> str:
+    from experiments.pictures import reconstruction_grid, save_png
+
+    folder.mkdir()
+    save_png(reconstruction_grid(original, made), folder / "reconstructions.png")  # type: ignore[arg-type]
+    return str(folder)
+
+
+def pixels(uri: str) -> Any:
+    picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+
+
+def test_levels_stand_side_by_side_as_their_records_have_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, a, b, others = rng.integers(0, 256, (4, 5, 3, 32, 32), dtype=np.uint8)
+    shown = side_by_side(
+        [
+            ("mse", "cats/0", record(tmp_path / "0", x, a)),
+            ("l1", "cats/1", record(tmp_path / "1", x, b)),
+            ("ssim", "cats/2", record(tmp_path / "2", others, b)),
+            ("mix", "cats/3", None),
+        ]
+    )
+    assert [(line.name, line.trial) for line in shown.lines] == [
+        ("mse", "cats/0"),
+        ("l1", "cats/1"),
+    ]
+    for rows, images in ((shown.originals, x), (shown.lines[0].images, a)):
+        for uri, image in zip(rows, images, strict=True):
+            np.testing.assert_array_equal(pixels(uri), image)
+    psnr = peak_signal_noise_ratio(x[1], b[1], data_range=255)
+    assert shown.lines[1].scores[1] == f"{psnr:.1f} dB"
+    assert shown.missing == [
+        "ssim: cats/2 was validated on other images",
+        "mix: the record of cats/3 has no reconstructions",
+    ]
+
+
+@pytest.mark.parametrize(("most", "fewest"), [(1_500_000, 16), (100_000, 4), (1, 2)])
+def test_pictures_become_smaller_and_fewer_but_stay(tmp_path: Path, most: int, fewest: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2, 16, 3, 128, 128), dtype=np.uint8)
+    directory = record(tmp_path / "0", *noise)
+    shown = side_by_side([(f"loss {i}", "cats/0", directory) for i in range(8)], most)
+    total = sum(map(len, shown.originals)) + sum(len(u) for o in shown.lines for u in o.images)
+    assert total <= most or most == 1
+    assert len(shown.lines) == 8
+    assert all(len(line.images) == len(line.scores) >= fewest for line in shown.lines)
+
+
+def test_columns_with_one_value_or_along_with_another_are_folded() -> None:
+    rng = np.random.default_rng(0)
+    fit, psnr = rng.uniform(10, 60, 20), rng.uniform(15, 25, 20)
+    columns = {
+        "fit": fit, "total": fit + 2, "psnr": psnr, "mse": 10 ** (-psnr / 10), "beta": np.ones(20),
+    }  # fmt: skip
+    table = Table(
+        "",
+        [Column("trial"), Column("status"), *(Column(name, numeric=True) for name in columns)],
+        [
+            Row([Cell(str(i), str(i)), Cell("failed", "failed", "why")]
+                + [Cell(f"{value:.3g}", float(value)) for value in values])
+            for i, values in enumerate(zip(*columns.values(), strict=True))
+        ],
+    )  # fmt: skip
+    assert {table.columns[i].title for i in folded(table)} == {"total", "beta"}
+    few = Table("", table.columns, table.rows[:3])
+    assert {few.columns[i].title for i in folded(few)} == {"beta"}
+    assert folded(Table("", table.columns, table.rows[:1])) == frozenset()
+
+
+def test_an_undertrained_model_is_named_as_such_beside_its_picture_and_in_its_row(
+    tmp_path: Path,
+) -> None:
+    from analysis.report import html
+
+    content = gather(reports.sweep(tmp_path, count=6), [], tmp_path)
+    short = Finding(SHORT, "too short", (content.levels[0][1],), "", "")
+    pages = [html.render(replace(content, findings=found)) for found in ([], [short])]
+    assert [page.count('<small class="warn">undertrained</small>') for page in pages] == [0, 2]
+
+
+def test_of_each_metric_there_are_figures_and_none_twice(tmp_path: Path) -> None:
+    plots = search_plots(reports.sweep(tmp_path), ["loss.name"])
+    assert [plot.title for plot in plots if plot.metric == "SSIM"] == [
+        "SSIM of every trial", "SSIM by parameter",
+    ]  # fmt: skip
+    assert plots[0].metric == "PSNR", "the objective comes first"
+    assert {plot.title for plot in plots if not plot.metric} == {"What mattered"}
+    assert len({plot.title for plot in plots}) == len(plots)
 
 
 def test_a_broken_picture_is_left_out(tmp_path: Path) -> None:
@@ -286,7 +406,7 @@ def test_the_command_reports_a_real_sweep(tiny_sweep: Path, tmp_path: Path) -> N
     assert "scoring 4 trials on the test split" in done.stderr
     page = out.read_text()
     assert "on the test images, which chose nothing, " in page
-    assert "Held-out images and their reconstructions" in page
+    assert page.count('alt="image ') >= 3 * 16
     assert "Every model under every loss" in page
     assert "To compare the losses at the same KL:" in page
     assert f"python -m experiments.rerun {tiny_sweep}" in page
@@ -329,3 +449,15 @@ def test_the_command_exits_with_1_where_there_is_no_answer(tmp_path: Path) -> No
     assert done.returncode == 1, done.stderr
     assert done.stdout == f"{sweep / 'report.html'}\n"
     assert "no trial was completed" in (sweep / "report.html").read_text()
+
+
+def test_figures_as_files_are_those_of_the_first_metric(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from analysis.report import stills
+
+    monkeypatch.setattr(stills, "_draw", lambda plots: None)
+    content = gather(reports.sweep(tmp_path), [], tmp_path)
+    titles = set(stills.save(content, tmp_path / "figures"))
+    assert {"PSNR: every pair", "PSNR of every trial", "What mattered"} <= titles
+    assert not any("SSIM" in title for title in titles)

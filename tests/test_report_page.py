@@ -146,8 +146,8 @@ def test_hovering_a_point_shows_its_trial_and_a_click_goes_to_its_row(
 ) -> None:
     with opened(browser, mixed) as seen:
         page = seen.page
-        page.locator("#plot-0").scroll_into_view_if_needed()
-        point = page.locator("#plot-0 .point").first
+        page.locator("#search .plot").first.scroll_into_view_if_needed()
+        point = page.locator("#search .plot").first.locator(".point").first
         point.hover(force=True)
         card = page.locator("#card")
         card.wait_for(state="visible")
@@ -190,6 +190,137 @@ def test_the_page_is_dark_where_the_system_is_and_can_be_turned(
         assert seen.page.evaluate(lightness) < 60
 
 
+def images_seen(page: Page) -> list[str]:
+    return [
+        str(image.get_attribute("alt"))
+        for image in page.locator("#gallery thead img:visible").all()
+    ]
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_reader_chooses_which_images_stand_side_by_side(
+    browser: Browser, bare: Path, width: int
+) -> None:
+    with opened(browser, bare, viewport={"width": width, "height": 800}) as seen:
+        page = seen.page
+        names = page.locator("#gallery tbody th").all_inner_texts()
+        assert [name.split("\n")[0] for name in names] == ["mse", "l1", "ssim"]
+        first = images_seen(page)
+        assert 2 < len(first) < 16
+        assert page.locator("#gallery").evaluate(
+            "t => t.scrollWidth <= t.parentElement.clientWidth"
+        )
+        page.locator(".chooser").get_by_role("button", name="next").press("Enter")
+        assert images_seen(page)[0] == f"image {len(first) + 1}"
+        assert page.inner_text(".chooser output").startswith(f"images {len(first) + 1} to ")
+        page.locator(".thumbs button").nth(3).click()
+        assert images_seen(page)[0] == "image 4"
+        pressed = page.locator(".thumbs [aria-pressed=true]")
+        assert pressed.count() == len(first)
+        shown_by = page.locator("#gallery tbody tr").nth(1).locator("img:visible").first
+        assert shown_by.get_attribute("alt") == "image 4 by l1"
+        assert shown_by.evaluate("i => i.decode().then(() => i.naturalWidth)") == 8
+
+
+def test_an_image_is_enlarged_and_left_again_with_the_keyboard(
+    browser: Browser, bare: Path
+) -> None:
+    with opened(browser, bare) as seen:
+        page = seen.page
+        button = page.locator("#gallery thead button").nth(2)
+        button.press("Enter")
+        dialog = page.get_by_role("dialog")
+        views = dialog.locator("img")
+        alts = [view.get_attribute("alt") for view in views.all()]
+        assert alts == ["image 3", "image 3 by mse", "image 3 by l1", "image 3 by ssim"]
+        small = page.locator("#gallery thead img").nth(2).bounding_box()
+        large = views.first.bounding_box()
+        assert small is not None
+        assert large is not None
+        assert large["width"] > 2 * small["width"]
+        page.keyboard.press("ArrowRight")
+        assert views.first.get_attribute("alt") == "image 4"
+        assert dialog.locator("h3").inner_text() == "image 4 of 16"
+        for _ in range(4):
+            page.keyboard.press("ArrowLeft")
+        assert views.first.get_attribute("alt") == "image 16", "the first follows the last"
+        page.keyboard.press("Escape")
+        assert dialog.is_hidden()
+        assert button.evaluate("button => button === document.activeElement")
+        page.locator("#gallery td img").first.click()
+        assert views.first.get_attribute("alt") == "image 1"
+
+
+def test_without_scripts_all_pictures_and_all_columns_are_there(
+    browser: Browser, mixed: Path
+) -> None:
+    with opened(browser, mixed, java_script_enabled=False) as seen:
+        page = seen.page
+        assert page.locator("#gallery img:visible").count() == 4 * 16
+        assert (
+            page.locator("#trial-table thead th:visible").count()
+            == page.locator("#trial-table thead th").count()
+        )
+        metrics = page.locator("#search figure:visible").evaluate_all(
+            "figures => figures.map(({ dataset }) => dataset.metric)"
+        )
+        assert set(metrics) == {"PSNR", ""}
+        assert page.locator(":is(.choice, .unfold, .chooser):visible").count() == 0
+
+
+def test_one_metric_at_a_time_is_shown_and_chosen_with_the_keyboard(
+    browser: Browser, mixed: Path
+) -> None:
+    with opened(browser, mixed) as seen:
+        page = seen.page
+        titles = page.locator("#search figure:visible figcaption strong")
+        assert titles.first.inner_text() == "PSNR of every trial."
+        assert not any("SSIM" in text for text in titles.all_inner_texts())
+        page.locator("#search").get_by_label("Metric").press("ArrowDown")
+        assert titles.first.inner_text() == "SSIM of every trial."
+        assert not any("PSNR" in text for text in titles.all_inner_texts())
+        assert "Where trials were pruned." in titles.all_inner_texts(), "what is of no metric stays"
+        page.locator("#search figure:visible .plot[data-drawn] svg").first.wait_for()
+
+
+def test_columns_that_tell_nothing_new_are_unfolded_and_folded(
+    browser: Browser, bare: Path
+) -> None:
+    with opened(browser, bare) as seen:
+        page = seen.page
+        headings = page.locator("#trial-table thead th")
+        button = page.locator(".unfold button")
+        assert button.get_attribute("aria-expanded") == "false"
+        folded = headings.count() - page.locator("#trial-table thead th:visible").count()
+        assert button.inner_text() == f"show {folded} more columns"
+        button.press("Enter")
+        assert page.locator("#trial-table thead th:visible").count() == headings.count()
+        assert button.get_attribute("aria-expanded") == "true"
+        button.click()
+        assert page.locator("#trial-table .folded:visible").count() == 0
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_bar_of_a_figure_covers_nothing_and_sends_nothing(
+    browser: Browser, mixed: Path, width: int
+) -> None:
+    with opened(browser, mixed, viewport={"width": width, "height": 800}) as seen:
+        page = seen.page
+        page.evaluate(DRAW_ALL)
+        for place in page.locator("figure:visible .plot:has(.modebar)").all():
+            place.scroll_into_view_if_needed()
+            bar = place.locator(".modebar").first.bounding_box()
+            drawing = place.locator(".main-svg").first.bounding_box()
+            caption = place.locator("xpath=../figcaption").bounding_box()
+            assert bar is not None
+            assert drawing is not None
+            assert caption is not None
+            assert caption["y"] + caption["height"] <= bar["y"]
+            assert bar["y"] + bar["height"] <= drawing["y"] + 1
+        names = page.locator(".modebar-btn").evaluate_all("all => all.map((b) => b.ariaLabel)")
+        assert set(names) <= {"Download plot as a PNG", "Zoom", "Pan", "Reset axes"}
+
+
 @pytest.mark.parametrize(
     "name", [reports.HOSTILE, "</script><script>alert(1)</script>", "кот 猫 é"]
 )
@@ -202,7 +333,7 @@ def test_names_are_shown_as_they_are(browser: Browser, tmp_path: Path, name: str
         assert f"{name}/0" in shown(seen.page)
         assert f"why {name}" in seen.page.inner_text("#trials")
         assert name in seen.page.inner_text("header")
-        assert seen.page.locator("main img").count() == 0
+        assert seen.page.locator("img[src=x]").count() == 0
         assert dialogs == []
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import decisions
 from analysis import labels
 from analysis.comparison.levels import Level
-from decisions import Array, Decision
+from decisions import Array, Decision, Pair
 from decisions import answer as say
 from decisions.answer import Answer, Measure
 from experiments import metrics
@@ -86,7 +86,7 @@ class Result:
         columns = ["metric", "a", "b", "difference", "low", "high", "finding", "seeds", "paired"]
         return pd.DataFrame(rows, columns=columns)
 
-    def _finding(self, pair: decisions.Pair) -> str:
+    def _finding(self, pair: Pair) -> str:
         if pair.is_within(self.measure.margin):
             return "equal"
         return "better" if pair.is_sure else "open"

@@ -4,6 +4,7 @@ Points of trials carry the trial's name as `customdata[0]`, so that a page can s
 trial than the text that appears on hovering.
 """
 
+from analysis.figures.decisions import effects, pairs
 from analysis.figures.learning import learning_curves, pruning
 from analysis.figures.matrices import home_advantage, latent_factors
 from analysis.figures.metrics import metric_by_loss, pareto_front
@@ -15,9 +16,10 @@ from analysis.figures.pictures import (
     traversals,
 )
 from analysis.figures.rate import rate_distortion
-from analysis.figures.search import importance, parallel_coordinates, slices
+from analysis.figures.search import importance, slices
 
 __all__ = [
+    "effects",
     "home_advantage",
     "importance",
     "interpolation",
@@ -25,7 +27,7 @@ __all__ = [
     "learning_curves",
     "metric_by_loss",
     "nearest_training_images",
-    "parallel_coordinates",
+    "pairs",
     "pareto_front",
     "pruning",
     "rate_distortion",

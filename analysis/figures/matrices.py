@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from analysis.figures.points import shown, words
 from analysis.figures.style import blank, escape, figure, label
 
 # Solid, so that numbers in dark or white ink can be read on them on any page.
-_PALE, _DEEP = (233, 238, 241), (0, 80, 127)
-_ROW = 30  # pixels
+_AMOUNTS = ((0, "rgb(233,238,241)"), (1, "rgb(0,80,127)"))
+_ROW, _COLUMN = 30, 66  # pixels
 
 
 def latent_factors(information: pd.DataFrame, *, factors: int = 12) -> go.Figure:
@@ -35,11 +36,14 @@ def latent_factors(information: pd.DataFrame, *, factors: int = 12) -> go.Figure
     units = list(dict.fromkeys(information[name].idxmax() for name in names))
     table = information.loc[units, names]
     share = table.to_numpy()
-    return _matrix(
+    return matrix(
         share / max(share.max(), 1e-12),
         [[f"{100 * value:.0f}" for value in row] for row in share],
         [
-            [f"unit {unit} knows {100 * table.loc[unit, name]:.1f}% of {name}" for name in names]
+            [
+                escape(f"unit {unit} knows {100 * table.loc[unit, name]:.1f}% of {name}")
+                for name in names
+            ]
             for unit in units
         ],
         rows=[f"unit {unit}" for unit in units],
@@ -73,7 +77,7 @@ def home_advantage(values: pd.DataFrame, ranks: pd.DataFrame, marks: pd.DataFram
     starred = marks.to_numpy(dtype=bool)
     texts = [[shown(float(f"{value:.3g}")) for value in row] for row in values.to_numpy(float)]
     columns = [words(str(name)) for name in values.columns]
-    return _matrix(
+    return matrix(
         1 - (ranks.to_numpy(dtype=float) - 1) / last,
         [
             [f"{text} ★" if star else text for text, star in zip(row, stars, strict=True)]
@@ -81,8 +85,10 @@ def home_advantage(values: pd.DataFrame, ranks: pd.DataFrame, marks: pd.DataFram
         ],
         [
             [
-                f"{model} on {column}: {text}, place {rank:g} of {len(values)}"
-                + (", first only at home" if star else "")
+                escape(
+                    f"{model} on {column}: {text}, place {rank:g} of {len(values)}"
+                    + (", first only at home" if star else "")
+                )
                 for column, text, rank, star in zip(columns, row, places, stars, strict=True)
             ]
             for model, row, places, stars in zip(
@@ -94,19 +100,33 @@ def home_advantage(values: pd.DataFrame, ranks: pd.DataFrame, marks: pd.DataFram
     )
 
 
-def _matrix(
+def matrix(
     strength: NDArray[np.float64],
     texts: Sequence[Sequence[str]],
     hover: Sequence[Sequence[str]],
     *,
     rows: Sequence[str],
     columns: Sequence[str],
+    scale: Sequence[Sequence[Any]] = _AMOUNTS,
+    white: tuple[float, float] = (-1.0, 0.5),
 ) -> go.Figure:
-    """Cells from pale for 0 to deep for 1, grey where there is no number, with texts in them."""
+    """Cells with texts in them, coloured by numbers in [0, 1]; empty where there is no number.
+
+    A page that is too narrow for the texts scrolls (`layout.meta`).
+
+    Args:
+        strength: (rows, columns).
+        texts: in the cells.
+        hover: that appear on pointing at them, escaped.
+        rows: names, from top to bottom.
+        columns: names, from left to right.
+        scale: the colours, from pale for 0 to deep for 1; solid, for any page.
+        white: ink is white at or below the one number, and above the other.
+    """
     down, across = strength.shape
     made = figure(
         height=130 + _ROW * down,
-        margin={"l": 8, "r": 64, "t": 8, "b": 8},
+        margin={"l": 8, "r": 100, "t": 8, "b": 8},
         xaxis={
             "tickvals": list(range(across)),
             "ticktext": [label(name) for name in columns],
@@ -119,6 +139,7 @@ def _matrix(
             "autorange": "reversed",
         },
         showlegend=False,
+        meta={"least_width": 200 + _COLUMN * across},
     )
     quiet = {"showgrid": False, "showline": False, "ticks": ""}
     made.update_xaxes(**quiet)
@@ -127,13 +148,14 @@ def _matrix(
         z=strength,
         zmin=0,
         zmax=1,
-        colorscale=[[0, f"rgb{_PALE}"], [1, f"rgb{_DEEP}"]],
+        colorscale=[list(stop) for stop in scale],
         showscale=False,
         xgap=2,
         ygap=2,
-        hovertext=[[escape(text) for text in row] for row in hover],
+        hovertext=[list(row) for row in hover],
         hoverinfo="text",
     )
+    below, above = white
     places = [(i, j) for i in range(down) for j in range(across)]
     made.add_scatter(
         x=[j for _, j in places],
@@ -141,8 +163,11 @@ def _matrix(
         mode="text",
         text=[escape(texts[i][j]) for i, j in places],
         textfont={
-            "size": 11,
-            "color": ["white" if strength[i, j] > 0.5 else "#222222" for i, j in places],
+            "size": 12,
+            "color": [
+                "white" if strength[i, j] <= below or strength[i, j] > above else "#222222"
+                for i, j in places
+            ],
         },
         hoverinfo="skip",
     )

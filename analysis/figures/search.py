@@ -10,9 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures.points import (
-    ABSENT,
     axis_title,
-    base_name,
     column_of,
     finite,
     grouped,
@@ -21,68 +19,17 @@ from analysis.figures.points import (
     is_logarithmic,
     is_number,
     log_ticks,
-    maximized,
     parameters,
     shown,
     words,
 )
-from analysis.figures.style import (
-    AMOUNTS,
-    COLOURS,
-    INK,
-    blank,
-    escape,
-    figure,
-    label,
-    looks,
-)
+from analysis.figures.style import COLOURS, blank, figure, label, looks
 from analysis.importance import parameter_importance
 from analysis.runs import Runs
 
 _CHOICES = 8  # as many different values are shown as choices, each with its own tick
 _PATTERNS = ("", "/", "x", ".")
 _ACROSS = 3  # panels in a row
-
-
-def parallel_coordinates(
-    runs: Runs, metric: str = "psnr", *, params: Sequence[str] | None = None
-) -> go.Figure:
-    """A line for each completed trial through its parameters to its metric.
-
-    Read from it which values the good trials (orange) share, and drag along an axis to see only
-    the trials that pass there.
-
-    Args:
-        runs: whose completed trials are shown.
-        metric: the last axis, and the colour.
-        params: columns for the other axes; None for what was searched.
-
-    Raises:
-        ValueError: there is no such metric.
-    """
-    column = column_of(runs.trials, metric)
-    table = _completed(runs, column)
-    names = [n for n in params or parameters(runs) if n in table and table[n].notna().any()]
-    if table.empty or not names:
-        return blank(f"No completed trial has {words(metric)} and a parameter that varies.")
-    values = finite(table[str(column)])
-    made = figure(margin={"l": 64, "r": 56, "t": 72, "b": 24})
-    made.add_parcoords(
-        dimensions=[
-            *(_dimension(table[name], name) for name in names),
-            {"values": values, "label": words(metric), "tickformat": ".4~g"},
-        ],
-        line={
-            "color": values,
-            "colorscale": AMOUNTS,
-            "reversescale": not maximized(metric),
-            "showscale": False,
-        },
-        labelfont={"color": INK, "size": 13, "shadow": "none"},
-        tickfont={"color": INK, "size": 12, "shadow": "none"},
-        rangefont={"color": "rgba(0,0,0,0)"},  # the ends of an axis have ticks already
-    )
-    return made
 
 
 def importance(runs: Runs, metrics: Sequence[str] = ()) -> go.Figure:
@@ -215,34 +162,6 @@ def _axis(values: pd.Series) -> tuple[dict[str, Any], Any]:
         "range": [-0.5, len(where) - 0.5],
     }
     return axis, lambda column: [where[shown(value)] for value in column]
-
-
-def _dimension(values: pd.Series, name: str) -> dict[str, Any]:
-    """An axis of parallel coordinates; a trial without the parameter passes below it."""
-    text = label(base_name(name))
-    choices = _choices(values)
-    if choices is not None:
-        where = {shown(choice): i for i, choice in enumerate(choices)}
-        absent = ABSENT if values.isna().any() else None
-        ticks = {**({absent: -1} if absent else {}), **where}
-        return {
-            "label": text,
-            "values": [where.get(shown(value), -1) for value in values],
-            "tickvals": list(ticks.values()),
-            "ticktext": [escape(tick) for tick in ticks],
-            "range": [min(ticks.values()) - 0.05, max(len(where) - 1, 0) + 0.05],
-        }
-    low, high = _ends(values)
-    floats = np.nan_to_num(finite(values), nan=low)
-    if not is_logarithmic(values):
-        return {"label": text, "values": floats, "tickformat": ".3~g"}
-    marks = log_ticks(low, high)
-    return {
-        "label": text,
-        "values": np.log10(floats),
-        "tickvals": np.log10(list(marks)),
-        "ticktext": list(marks.values()),
-    }
 
 
 def _ends(values: pd.Series) -> tuple[float, float]:

@@ -23,8 +23,6 @@ FAINT = "rgba(128,128,128,0.25)"
 BLUE, ORANGE, SKY, GREEN, VERMILLION, PURPLE, GREY = COLOURS = (
     "#1B7FC0", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#999999",
 )  # fmt: skip
-AMOUNTS = [[0.0, "#1B7FC0"], [0.5, "#9a9a9a"], [1.0, "#e69f00"]]
-"""A scale from little to much: blue, grey, orange, each visible on white and on black."""
 
 HEIGHT = 380
 """Of most figures, pixels."""
@@ -148,6 +146,7 @@ def _template() -> go.layout.Template:
                 "align": "left",
             },
             "hovermode": "closest",
+            "modebar": {"bgcolor": clear, "color": INK, "activecolor": BLUE},
         }
     )
 

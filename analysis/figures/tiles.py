@@ -21,6 +21,7 @@ _CAPTION = 0.25
 _LEAST_SIDE = 64  # pixels to which small images are enlarged
 _WIDTH = 640  # of a row in a figure of usual width, pixels
 _LARGEST = 96  # side of an image on the page, pixels
+_NAMES = 130  # room for the names of rows, pixels; a page that is too narrow for all scrolls
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def tiles(rows: Sequence[Row], *, columns: Sequence[str] = (), note: str = "") -
         height=round(bottom * side) + (56 if columns else 24),
         margin={"l": 8, "r": 8, "t": 32 if columns else 8, "b": 8},
         showlegend=False,
+        meta={"least_width": round(_NAMES + across * side)},
         xaxis={
             "range": [-_GAP, across],
             "side": "top",

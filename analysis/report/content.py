@@ -36,12 +36,14 @@ class Plot:
         caption: what one reads from it.
         figure: plotly's.
         wide: whether it wants the page's whole width.
+        metric: that it shows; of the metrics of a chapter, a reader chooses one at a time.
     """
 
     title: str
     caption: str
     figure: go.Figure
     wide: bool = False
+    metric: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Content:
         verdict: sentences, the most important first; at least one.
         facts: names and values that say what the verdict rests on.
         estimates: what each group reached, or None if there is nothing to compare.
+        effects: figures of the comparison.
+        levels: names of what is compared, best first, and the trial that stands for each.
         details: further tables of the comparison.
         findings: what went wrong in training, and the remedy.
         notes: how the comparison was made, and what it cannot say.
@@ -86,6 +90,8 @@ class Content:
     made: str
     facts: Sequence[tuple[str, str]] = ()
     estimates: Table | None = None
+    effects: Sequence[Plot] = ()
+    levels: Sequence[tuple[str, str]] = ()
     details: Sequence[Detail] = ()
     findings: Sequence[Finding] = ()
     notes: Sequence[str] = ()

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from analysis import labels
 from analysis.report.commands import Command, commands
 from analysis.report.comparing import details, estimates_table
-from analysis.report.content import STATUSES, Chapter, Content
+from analysis.report.content import STATUSES, Chapter, Content, Plot
 from analysis.report.grounds import home_chapter, rate_chapter
-from analysis.report.models import model_plots
-from analysis.report.plots import search_plots
+from analysis.report.models import model_plots, representatives
+from analysis.report.plots import decision_plots, search_plots
 from analysis.report.trials import ranked, trial_table
 from analysis.runs import Runs
 
@@ -65,6 +65,8 @@ def gather(
         subtitle=f"{_states(statuses)} · {now.day} {now:%B %Y}",
         verdict=comparison.verdict,
         facts=_facts(runs, comparison),
+        effects=_effects(comparison),
+        levels=representatives(comparison),
         estimates=estimates_table(comparison),
         details=details(comparison),
         findings=diagnose(runs),
@@ -78,6 +80,22 @@ def gather(
         recommended=comparison.recommended,
         made=f"Made by vaesweep on {now:%Y-%m-%d at %H:%M %Z}",
     )
+
+
+def _effects(comparison: Comparison) -> list[Plot]:
+    """The figures of each metric that was decided, the objectives first."""
+    return [
+        drawn
+        for one in comparison.results.values()
+        if one.decision is not None
+        for drawn in decision_plots(
+            one.decision,
+            one.every_pair(),
+            one.levels,
+            one.measure,
+            is_secondary=one.metric not in comparison.objectives,
+        )
+    ]
 
 
 def _title(runs: Runs) -> str:

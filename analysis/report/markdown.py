@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from analysis.report.content import Content
+from analysis.report.content import Content, Plot
 from analysis.report.tables import Cell, Table
 
 _MOST_ROWS = 50
@@ -33,6 +33,7 @@ def _lines(content: Content, figures: Mapping[str, str]) -> Iterator[str]:
         yield f"- {_text(name)}: {_text(value)}"
     if content.estimates:
         yield "\n## Comparison\n"
+        yield from _drawn(content.effects, figures)
         yield from _table(content.estimates)
     for detail in content.details:
         yield f"\n### {_text(detail.title)}\n"
@@ -53,9 +54,7 @@ def _lines(content: Content, figures: Mapping[str, str]) -> Iterator[str]:
                 yield f"{_text(sentence)}\n"
             if chapter.table:
                 yield from _table(chapter.table)
-            for plot in drawn:
-                yield f"\n![{_text(plot.title)}](<{figures[plot.title]}>)\n"
-                yield f"**{_text(plot.title)}.** {_text(plot.caption)}\n"
+            yield from _drawn(drawn, figures)
     yield "\n## Trials\n"
     yield from _table(content.trials)
     for broken in content.broken:
@@ -65,6 +64,13 @@ def _lines(content: Content, figures: Mapping[str, str]) -> Iterator[str]:
     for command in content.commands:
         yield f"To {_text(command.purpose)}:\n\n```bash\n{command.text}\n```\n"
     yield f"\n{_text(content.made)}"
+
+
+def _drawn(plots: Sequence[Plot], figures: Mapping[str, str]) -> Iterator[str]:
+    for plot in plots:
+        if plot.title in figures:
+            yield f"\n![{_text(plot.title)}](<{figures[plot.title]}>)\n"
+            yield f"**{_text(plot.title)}.** {_text(plot.caption)}\n"
 
 
 def _table(table: Table) -> Iterator[str]:

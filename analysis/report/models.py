@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_MODELS = 12
-_SHOWN = 6  # held-out images
 _REFERENCES = 200  # images that say how much each latent unit is used
 
 
 def model_plots(runs: Runs, comparison: Comparison) -> list[Plot]:
-    """The same images through one model of each group, and more of the best one.
+    """Samples of one model of each group, and more of the best one.
 
     The images are of the test split, so that no model was chosen by them. A model whose checkpoint
     or images are not here is left out, and the log says so.
@@ -31,19 +30,15 @@ def model_plots(runs: Runs, comparison: Comparison) -> list[Plot]:
     from analysis import figures as f
     from analysis.models import held_out, train_images
 
-    rows = _representatives(runs, comparison)
+    trials = runs.trials.set_index("trial", drop=False)
+    compared = representatives(comparison)[:_MOST_MODELS]
+    rows = {group: trials.loc[trial].to_dict() for group, trial in compared}
     networks = _networks(rows)
     if not networks:
         return []
     best = next(iter(networks))
     network, images = networks[best], held_out(rows[best])
     made = [
-        plot(
-            "Held-out images and their reconstructions",
-            "Under each its PSNR (dB) and SSIM; below each row the error, white where it is large.",
-            *(f.reconstructions, images[:_SHOWN], networks),
-            wide=True,
-        ),
         plot(
             "Samples from the prior",
             "The same image everywhere: the latents are not used. Broken ones: beta is too small.",
@@ -67,11 +62,9 @@ def model_plots(runs: Runs, comparison: Comparison) -> list[Plot]:
     return [drawn for drawn in made if drawn is not None]
 
 
-def _representatives(runs: Runs, comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """The first trial of each level, the best level first."""
-    trials = runs.trials.set_index("trial", drop=False)
-    shown = comparison.ordered[:_MOST_MODELS]
-    return {level.name: trials.loc[level.own[0]].to_dict() for level in shown}
+def representatives(comparison: Comparison) -> list[tuple[str, str]]:
+    """Each level and its first trial, the best level first."""
+    return [(level.name, level.own[0]) for level in comparison.ordered]
 
 
 def _networks(rows: Mapping[str, dict[str, Any]]) -> dict[str, Network]:

@@ -1,33 +1,121 @@
-"""Small pictures of what trials reconstructed, for a page that must stay small."""
+"""What models reconstructed, as pictures small enough for a page."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.pictures import split_reconstruction_grid
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Pixels = NDArray[np.uint8]
 
 RECONSTRUCTIONS = "reconstructions.png"
-_WIDTH = 268  # pixels
-_MOST_BYTES = 2_000_000
-"""Of all of them together, as text in the page."""
+_WIDTH = 268  # pixels of a thumbnail
+_MOST_THUMBNAILS = 2_000_000  # bytes of all of them together, as text in the page
+_MOST_SIDE_BY_SIDE = 1_500_000  # the same
+_LOSSLESS = 100
+_STEPS = (
+    (16, 256, _LOSSLESS), (16, 256, 90), (16, 160, 75), (16, 96, 60), (8, 96, 60), (8, 64, 50),
+    (4, 64, 40), (2, 48, 30),
+)  # fmt: skip
+"""Images of each level, the pixels of their sides and their quality; the first that fits counts."""
 
 
-def thumbnails(trials: Iterable[tuple[str, str | None]]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Line:
+    """What one level made of the images.
+
+    Attributes:
+        name: of the level.
+        trial: whose model it is.
+        images: reconstructions, in data URIs.
+        scores: the PSNR of each, such as `21.3 dB`.
+    """
+
+    name: str
+    trial: str
+    images: Sequence[str]
+    scores: Sequence[str]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The same held-out images by every level.
+
+    Attributes:
+        originals: the images, in data URIs.
+        lines: of the levels, in the order in which they were given.
+        missing: of which levels there are no pictures, and why, in sentences.
+    """
+
+    originals: Sequence[str]
+    lines: Sequence[Line]
+    missing: Sequence[str]
+
+
+def side_by_side(
+    levels: Iterable[tuple[str, str, object]], most: int = _MOST_SIDE_BY_SIDE
+) -> SideBySide:
+    """The reconstructions that the trials of some levels left in their records.
+
+    They are made smaller, and at last fewer, until they fit; some are always shown.
+
+    Args:
+        levels: the name of each, the trial that stands for it, and that trial's directory.
+        most: bytes of all pictures together, as text in the page.
+    """
+    originals: Pixels | None = None
+    found: list[tuple[str, str, Pixels]] = []
+    missing = []
+    for name, trial, directory in levels:
+        pairs = _pairs(directory)
+        if pairs is None:
+            missing.append(f"{name}: the record of {trial} has no reconstructions")
+        elif originals is not None and not np.array_equal(originals, pairs[0]):
+            missing.append(f"{name}: {trial} was validated on other images")
+        else:
+            originals = pairs[0]
+            found.append((name, trial, pairs[1]))
+    if originals is None:
+        return SideBySide((), (), missing)
+    all_images = np.stack([originals, *(made for _, _, made in found)])
+    above, *rows = _fitting(all_images, most)
+    lines = [
+        Line(name, trial, row, _scores(originals, made)[: len(row)])
+        for (name, trial, made), row in zip(found, rows, strict=True)
+    ]
+    return SideBySide(above, lines, missing)
+
+
+def thumbnails(
+    trials: Iterable[tuple[str, str | None]], most: int = _MOST_THUMBNAILS
+) -> dict[str, str]:
     """The reconstructions of trials as small WebP images in data URIs.
 
     Args:
         trials: names and directories, the most important first: where the bytes do not suffice
             for all, the last have none.
+        most: bytes of all of them together, at most 2 MB.
     """
     found: dict[str, str] = {}
-    left = _MOST_BYTES
+    left = min(most, _MOST_THUMBNAILS)
     for trial, directory in trials:
-        if not isinstance(directory, str):
+        picture = _read(directory)
+        if picture is None:
             continue
-        uri = thumbnail(Path(directory) / RECONSTRUCTIONS)
-        if uri is None:
-            continue
+        height = max(1, round(picture.height * _WIDTH / picture.width))
+        uri = _encoded(picture, (_WIDTH, height), 60)
         left -= len(uri)
         if left < 0:
             break
@@ -35,22 +123,60 @@ def thumbnails(trials: Iterable[tuple[str, str | None]]) -> dict[str, str]:
     return found
 
 
-def thumbnail(path: Path) -> str | None:
-    """A picture, at most 268 pixels wide, as a data URI; None if there is none or it is broken.
+def _read(directory: object) -> Image | None:
+    """The reconstructions of a trial; None if there are none or they are broken.
 
     A link is not followed: pages are passed on, and a sweep that somebody else has made could put
     a reader's own picture into one.
     """
     from PIL import Image, UnidentifiedImageError
 
-    if path.is_symlink():
+    if not isinstance(directory, str) or (path := Path(directory) / RECONSTRUCTIONS).is_symlink():
         return None
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            height = max(1, round(picture.height * _WIDTH / picture.width))
-            small = picture.convert("RGB").resize((_WIDTH, height), Image.Resampling.BOX)
+            return picture.convert("RGB")
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError):
         return None
+
+
+def _pairs(directory: object) -> tuple[Pixels, Pixels] | None:
+    picture = _read(directory)
+    try:
+        return None if picture is None else split_reconstruction_grid(np.asarray(picture))
+    except ValueError:
+        return None
+
+
+def _fitting(images: Pixels, most: int) -> list[list[str]]:
+    """Rows of images (K, N, 3, S, S) in data URIs, of the first of the steps that fits."""
+    from PIL import Image
+
+    encoded: list[list[str]] = []
+    for count, side, quality in _STEPS:
+        side = min(side, images.shape[-1])
+        encoded = [
+            [
+                _encoded(Image.fromarray(image.transpose(1, 2, 0)), (side, side), quality)
+                for image in row[:count]
+            ]
+            for row in images
+        ]
+        if sum(len(uri) for row in encoded for uri in row) <= most:
+            break
+    return encoded
+
+
+def _encoded(picture: Image, size: tuple[int, int], quality: int) -> str:
+    from PIL import Image
+
+    small = picture if picture.size == size else picture.resize(size, Image.Resampling.BOX)
     buffer = io.BytesIO()
-    small.save(buffer, format="WEBP", quality=60, method=4)
+    small.save(buffer, format="WEBP", quality=quality, lossless=quality == _LOSSLESS, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _scores(originals: Pixels, made: Pixels) -> list[str]:
+    """The PSNR of each image (N, 3, S, S)."""
+    error = ((originals.astype(float) - made) ** 2).mean(axis=(1, 2, 3))
+    return [f"{10 * math.log10(255**2 / max(e, 1e-3)):.1f} dB" for e in error]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from analysis import labels
@@ -13,12 +13,58 @@ from analysis.runs import Runs
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from decisions import Decision, Pair
+    from decisions.answer import Measure
+
 log = logging.getLogger(__name__)
 
-_MOST_CHARACTERS = 1_500_000
-"""Of one figure in the page."""
 _MOST_IN_LEGEND = 16
-_PAIR = ("psnr", "ms_ssim")
+_METRICS = ("psnr", "ssim", "ms_ssim", "l1", "elbo", "laplacian_swd", "kl")
+"""That a reader may choose, beside the objectives; the squared error and the bits per dimension
+say what PSNR and ELBO say."""
+
+
+def decision_plots(
+    decision: Decision,
+    pairs: Mapping[tuple[int, int], Pair],
+    names: Sequence[str],
+    measure: Measure,
+    *,
+    is_secondary: bool = False,
+) -> list[Plot]:
+    """What was found on one metric: the leader and its rivals, and every pair.
+
+    Args:
+        decision: of some levels.
+        pairs: of the same, as `decisions.all_pairs` has them.
+        names: of the levels.
+        measure: what they were compared by.
+        is_secondary: whether that is none of the questions that were asked.
+    """
+    from analysis import figures as f
+
+    metric = f"{measure.title} (secondary)" if is_secondary else measure.title
+
+    leader = names[decision.leader]
+    made = [
+        plot(
+            f"{measure.title}: how far each is behind {leader}",
+            "Thin: the interval that must be clear of zero for «worse». Thick: the 90% interval "
+            "that must lie in the shaded margin for «practically equal».",
+            *(f.effects, decision, names, measure),
+            metric=metric,
+            wide=True,
+        ),
+        plot(
+            f"{measure.title}: every pair",
+            "How much better the row is than the column. Blue and brown: told apart. "
+            "≈ practically equal, ? open.",
+            *(f.pairs, pairs, names, measure),
+            metric=metric,
+            wide=True,
+        ) if len(decision.rivals) > 1 else None,
+    ]  # fmt: skip
+    return [drawn for drawn in made if drawn is not None]
 
 
 def search_plots(runs: Runs, by: Sequence[str]) -> list[Plot]:
@@ -30,47 +76,65 @@ def search_plots(runs: Runs, by: Sequence[str]) -> list[Plot]:
     """
     from analysis import figures as f
 
-    metric = runs.objectives[0] if runs.objectives else "psnr"
-    pair = runs.objectives if len(runs.objectives) == 2 else _PAIR
-    name = labels.title(metric)
-    made = [
-        plot(
-            f"{name} of every trial",
-            "The mark is the median, the line the middle half of the trials.",
-            f.metric_by_loss, runs, metric, by=by,
-        ),
-        plot(
-            f"{name} by parameter",
-            "Are the best values at the edge of a range? Then search beyond it.",
-            f.slices, runs, metric, by=by,
-        ),
+    made = [drawn for metric in _metrics(runs) for drawn in _of_metric(runs, by, metric)]
+    made.append(
         plot(
             "What mattered",
             "A parameter near 0 could stay as it is, within the range that was searched.",
-            f.importance, runs,
-        ),
-        plot(
-            "Learning curves",
-            "The median of each group and its middle half. Still rising at the end? Train longer.",
-            f.learning_curves, runs, metric, by=by,
-        ),
-        plot(
-            f"{labels.title(pair[0])} against {labels.title(pair[1])}",
-            "On the line nothing improves one without giving up some of the other.",
-            f.pareto_front, runs, pair, by=by,
-        ),
-        plot(
-            "Where trials were pruned",
-            "Lines that cross after a trial was stopped mean that it was stopped too early.",
-            f.pruning, runs, metric,
-        ) if (runs.trials["status"] == "pruned").any() else None,
-        plot(
-            "All parameters at once",
-            "Drag along an axis to see only the trials that pass there.",
-            f.parallel_coordinates, runs, metric, wide=True,
-        ),
-    ]  # fmt: skip
+            *(f.importance, runs),
+        )
+    )
+    if len(runs.objectives) == 2:
+        first, second = runs.objectives
+        made.append(
+            plot(
+                f"{labels.title(first)} against {labels.title(second)}",
+                "On the line nothing improves one without giving up some of the other.",
+                *(f.pareto_front, runs, (first, second)),
+                by=by,
+            )
+        )
+    if (runs.trials["status"] == "pruned").any():
+        made.append(
+            plot(
+                "Where trials were pruned",
+                "Lines that cross after a trial was stopped mean that it was stopped too early.",
+                *(f.pruning, runs),
+            )
+        )
     return [drawn for drawn in made if drawn is not None]
+
+
+def _metrics(runs: Runs) -> list[str]:
+    """What was measured, the objectives first."""
+    names = dict.fromkeys([*runs.objectives, *_METRICS])
+    table = runs.trials
+    return [name for name in names if f"val/{name}" in table and table[f"val/{name}"].notna().any()]
+
+
+def _of_metric(runs: Runs, by: Sequence[str], metric: str) -> list[Plot | None]:
+    from analysis import figures as f
+
+    name = labels.title(metric)
+    captions = {
+        f.metric_by_loss: (
+            f"{name} of every trial",
+            "The mark is the median, the line the middle half of the trials.",
+        ),
+        f.slices: (
+            f"{name} by parameter",
+            "Are the best values at the edge of a range? Then search beyond it.",
+        ),
+        f.learning_curves: (
+            f"{name} while training",
+            "The median of each group and its middle half. Still rising at the end? Train longer.",
+        ),
+    }
+    return [
+        plot(title, caption, draw, runs, metric, metric=name, by=by)
+        for draw, (title, caption) in captions.items()
+        if draw is not f.learning_curves or f"val/{metric}" in runs.history
+    ]
 
 
 def plot(
@@ -79,6 +143,7 @@ def plot(
     function: Callable[..., go.Figure],
     *arguments: object,
     wide: bool = False,
+    metric: str = "",
     **options: object,
 ) -> Plot | None:
     """What a function of `analysis.figures` draws, or None if it has nothing to show.
@@ -87,17 +152,12 @@ def plot(
     """
     try:
         figure = function(*arguments, **options)
-        size = len(figure.to_json(validate=False))
+        figure.to_json(validate=False)  # what cannot be written shall fail here
     except Exception as error:  # noqa: BLE001
         log.warning("the figure «%s» is left out: %s: %s", title, type(error).__name__, error)
         return None
-    if size > _MOST_CHARACTERS:
-        log.warning("the figure «%s» is left out: it takes %.1f MB", title, size / 1e6)
-        return None
-    if (
-        sum(getattr(trace, "showlegend", False) is not False for trace in figure.data)
-        > _MOST_IN_LEGEND
-    ):
+    shown = sum(getattr(trace, "showlegend", False) is not False for trace in figure.data)
+    if shown > _MOST_IN_LEGEND:
         figure.update_layout(showlegend=False)  # it would leave no room; hovering tells the names
     is_blank = not figure.data and not figure.layout.images
-    return None if is_blank else Plot(title, caption, figure, wide)
+    return None if is_blank else Plot(title, caption, figure, wide, metric)

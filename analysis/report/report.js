@@ -21,7 +21,7 @@ const rowOf = new Map(rows.map((row) => [row.dataset.trial, row]));
 }
 
 // Tables: a heading sorts by its column, and the other way round when pressed again.
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells];
   headings.forEach((heading, column) => {
     heading.querySelector("button").addEventListener("click", () => {
@@ -39,6 +39,21 @@ function compare(a, b, column, ascending) {
   if (x === "" || y === "") return (x === "") - (y === ""); // nothing goes last
   const order = x - y || x.localeCompare(y, undefined, { numeric: true });
   return ascending ? order : -order;
+}
+
+// Columns that tell nothing new are folded.
+for (const row of document.querySelectorAll(".unfold")) {
+  const button = row.querySelector("button");
+  const table = document.getElementById(button.getAttribute("aria-controls"));
+  const name = button.textContent;
+  const fold = (folds) => {
+    table.classList.toggle("folds", folds);
+    button.setAttribute("aria-expanded", !folds);
+    button.textContent = folds ? name : name.replace("show", "hide").replace("more ", "");
+  };
+  button.addEventListener("click", () => fold(button.getAttribute("aria-expanded") === "true"));
+  row.hidden = false;
+  fold(true);
 }
 
 // Trials: those that hold every word and have the status.
@@ -100,19 +115,130 @@ for (const row of rows) {
 }
 addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
 
-// Figures, drawn when they come into sight.
+// The same images by each: a window of the columns, and all of one image enlarged.
+const gallery = document.getElementById("gallery");
+
+if (gallery) {
+  const lines = [...gallery.rows];
+  const count = lines[0].cells.length - 1;
+  const chooser = document.querySelector(".chooser");
+  const zoom = document.getElementById("zoom");
+  const pictureOf = (line, image) => line.cells[image + 1].querySelector("img");
+  const thumbs = Array.from({ length: count }, (_, image) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(pictureOf(lines[0], image).cloneNode());
+    button.addEventListener("click", () => look(image));
+    return button;
+  });
+  let first = 0;
+  let fitting = count;
+  let enlarged = 0;
+
+  const look = (image) => {
+    first = Math.max(0, Math.min(image, count - fitting));
+    const isSeen = (i) => i >= first && i < first + fitting;
+    for (const line of lines) {
+      [...line.cells].slice(1).forEach((cell, i) => { cell.hidden = !isSeen(i); });
+    }
+    thumbs.forEach((button, i) => button.setAttribute("aria-pressed", isSeen(i)));
+    chooser.querySelector("output").textContent =
+      `images ${first + 1} to ${Math.min(first + fitting, count)} of ${count}`;
+    const [back, forth] = chooser.querySelectorAll("[data-step]");
+    back.disabled = first === 0;
+    forth.disabled = first + fitting >= count;
+  };
+  const fit = () => {
+    const cell = lines[0].cells[first + 1].offsetWidth || 1;
+    const room = gallery.parentElement.clientWidth - lines[0].cells[0].offsetWidth;
+    fitting = Math.max(1, Math.min(count, Math.floor(room / cell)));
+    look(first);
+  };
+  const enlarge = (image) => {
+    enlarged = (image + count) % count;
+    document.getElementById("zoom-title").textContent = `image ${enlarged + 1} of ${count}`;
+    zoom.querySelector(".views").replaceChildren(...lines.map((line) => {
+      const view = document.createElement("figure");
+      const caption = document.createElement("figcaption");
+      const score = line.cells[enlarged + 1].querySelector("small");
+      caption.append(line.cells[0].firstChild.textContent.trim());
+      if (score) caption.append(", ", score.textContent);
+      view.append(pictureOf(line, enlarged).cloneNode(), caption);
+      return view;
+    }));
+    if (!zoom.open) zoom.showModal();
+  };
+
+  chooser.querySelector(".thumbs").append(...thumbs);
+  chooser.hidden = false;
+  for (const button of chooser.querySelectorAll("[data-step]")) {
+    button.addEventListener("click", () => look(first + button.dataset.step * fitting));
+  }
+  for (const button of zoom.querySelectorAll("[data-step]")) {
+    button.addEventListener("click", () => enlarge(enlarged + Number(button.dataset.step)));
+  }
+  zoom.querySelector(".close").addEventListener("click", () => zoom.close());
+  zoom.addEventListener("click", ({ target }) => { if (target === zoom) zoom.close(); });
+  zoom.addEventListener("keydown", ({ key }) => {
+    if (key === "ArrowLeft") enlarge(enlarged - 1);
+    if (key === "ArrowRight") enlarge(enlarged + 1);
+  });
+  gallery.addEventListener("click", ({ target }) => {
+    const cell = target.closest("th, td");
+    if (cell?.cellIndex) enlarge(cell.cellIndex - 1);
+  });
+  new ResizeObserver(fit).observe(gallery.parentElement);
+}
+
+// Of the figures of a section, those of one metric.
+for (const row of document.querySelectorAll(".choice")) {
+  const select = row.querySelector("select");
+  const figures = document.getElementById(select.getAttribute("aria-controls")).children;
+  const choose = () => {
+    for (const figure of figures) {
+      figure.hidden = ![select.value, ""].includes(figure.dataset.metric);
+    }
+  };
+  select.addEventListener("change", choose);
+  row.hidden = false;
+  choose();
+}
+
+// Figures, drawn when they come into sight. Plotly is unpacked when the first one does.
+let library;
+
+async function unpacked() {
+  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
+  const script = document.createElement("script");
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  script.textContent = await new Response(stream).text();
+  document.head.append(script);
+}
+
 async function draw(place) {
   if (place.dataset.drawn) return;
   place.dataset.drawn = "yes";
-  const { data, layout } = JSON.parse(document.getElementById(`${place.id}-data`).textContent);
-  if (layout.width) { // of pictures, which keep their shape
-    const scale = Math.min(1, place.clientWidth / layout.width);
-    layout.width *= scale;
-    layout.height *= scale;
-    place.style.minHeight = `${layout.height}px`;
+  try {
+    await (library ??= unpacked());
+  } catch {
+    place.textContent = "This browser is too old to draw figures.";
+    return;
   }
+  const { data, layout } = JSON.parse(document.getElementById(`${place.id}-data`).textContent);
+  const least = layout.meta?.least_width ?? 0;
+  if (least > place.clientWidth) { // what is narrower could not be read: one scrolls
+    layout.width = least;
+    place.tabIndex = 0;
+  }
+  if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a finger scrolls the page
   layout.font = { ...layout.font, color: ink() };
-  await Plotly.newPlot(place, data, layout, { responsive: true, displaylogo: false });
+  await Plotly.newPlot(place, data, layout, {
+    responsive: true,
+    displaylogo: false,
+    displayModeBar: layout.images ? false : "hover",
+    // Of its own accord plotly offers to send the figure to its service as well.
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+  });
   place.on("plotly_hover", ({ points, event }) => {
     const trial = trialOf(points[0]);
     if (trial && event) show(trial, event.clientX, event.clientY + 32);

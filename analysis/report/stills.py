@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.report.content import Content, Plot
@@ -15,7 +16,8 @@ _WIDTH, _WIDE = 760, 1100  # pixels
 def save(content: Content, folder: Path) -> dict[str, Path]:
     """Write each figure as an SVG that can be read on light and on dark pages.
 
-    Those that consist of pictures of the data or of models are left out.
+    Those that consist of pictures of the data or of models are left out; of each part of the
+    report those of its first metric are drawn.
 
     Args:
         content: of the report.
@@ -27,16 +29,21 @@ def save(content: Content, folder: Path) -> dict[str, Path]:
     Raises:
         UserError: kaleido is not installed, or finds no browser that draws.
     """
+    parts = [("comparison", content.effects), *((one.id, one.plots) for one in content.chapters)]
     plots = {
-        folder / f"{chapter.id}-{_slug(plot.title)}.svg": plot
-        for chapter in content.chapters
-        for plot in chapter.plots
-        if not plot.figure.layout.images
+        folder / f"{name}-{_slug(plot.title)}.svg": plot
+        for name, part in parts
+        for plot in part
+        if not plot.figure.layout.images and plot.metric in ("", _first_metric(part))
     }
     folder.mkdir(parents=True, exist_ok=True)
     if plots:
         _draw(plots)
     return {plot.title: path for path, plot in plots.items()}
+
+
+def _first_metric(plots: Sequence[Plot]) -> str:
+    return next((plot.metric for plot in plots if plot.metric), "")
 
 
 def _draw(plots: dict[Path, Plot]) -> None:
