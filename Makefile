@@ -21,11 +21,12 @@ run: $(INSTALLED)  ## train one VAE; other settings: make run ARGS="loss=ssim lr
 test: lint  ## linter, type checker and the whole suite
 	$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-# As an older processor computes, and with bfloat16 where `make test` had float32, or the reverse.
+# As an older processor computes, and with bfloat16 where `make test` had float32, or the reverse;
+# without W&B and the browser, and without long trainings whose margins no processor comes near.
 test-processor: $(INSTALLED)  ## what trains models once more, as on another processor
 	$(TEST_ENV) ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=default VAESWEEP_TEST_PRECISION=other \
 	  $(BIN)/python -m pytest -q -n 2 --dist worksteal -m trains \
-	  --ignore-glob='*/test_tracking*' --ignore-glob='*/test_wandb*' --ignore-glob='*/test_shown*'
+	  $(foreach name,tracking wandb shown one_scale short_trainings,--ignore-glob='*/test_$(name)*')
 
 # Tracing makes the suite two to three times slower, so the everyday targets do without.
 coverage: $(INSTALLED)  ## the whole suite with the lines that it does not reach
