@@ -115,17 +115,19 @@ def ties(sweeps: int) -> Iterator[tuple[str, float]]:
         )
 
 
-def chosen(
+def named_after_choosing(
     random: np.random.Generator, tries: tuple[int, ...], seeds: int, deviations: Array
-) -> Array:
-    """Scores of equal levels, each judged where it was chosen from several configurations."""
+) -> bool:
+    """Whether one of equal levels is named, each with several configurations, equal as well."""
     common = random.normal(size=seeds)
-    table = []
+    among = []
     for count, deviation in zip(tries, deviations, strict=True):
         own = random.normal(size=(count, seeds))
         noise = CORRELATION**0.5 * common + (1 - CORRELATION) ** 0.5 * own
-        table.append(judged_by_other_seeds(20 + deviation * noise, min(tries)))
-    return np.array(table)
+        among.append(20 + deviation * noise)
+    scores = np.array([judged_by_other_seeds(table, min(tries)) for table in among])
+    decision = decide(scores, MARGIN, seeds, among=among)
+    return decision is not None and decision.is_best
 
 
 def selections(sweeps: int) -> Iterator[tuple[str, float]]:
@@ -137,9 +139,7 @@ def selections(sweeps: int) -> Iterator[tuple[str, float]]:
                 f"{' and '.join(map(str, tries))} configurations, {seeds} seeds, "
                 f"deviations 1 to {spread:g}",
                 rate(
-                    lambda r, t=tries, s=seeds, d=deviations: (
-                        winner(chosen(r, t, s, d), s) is not None
-                    ),
+                    lambda r, t=tries, s=seeds, d=deviations: named_after_choosing(r, t, s, d),
                     sweeps,
                     seed=4,
                 ),

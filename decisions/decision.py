@@ -13,13 +13,19 @@ be found of a rival, each with an error rate of its own that holds however often
 - A rival is **practically equal** if the difference lies within the margin by two one-sided tests
   (Schuirmann 1987). It may be worse and practically equal: surely so, and by next to nothing.
 
+Where the same seeds chose among several configurations of a level and judge them, the chosen one
+flatters its level. Its mean is then that of `decisions.selection`, and nothing is found but what
+holds for whichever configuration is truly best: one of the leader's must beat all of a rival's, at a
+level that is divided by how many the leader could choose from (`between_best`).
+
 What is none of these is **open**. Variances are each pair's own: they differ tenfold between
 losses, and a pooled one would break the error rates.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -134,7 +140,12 @@ class Decision:
 
 
 def decide(
-    scores: Array, margin: float, planned: int | None, *, alpha: float = ALPHA
+    scores: Array,
+    margin: float,
+    planned: int | None,
+    *,
+    alpha: float = ALPHA,
+    among: Sequence[Array] | None = None,
 ) -> Decision | None:
     """Compare levels.
 
@@ -144,6 +155,8 @@ def decide(
         margin: below which a difference does not matter, in the unit of the scores.
         planned: how many seeds were meant to be trained before anybody looked; None if unknown.
         alpha: how likely each finding may be wrong.
+        among: (C, S) for each level, the scores of all configurations from which the same seeds
+            chose; None where each has one, or its seeds are fresh.
 
     Returns:
         The decision; None where no level has a score.
@@ -159,23 +172,95 @@ def decide(
     leader = int(present[np.argmax(means[present])])
     others = [int(i) for i in present if i != leader]
     others.sort(key=lambda i: -means[i])
-    pairs = {i: pair(scores[leader], scores[i], planned, alpha) for i in others}
+
+    def compared(each: float) -> dict[int, Pair]:
+        return {i: _of_levels(scores, among, leader, i, planned, each, alpha) for i in others}
+
+    each, pairs = alpha, compared(alpha)
     is_best = bool(others) and all(found.low > 0 for found in pairs.values())
     if not is_best and len(others) > 1:
-        alpha /= len(others)
-        pairs = {
-            i: pair(scores[leader], scores[i], planned, alpha, equal_alpha=len(others) * alpha)
-            for i in others
-        }
+        each = alpha / len(others)
+        pairs = compared(each)
+    tries = 1 if among is None else max(len(table) for table in among)
     rivals = []
     for i, found in pairs.items():
         is_worse, is_equal = found.low > 0, found.is_within(margin)
         needed = None
         if not (is_worse or is_equal):
-            needed = seeds_needed(found, margin, planned, alpha, alpha * max(1, len(others)))
+            needed = seeds_needed(found, margin, planned, each / tries, alpha / tries)
         rivals.append(Rival(i, found, is_worse, is_equal, needed))
     rivals.sort(key=lambda rival: rival.is_worse and not rival.is_equal)  # keeps the order
-    return Decision(leader, is_best, tuple(rivals), 1 - alpha)
+    return Decision(leader, is_best, tuple(rivals), 1 - each)
+
+
+def _of_levels(
+    scores: Array,
+    among: Sequence[Array] | None,
+    i: int,
+    j: int,
+    planned: int | None,
+    alpha: float,
+    equal_alpha: float,
+) -> Pair:
+    if among is None or len(among[i]) == len(among[j]) == 1:
+        return pair(scores[i], scores[j], planned, alpha, equal_alpha=equal_alpha)
+    found = between_best(among[i], among[j], planned, alpha, equal_alpha=equal_alpha)
+    means = adjusted_means(scores[[i, j]])
+    difference = float(means[0] - means[1])
+    return replace(
+        found,
+        difference=difference,
+        low=min(found.low, difference),
+        high=max(found.high, difference),
+        equal_low=min(found.equal_low, difference),
+        equal_high=max(found.equal_high, difference),
+    )
+
+
+def between_best(
+    a: Array, b: Array, planned: int | None, alpha: float, *, equal_alpha: float | None = None
+) -> Pair:
+    """Compare the truly best configurations of two levels, of which the seeds chose one each.
+
+    Whichever is best of a, it is at least as good as the chosen one; and whichever is best of b,
+    the chosen one of a is ahead of it by no less than the lowest end of its intervals to all of b.
+    That the chosen one was chosen from C costs a level of alpha / C (Bonferroni). So the interval
+    holds the difference of the best ones in all but alpha of cases, and shrinks to that of `pair`
+    where each level has one configuration.
+
+    Args:
+        a: (C_a, S), NaN where there is no score.
+        b: (C_b, S).
+        planned: see `decide`.
+        alpha: of the finding that they differ.
+        equal_alpha: of the finding that they are practically equal; by default the same.
+    """
+    equal_alpha = alpha if equal_alpha is None else equal_alpha
+    low, equal_low, first = _ahead(a, b, planned, alpha, equal_alpha)
+    high, equal_high, _ = _ahead(b, a, planned, alpha, equal_alpha)
+    return replace(first, low=low, high=-high, equal_low=equal_low, equal_high=-equal_high)
+
+
+def _ahead(
+    a: Array, b: Array, planned: int | None, alpha: float, equal_alpha: float
+) -> tuple[float, float, Pair]:
+    """By how much the best of a is surely ahead of the best of b; and the two that seem best."""
+    scored_a, scored_b = (np.isfinite(table).any(axis=1) for table in (a, b))
+    best, other = (int(np.nanargmax(_means(table))) for table in (a, b))
+    tries = int(scored_a.sum())
+    pairs = {
+        int(j): pair(a[best], b[j], planned, alpha / tries, equal_alpha=equal_alpha / tries)
+        for j in np.flatnonzero(scored_b)
+    }
+    low = min(found.low for found in pairs.values())
+    return low, min(found.equal_low for found in pairs.values()), pairs[other]
+
+
+def _means(table: Array) -> Array:
+    """Of each row, over what it has; NaN where that is nothing."""
+    known = np.isfinite(table)
+    sums = np.where(known, table, 0.0).sum(axis=1)
+    return np.where(known.any(axis=1), sums / np.maximum(known.sum(axis=1), 1), np.nan)
 
 
 def pair(
@@ -211,14 +296,21 @@ def pair(
 
 
 def all_pairs(
-    scores: Array, planned: int | None, *, alpha: float = ALPHA
+    scores: Array,
+    planned: int | None,
+    *,
+    alpha: float = ALPHA,
+    among: Sequence[Array] | None = None,
 ) -> dict[tuple[int, int], Pair]:
-    """Every two levels that have scores, at a level divided by the number of a level's rivals."""
+    """Every two levels that have scores, at a level divided by the number of a level's rivals.
+
+    The arguments are those of `decide`.
+    """
     scores = _checked(scores, 0.0)
     present = np.flatnonzero(np.isfinite(scores).any(axis=1))
     each = alpha / max(1, len(present) - 1)
     return {
-        (int(i), int(j)): pair(scores[i], scores[j], planned, each, equal_alpha=alpha)
+        (int(i), int(j)): _of_levels(scores, among, int(i), int(j), planned, each, alpha)
         for i, j in combinations(present, 2)
     }
 

@@ -13,6 +13,7 @@ from decisions import (
     adjusted_means,
     all_pairs,
     best_of,
+    between_best,
     decide,
     intervals,
     judged_by_other_seeds,
@@ -248,3 +249,28 @@ def is_best(table: Array) -> bool:
     decision = decide(table, 0.0, 5)
     assert decision is not None
     return decision.is_best
+
+
+def test_the_best_of_several_configurations_must_beat_all_of_the_rivals() -> None:
+    a, b = scores(0.5, 0.45, seeds=6), scores(0.0, -0.1, -0.2, seeds=6, of=1)
+    found = between_best(a, b, 6, 0.05)
+    ends = [pair(a[0], row, 6, 0.05 / 2) for row in b]
+    assert found.low == min(end.low for end in ends)
+    back = [pair(b[0], row, 6, 0.05 / 3) for row in a]
+    assert found.high == -min(end.low for end in back)
+    alone = between_best(a[:1], b[:1], 6, 0.05)
+    assert alone == pair(a[0], b[0], 6, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 8])
+def test_seeds_that_choose_and_judge_name_no_winner_of_equals(seeds: int) -> None:
+    random = np.random.default_rng(0)
+    wrong = []
+    for _ in range(800):
+        among = [0.06 * random.normal(size=(count, seeds)) for count in (4, 8)]
+        gains = np.array([judged_by_other_seeds(table, 4) for table in among])
+        decision = decide(gains, 0.0, seeds, among=among)
+        assert decision is not None
+        wrong.append(decision.is_best)
+    assert np.mean(wrong) < 0.05

@@ -17,7 +17,10 @@ from PIL import Image
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
-COPIED = ["analysis", "conf", "experiments", "losses", "models", "sweeps", "run.py", "params.yaml"]
+COPIED = [
+    "analysis", "conf", "decisions", "experiments", "losses", "models", "sweeps", "run.py",
+    "params.yaml",
+]  # fmt: skip
 COPIED += ["dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore"]
 OUTS = ["data/images.zip", "outputs/pipeline"]
 SETTINGS = " ".join(x for x in TINY if not x.startswith(("data.", "max_epochs"))) + " max_epochs=1"

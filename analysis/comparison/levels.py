@@ -43,12 +43,15 @@ class Level:
     confirmed: bool
     seconds: float | None
 
-    def scores(self, values: Mapping[str, float]) -> Array:
-        """What the level reached with each seed (S,), of a value for each trial."""
-        found = np.array(
+    def table(self, values: Mapping[str, float]) -> Array:
+        """What each configuration reached with each seed (C, S), of a value for each trial."""
+        return np.array(
             [[values.get(str(name), np.nan) for name in row] for row in self.trials], dtype=float
         )
-        return decisions.weighted(found, self.weights)
+
+    def scores(self, values: Mapping[str, float]) -> Array:
+        """What the level reached with each seed (S,), of a value for each trial."""
+        return decisions.weighted(self.table(values), self.weights)
 
     @property
     def counted(self) -> list[str]:

@@ -28,6 +28,7 @@ class Result:
             less is; NaN where a level has none.
         measure: its title, unit and margin.
         planned: how many seeds were meant to be trained before anybody looked; None if unknown.
+        among: (C, S) for each level, the gains of all configurations from which its seeds chose.
         decision: what is found; None where nothing may be: of seconds, of what is neither good
             nor bad, and where no level has a score.
     """
@@ -37,6 +38,7 @@ class Result:
     gains: Array
     measure: Measure
     planned: int | None
+    among: tuple[Array, ...]
     decision: Decision | None
 
     @property
@@ -65,7 +67,7 @@ class Result:
 
         What is open there is open here, since both divide their level by as many rivals.
         """
-        pairs = decisions.all_pairs(self.gains, self.planned)
+        pairs = decisions.all_pairs(self.gains, self.planned, among=self.among)
         if self.decision is None:
             return pairs
         leader = self.decision.leader
@@ -118,9 +120,10 @@ def result(
     best = float(np.nanmax(decisions.adjusted_means(gains)))
     margin = metrics.margin(metric, best, margins) if metric in metrics.METRICS else 0.0
     measure = Measure(labels.title(metric), labels.unit(metric), margin, sign > 0)
-    decision = decisions.decide(gains, margin, planned) if decided else None
+    among = tuple(sign * level.table(values) for level in levels)
+    decision = decisions.decide(gains, margin, planned, among=among) if decided else None
     names = tuple(level.name for level in levels)
-    return Result(metric, names, gains, measure, planned, decision)
+    return Result(metric, names, gains, measure, planned, among, decision)
 
 
 def answer(result: Result, levels: Sequence[Level]) -> Answer:
