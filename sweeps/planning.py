@@ -224,7 +224,7 @@ def opened(
         if plan.settings.retry_failed:
             recovery.retry_failed(study)
         deadline = _deadline(study, plan.settings.timeout, time.time())
-        found = agreed(study, plan.design)
+        found = agreed(study, plan.design, plan.settings)
     plan = replace(plan, space=space, deadline=deadline, study_id=id_, design=found)
     return study, plan
 

@@ -403,7 +403,7 @@ def test_the_command_reports_a_real_sweep(tiny_sweep: Path, tmp_path: Path) -> N
     done = report(str(tiny_sweep), "--out", str(out), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{out}\n"
-    assert "scoring 4 trials on the test split" in done.stderr
+    assert re.search(r"scoring \d trials on the test split", done.stderr)
     page = out.read_text()
     assert "on the test images, which chose nothing, " in page
     assert page.count('alt="image ') >= 3 * 16

@@ -125,3 +125,14 @@ def test_the_design_lies_beside_the_records(tmp_path: Path) -> None:
     kept = json.loads((sweep.directory / "comparison.json").read_text())
     assert kept == {"schema": 1, "compare": ["loss"], "planned": 3, "margins": {"psnr": 0.2}}
     assert kept == sweep.study.user_attrs["design"]
+
+
+def test_what_is_compared_stays_unless_a_later_command_names_something_else(
+    tmp_path: Path,
+) -> None:
+    run(tmp_path, LOSSES, "seed=0,1,2", "sweep.margins={psnr: 0.2}")
+    more = run(tmp_path, "loss=choice(mse)", "latent_dim=4,8", "seed=0,1,2", "sweep.margins=null")
+    kept = more.study.user_attrs["design"]
+    assert (kept["compare"], kept["margins"]) == (["loss"], {"psnr": 0.2})
+    other = run(tmp_path, LOSSES, "latent_dim=4,8", "seed=0", "sweep.compare=latent_dim")
+    assert other.study.user_attrs["design"]["compare"] == ["latent_dim"]

@@ -37,23 +37,27 @@ def design(
     }
 
 
-def agreed(study: optuna.Study, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def agreed(study: optuna.Study, wanted: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """The design of a study from now on; it is kept in it.
 
     The number of seeds that was planned first stays: to plan more after looking is what error
-    control is for. A study of an older version that has trials was planned nobody knows how.
+    control is for. So does what is compared, and the margins, where this command names none. A
+    study of an older version that has trials was planned nobody knows how.
 
     Args:
         study: under its lock.
         wanted: by the command, see `design`.
+        settings: of the command.
     """
     known = study.user_attrs.get(DESIGN)
-    planned = wanted["planned"]
+    found = dict(wanted)
     if isinstance(known, Mapping):
-        planned = planned if known.get("planned") is None else known["planned"]
+        stays = {"planned": None, "compare": settings.compare, "margins": settings.margins}
+        found |= {
+            key: known[key] for key, named in stays.items() if named is None and known.get(key)
+        }
     elif study.get_trials(deepcopy=False):
-        planned = None
-    found = {**wanted, "planned": planned}
+        found["planned"] = None
     if known != found:
         study.set_user_attr(DESIGN, found)
     return found
