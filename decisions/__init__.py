@@ -16,6 +16,7 @@ from decisions.decision import (
     pair,
     seeds_needed,
 )
+from decisions.ranking import mean_places
 from decisions.selection import (
     best_of,
     chosen_by_other_seeds,
@@ -40,6 +41,7 @@ __all__ = [
     "judged_by_other_seeds",
     "levels",
     "looks",
+    "mean_places",
     "pair",
     "seeds_needed",
     "spent",

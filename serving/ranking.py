@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from decisions import mean_places
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,11 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
     repeated = [group for group in groups.values() if len(group) > 1]
     chosen = repeated or list(groups.values())
     means = np.array([np.mean([_losses(c) for c in group], axis=0) for group in chosen])
-    group = chosen[_first_of_front(means)]
-    return group[_first_of_front(np.array([_losses(c) for c in group]))]
+    group = chosen[int(mean_places(means).argmin())]
+    return group[int(mean_places(np.array([_losses(c) for c in group])).argmin())]
 
 
 def _losses(candidate: Candidate) -> list[float]:
     """The values with their signs such that lower is better."""
     pairs = zip(candidate.objectives, candidate.values, strict=True)
     return [-value if way == "maximize" else value for (_, way), value in pairs]
-
-
-def _first_of_front(losses: NDArray[np.float64]) -> int:
-    """Of points (N, objectives) one that none dominates, with the best places on average."""
-    places = np.stack([np.unique(column, return_inverse=True)[1] for column in losses.T], axis=1)
-    dominated = [
-        bool(((losses <= point).all(axis=1) & (losses < point).any(axis=1)).any())
-        for point in losses
-    ]
-    return int(np.lexsort((places.mean(axis=1), dominated))[0])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from decisions import mean_places
 from sweeps.results.configurations import (
     Configuration,
     check_names,
@@ -173,12 +174,6 @@ def _ranked(
         return []
     losses = as_losses([c.means for c in group], directions)
     ranks = pareto_ranks(losses)
-    places = _mean_places(losses)
+    places = mean_places(losses)
     order = sorted(range(len(group)), key=lambda i: (ranks[i], places[i], group[i].trial))
     return [Ranked(first + int(ranks[i]), group[i]) for i in order]
-
-
-def _mean_places(losses: Losses) -> list[float]:
-    """The place of each point in each objective, averaged over these."""
-    columns = [np.unique(column, return_inverse=True)[1] for column in losses.T]
-    return [float(place) for place in np.mean(columns, axis=0)]
