@@ -15,8 +15,8 @@ be found of a rival, each with an error rate of its own that holds however often
 
 Where the same seeds chose among several configurations of a level and judge them, the chosen one
 flatters its level. Its mean is then that of `decisions.selection`, and nothing is found but what
-holds for whichever configuration is truly best: one of the leader's must beat all of a rival's, at a
-level that is divided by how many the leader could choose from (`between_best`).
+holds for whichever configuration is truly best: one of the leader's must beat all of a rival's, at
+a level that is divided by how many the leader could choose from (`between_best`).
 
 What is none of these is **open**. Variances are each pair's own: they differ tenfold between
 losses, and a pooled one would break the error rates.
