@@ -73,7 +73,7 @@ def settle(
         return _settling(runs, None, changed, seeds * math.prod(best.nunique()))
     changed = {} if confirmed else {"sweep.confirm": "1"}
     changed["sweep.confirm_seeds"] = str(seeds)
-    if tuple(by) != ("loss.name",) and not runs.designs:
+    if tuple(by) != ("loss.name",):
         keys = [_key(column) for column in by]
         changed["sweep.compare"] = keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"
     return _settling(runs, sweep, changed, fresh)
@@ -133,7 +133,9 @@ def vary_beta(
         "beta": betas,
         "seed": SEEDS,
     }
-    return _joined(_without(overrides, {*changed, "sweep", "sweep.confirm"}), changed)
+    return _joined(
+        _without(overrides, {*changed, "sweep", "sweep.confirm", "sweep.compare"}), changed
+    )
 
 
 def rate_name(runs: Runs, part: str) -> str:

@@ -47,7 +47,9 @@ def parsed(content: Any) -> Design:
         raise ValueError(f"`margins` of a design must be an object, but is {margins!r:.80}")
     for name, value in margins.items():
         check_margin(name, value)
-    columns = tuple(f"{key}.name" if key in _GROUPS else key for key in keys)
+    columns = tuple(
+        f"{key}.name" if key in _GROUPS else key for key in (name.lstrip("+") for name in keys)
+    )
     return Design(columns, None if planned is None else int(planned), dict(margins))
 
 

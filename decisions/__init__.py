@@ -23,10 +23,20 @@ from decisions.selection import (
     judged_by_other_seeds,
     weighted,
 )
-from decisions.sequential import ALPHA, Array, intervals, levels, looks, spent, welch
+from decisions.sequential import (
+    ALPHA,
+    LEAST_PLAN,
+    Array,
+    intervals,
+    levels,
+    looks,
+    spent,
+    welch,
+)
 
 __all__ = [
     "ALPHA",
+    "LEAST_PLAN",
     "Array",
     "Decision",
     "Pair",

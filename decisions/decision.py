@@ -41,7 +41,7 @@ from decisions.sequential import (
     welch,
 )
 
-MOST_SEEDS = 60
+MOST_SEEDS = 62
 """What would need more is too close to call."""
 
 
@@ -96,7 +96,7 @@ class Rival:
         is_worse: surely.
         is_equal: practically.
         seeds_needed: how many seeds each would probably need for a finding; None if it has one,
-            or would need more than 60.
+            or would need more than 62.
     """
 
     level: int
@@ -204,16 +204,16 @@ def _of_levels(
 ) -> Pair:
     if among is None or len(among[i]) == len(among[j]) == 1:
         return pair(scores[i], scores[j], planned, alpha, equal_alpha=equal_alpha)
+    # What is shown is the difference of what each level reaches by as many tries, which must itself
+    # be clear: the best of more tries may be better without being so for as many.
     found = between_best(among[i], among[j], planned, alpha, equal_alpha=equal_alpha)
-    means = adjusted_means(scores[[i, j]])
-    difference = float(means[0] - means[1])
+    shown = pair(scores[i], scores[j], planned, alpha, equal_alpha=equal_alpha)
     return replace(
-        found,
-        difference=difference,
-        low=min(found.low, difference),
-        high=max(found.high, difference),
-        equal_low=min(found.equal_low, difference),
-        equal_high=max(found.equal_high, difference),
+        shown,
+        low=min(found.low, shown.low),
+        high=max(found.high, shown.high),
+        equal_low=min(found.equal_low, shown.equal_low),
+        equal_high=max(found.equal_high, shown.equal_high),
     )
 
 
@@ -302,13 +302,13 @@ def all_pairs(
     alpha: float = ALPHA,
     among: Sequence[Array] | None = None,
 ) -> dict[tuple[int, int], Pair]:
-    """Every two levels that have scores, at a level divided by the number of a level's rivals.
+    """Every two levels that have scores, at a level divided by the number of pairs (Bonferroni).
 
     The arguments are those of `decide`.
     """
     scores = _checked(scores, 0.0)
     present = np.flatnonzero(np.isfinite(scores).any(axis=1))
-    each = alpha / max(1, len(present) - 1)
+    each = alpha / max(1, len(present) * (len(present) - 1) // 2)
     return {
         (int(i), int(j)): _of_levels(scores, among, int(i), int(j), planned, each, alpha)
         for i, j in combinations(present, 2)
@@ -329,7 +329,7 @@ def seeds_needed(
 
     Returns:
         The number of seeds of each, and the planned one where nothing is known of the spread yet;
-        None if it is more than 60.
+        None if it is more than 62.
     """
     from scipy.special import stdtrit
 
@@ -341,6 +341,8 @@ def seeds_needed(
     for n in looks(planned, MOST_SEEDS):
         if n <= found.seeds:
             continue
+        if found.deviation == 0 and 2.0 ** (1 - n) > max(apart[n], equal[n]):
+            continue  # see `intervals`
         half, half_equal = (
             float(-stdtrit(n - 1, level[n] / 2)) * found.deviation / n**0.5
             for level in (apart, equal)
@@ -354,12 +356,12 @@ def adjusted_means(scores: Array) -> Array:
     """The mean of each level (K,) as if all had all seeds: where one has fewer, seeds count too.
 
     The least-squares means of a level's effect plus a seed's, which are the plain means where
-    nothing is missing; NaN for a level without scores.
+    nothing is missing; plain means also where seeds do not link the levels; NaN for a level without
+    scores.
     """
     known = np.isfinite(scores)
-    if known.all():
-        means: Array = scores.mean(axis=1)
-        return means
+    if known.all() or not known.any():
+        return _means(scores)
     rows, columns = np.nonzero(known)
     count, seeds = scores.shape
     design = np.zeros((len(rows), count + seeds))
@@ -368,6 +370,8 @@ def adjusted_means(scores: Array) -> Array:
     centre = scores[known].mean() if known.any() else 0.0
     effects = np.linalg.lstsq(design, scores[known] - centre, rcond=None)[0]
     used = known.any(axis=0)
+    if np.linalg.matrix_rank(design) < known.any(axis=1).sum() + used.sum() - 1:
+        return _means(scores)  # some levels share no seed with others, not even by way of a third
     adjusted: Array = effects[:count] + effects[count:][used].mean() + centre
     return np.where(known.any(axis=1), adjusted, np.nan)
 

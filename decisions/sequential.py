@@ -32,8 +32,7 @@ LEAST_PLAN = 3
 
 _EARLY, _BY_PLAN, _EVER = 0.02, 0.84, 0.94
 _GROWTH = 1.5
-_UNPLANNED = (3, 5, 8, 12, 18)
-_NODES = 96  # of the integrals; the levels are then exact to 1e-9
+_NODES = 96  # of the integrals; the levels are then exact to 1e-9 for up to 100 seeds
 _LARGEST_Z = 12.0
 _NO_SPREAD = 1e-12  # of the values: what rounding leaves of equal differences
 
@@ -63,7 +62,7 @@ def looks(planned: int | None, most: int) -> list[int]:
 def spent(seeds: int, planned: int | None) -> float:
     """The share of the permitted error that is spent by a look with so many seeds.
 
-    Of it 2% are for all looks before the plan, 84% are spent with the planned look, and half of
+    Of it 2% are for all looks before the plan, 84% are spent by the planned look, and half of
     what is left of 94% with each look that follows. The rest is kept: of few seeds Student's t
     is a little further from the walk than the levels allow for. Without a plan, each look has a
     third of what is left.
@@ -141,7 +140,8 @@ def intervals(differences: Array, levels: Array) -> tuple[Array, Array, Array]:
     """Of paired differences that came in one by one: their mean, and what all looks leave of it.
 
     The interval is the intersection of Student's intervals of all looks (repeated confidence
-    intervals, Jennison and Turnbull 1989), so what was found once stays found. Equal differences
+    intervals, Jennison and Turnbull 1989), so what was found once stays found, unless the mean of
+    all seeds has left the interval since: then that is widened to hold it. Equal differences
     without any spread are no sample of a normal distribution: their interval is the point itself
     once chance would have given them one sign less often than the level, 2^(1 - n).
 
@@ -184,20 +184,21 @@ def welch(a: Array, b: Array, levels: Array) -> tuple[float, float, float]:
     Args:
         a: values (S_a,).
         b: values (S_b,).
-        levels: see `levels`; that of the last look that both have reached counts.
+        levels: see `levels`; the last look that both have reached counts, with its seeds.
 
     Returns:
         Mean of a less that of b, lower and upper end; infinite ends before the first look.
     """
     from scipy.stats import ttest_ind
 
-    mean = float(a.mean() - b.mean())
+    mean = float(a.mean() - b.mean())  # of all
     reached = np.flatnonzero(levels[: min(len(a), len(b)) + 1])
     if not len(reached):
         return mean, -np.inf, np.inf
-    level = float(levels[reached[-1]])
+    look = int(reached[-1])
+    level, a, b = float(levels[look]), a[:look], b[:look]
     if np.ptp(a) == np.ptp(b) == 0:
-        half = 0.0 if 2.0 ** (1 - min(len(a), len(b))) <= level else np.inf
+        half = 0.0 if 2.0 ** (1 - look) <= level else np.inf
         return mean, mean - half, mean + half
     interval = ttest_ind(a, b, equal_var=False).confidence_interval(1 - level)
-    return mean, float(interval.low), float(interval.high)
+    return mean, min(mean, float(interval.low)), max(mean, float(interval.high))

@@ -19,14 +19,14 @@ class Candidate:
         configuration: the same for trials that differ in nothing but the seed.
         objectives: name and direction ("maximize" or "minimize") of each.
         values: of the objectives.
-        recommended: by the answer of its sweep.
+        recommended: by the answer of its sweep, by its first objective; None if that has none.
     """
 
     directory: str
     configuration: str
     objectives: tuple[tuple[str, str], ...]
     values: tuple[float, ...]
-    recommended: bool = False
+    recommended: bool | None = None
 
     def scores(self) -> str:
         """For people: `psnr 19.42`."""
@@ -44,7 +44,8 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
     Args:
         candidates: at least one, all with the same objectives.
     """
-    candidates = [one for one in candidates if one.recommended] or candidates
+    if any(one.recommended for one in candidates):
+        candidates = [one for one in candidates if one.recommended is not False]
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.configuration, []).append(candidate)

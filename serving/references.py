@@ -125,12 +125,12 @@ def _candidates(directories: Iterable[Path]) -> Iterable[Candidate]:
         )
 
 
-def _is_recommended(directory: Path, result: Mapping[str, Any]) -> bool:
-    """Whether the sweep in whose directory a trial lies recommends it."""
+def _is_recommended(directory: Path, result: Mapping[str, Any]) -> bool | None:
+    """Whether the sweep in whose directory a trial lies recommends it; None if it has no answer."""
     known = membership(result)
     designs = (read_object(parent / DESIGN) for parent in directory.parents)
     use = recommended(next(filter(None, designs), None))
-    return known is not None and known.trial in use
+    return known.trial in use if use and known is not None else None
 
 
 def _owner_above(directory: Path) -> Mapping[str, str] | None:

@@ -107,6 +107,11 @@ def _storage(url: str) -> Any:
     return RDBStorage(url.replace("{", "{{").replace("}", "}}"))
 
 
+def _first(trial: optuna.trial.FrozenTrial) -> int:
+    """The number of the first of a chain of retries, by which a record knows its trial."""
+    return int(trial.system_attrs.get("failed_trial", trial.number))
+
+
 def _candidates(study: optuna.Study) -> list[Candidate]:
     """The completed trials that left a record, as the sweep's own attributes describe them."""
     import optuna
@@ -128,7 +133,7 @@ def _candidates(study: optuna.Study) -> list[Candidate]:
                 configuration=repr(sorted((k, v) for k, v in own.items() if k != "seed")),
                 objectives=tuple(zip(names, ways, strict=True)),
                 values=tuple(trial.values),
-                recommended=trial.number in use,
+                recommended=_first(trial) in use if use else None,
             )
         )
     return found

@@ -124,7 +124,9 @@ def plan_of(
         working_directory=Path.cwd(),
         verbose=_verbose(config),
         compare=compare,
-        design=design(settings, space, answered_keys(space, compare, grid=grid), grid=grid),
+        design=design(
+            settings, space, answered_keys(space, compare, grid=grid), compare, grid=grid
+        ),
     )
     # Tried here, so that a mistake is told before any trial.
     if not grid:
@@ -224,7 +226,7 @@ def opened(
         if plan.settings.retry_failed:
             recovery.retry_failed(study)
         deadline = _deadline(study, plan.settings.timeout, time.time())
-        found = agreed(study, plan.design, plan.settings)
+        found = agreed(study, plan.design, plan.settings, space)
     plan = replace(plan, space=space, deadline=deadline, study_id=id_, design=found)
     return study, plan
 

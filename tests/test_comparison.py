@@ -130,7 +130,7 @@ def test_too_close_to_call_is_said_and_costs_no_runs() -> None:
         for loss, sign, lead in (("mse", 1, 0.09), ("l1", -1, 0.0)) for seed in range(6)
     ]  # fmt: skip
     found = compare(planned(trials))
-    assert found.verdict[1].startswith("too close to call between mse and l1: even 60 seeds")
+    assert found.verdict[1].startswith("too close to call between mse and l1: even 62 seeds")
     assert not any("python" in line for line in found.verdict)
     assert found.settling is None
     third = [Planted("ssim", seed, -1.0 + noise[seed] * (-1) ** (seed // 2)) for seed in range(6)]

@@ -21,7 +21,7 @@ Race = Callable[..., Sweep]
 # mse is 0.5 better than l1, which is 0.5 better than ssim; the value grows by 0.01 for each latent
 # unit, and by the noise of the seed.
 CLEAR = "loss=mse,l1,ssim"
-CLOSE = "latent_dim=4,50,51"
+CLOSE = "latent_dim=4,50,53"
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_tie_gets_more_seeds_than_planned_and_goes_on_with_still_more(
 ) -> None:
     apart = "sweep.margins={psnr:0.001}"
     sweep = run(CLOSE, apart, "sweep.confirm_seeds=3", "name=tie", "seed=0")
-    assert seeds_of(sweep) == {50: [1, 2, 3, 4, 5], 51: [1, 2, 3, 4, 5]}
+    assert seeds_of(sweep) == {50: [1, 2, 3, 4, 5], 53: [1, 2, 3, 4, 5]}
     race = sweep.study.user_attrs["race"]
     assert race["seeds"] == race["most_seeds"] == 5
     assert len(race["racing"]) == 2
@@ -92,20 +92,20 @@ def test_a_tie_gets_more_seeds_than_planned_and_goes_on_with_still_more(
     run(CLOSE, apart, "sweep.confirm_seeds=3", "name=tie", "seed=0")
     assert (tmp_path / "log").read_text() == trained, "the same command has nothing left to do"
     more = run(CLOSE, apart, "sweep.confirm_seeds=8", "name=tie", "seed=0")
-    assert seeds_of(more) == {50: [*range(1, 9)], 51: [*range(1, 9)]}
+    assert seeds_of(more) == {50: [*range(1, 9)], 53: [*range(1, 9)]}
     assert more.study.user_attrs["design"]["planned"] == 3, "what was planned first stays"
 
 
 def test_those_that_are_practically_equal_get_no_more_seeds(run: Race) -> None:
     sweep = run(CLOSE, "sweep.confirm_seeds=3", noise=0.001)
-    assert seeds_of(sweep) == {50: [1, 2, 3], 51: [1, 2, 3]}
+    assert seeds_of(sweep) == {50: [1, 2, 3], 53: [1, 2, 3]}
     assert "practically equal" in answer(sweep)
 
 
 def test_confirm_most_is_what_an_open_decision_may_cost(run: Race) -> None:
     apart = "sweep.margins={psnr:0.001}"
     sweep = run(CLOSE, apart, "sweep.confirm_seeds=3", "sweep.confirm_most=3")
-    assert seeds_of(sweep) == {50: [1, 2, 3], 51: [1, 2, 3]}
+    assert seeds_of(sweep) == {50: [1, 2, 3], 53: [1, 2, 3]}
 
 
 def test_fresh_seeds_are_none_that_the_search_has_used(run: Race) -> None:
@@ -181,3 +181,24 @@ def test_what_cannot_be_compared_is_refused(run: Race, overrides: list[str], rul
 
     with pytest.raises(UserError, match=rule):
         run(*overrides)
+
+
+def test_every_objective_is_decided_and_what_is_open_in_one_gets_more_seeds(run: Race) -> None:
+    """The second objective is half of the first, and its margin far below the noise of a tie."""
+    several = ["objective=[psnr,ms_ssim]", "sweep.margins={psnr: 9, ms_ssim: 0.0001}"]
+    sweep = run(CLOSE, *several, "sweep.confirm_seeds=3", objectives=2)
+    assert seeds_of(sweep) == {50: [1, 2, 3, 4, 5], 53: [1, 2, 3, 4, 5]}
+
+
+def test_seeds_between_two_looks_are_rounded_up(run: Race) -> None:
+    apart = ["sweep.margins={psnr:0.001}", "sweep.confirm_seeds=3"]
+    sweep = run(CLOSE, *apart, "sweep.confirm_most=4")
+    assert seeds_of(sweep) == {50: [1, 2, 3, 4, 5], 53: [1, 2, 3, 4, 5]}
+
+
+def test_a_sweep_that_compared_other_levels_says_so(run: Race) -> None:
+    from experiments.errors import UserError
+
+    run("name=other", CLEAR, "latent_dim=4,8", "sweep.compare=latent_dim", "sweep.confirm=0")
+    with pytest.raises(UserError, match=r"sweep\.compare=\[latent_dim\]"):
+        run("name=other", CLEAR, "latent_dim=4,8", "sweep.confirm=1")

@@ -123,7 +123,13 @@ def test_the_design_lies_beside_the_records(tmp_path: Path) -> None:
 
     sweep = run(tmp_path, LOSSES, "seed=0,1,2", "sweep.margins={psnr: 0.2}")
     kept = json.loads((sweep.directory / "comparison.json").read_text())
-    assert kept == {"schema": 1, "compare": ["loss"], "planned": 3, "margins": {"psnr": 0.2}}
+    assert kept == {
+        "schema": 1,
+        "compare": ["loss"],
+        "levels": ["loss"],
+        "planned": 3,
+        "margins": {"psnr": 0.2},
+    }
     assert kept == sweep.study.user_attrs["design"]
 
 

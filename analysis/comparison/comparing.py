@@ -142,7 +142,8 @@ def compare(
     design = design_of(runs)
     by = groups_of(runs) if by is None else by
     check_columns(runs, by)
-    planned = design.planned if design is not None and design.compare[0] in by else None
+    is_planned = design is not None and (not design.compare or design.compare[0] in by)
+    planned = design.planned if design is not None and is_planned else None
     changed = {**(design.margins if design is not None else {}), **(margins or {})}
     objectives = runs.objectives or _DEFAULT_OBJECTIVES
     chosen = _levels(runs, by, objectives)
@@ -209,7 +210,7 @@ def _checks(
     for metric in objectives if counted else ():
         values = _values(rows, f"test/{metric}") | _scored(scores, counted, metric)
         if set(counted) <= set(values):
-            one = result(metric, levels, values, planned, margins)
+            one = result(metric, levels, values, planned, margins, has_chosen=False)
             if one is not None:
                 found[metric] = one
     return found

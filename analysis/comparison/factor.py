@@ -15,20 +15,18 @@ _MOST_LEVELS = 16
 
 
 def design_of(runs: Runs) -> Design | None:
-    """What the sweeps say that they compare; None where they do not, or not the same."""
+    """How the sweeps compare, as far as they say the same; None where they say nothing."""
     said = list(runs.designs.values())
-    first = said[0] if said else None
-    alike = all(one.compare == first.compare for one in said) if first else False
-    if (
-        first is None
-        or not first.compare
-        or not alike
-        or not set(first.compare) <= set(runs.trials.columns)
-    ):
+    if not said:
         return None
-    plans = {one.planned for one in said}
+    compare, plans = {one.compare for one in said}, {one.planned for one in said}
+    keys = said[0].compare if len(compare) == 1 else ()
     margins: Mapping[str, float] = {k: v for one in said for k, v in one.margins.items()}
-    return Design(first.compare, first.planned if len(plans) == 1 else None, margins)
+    return Design(
+        keys if set(keys) <= set(runs.trials.columns) else (),
+        said[0].planned if len(plans) == 1 else None,
+        margins,
+    )
 
 
 def groups_of(runs: Runs) -> tuple[str, ...]:
@@ -40,9 +38,9 @@ def groups_of(runs: Runs) -> tuple[str, ...]:
     searched by a few choices.
     """
     design = design_of(runs)
-    if design is not None and LOSS not in design.compare:
+    if design is not None and design.compare and LOSS not in design.compare:
         return design.compare
-    if design is None:
+    if design is None or not design.compare:
         found = tuple(name for name in (LOSS, *_SCALES) if _choices(runs, name) > 1)
     else:
         more = (n for n in _SCALES if n not in (*design.compare, *runs.searched))

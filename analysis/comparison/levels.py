@@ -188,7 +188,8 @@ def _level(
     scored = rows[rows[_SCORED]]
     table = _merit(scored, objectives).reindex(index=configurations, columns=seeds)
     # Best first: the one that stands for the level.
-    order = table.mean(axis=1).sort_values(ascending=False, kind="stable").index
+    rank = pd.DataFrame({"seeds": table.notna().sum(axis=1), "merit": table.mean(axis=1)})
+    order = rank.sort_values(["seeds", "merit"], ascending=False, kind="stable").index
     table = table.loc[order]
     names = scored.pivot(index="configuration", columns="seed", values="trial")
     trials = names.reindex(index=order, columns=seeds).astype(object)

@@ -97,6 +97,10 @@ def _settling(
     # What a search found was chosen with its seed, so that this seed counts no more.
     have = [0 if single else counts[i] for i in needed or range(len(counts) if single else 0)]
     planned = max(known, default=max(*counts, comparison.planned or _FIRST_PLAN))
+    if needed and not single:  # seeds that failed have to be made up for
+        tried = comparison.primary[0].gains.shape[1]
+        planned += max(tried - counts[i] for i in needed)
+        have = [tried for _ in needed]
     purpose = "would show whether it is luck" if single else "would probably settle what is open"
     if unconfirmed and not needed:
         purpose = f"would compare {labels.listed(unconfirmed)} as well"

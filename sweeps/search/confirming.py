@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from decisions import ALPHA, Decision, decide, looks
+from decisions import ALPHA, LEAST_PLAN, Decision, adjusted_means, decide, looks
 from experiments.metrics import margin
 from sweeps.plan import Plan
 from sweeps.results.configurations import Configuration
@@ -47,15 +47,15 @@ class Standing:
         seeds: fresh ones, in the order in which the candidates get them.
         missing: indices of candidates and seeds that the round needs and nobody has ended.
         seen: seeds that all who are still racing have had.
-        decision: by then, of the first objective; None before anything can be said.
-        racing: indices of the candidates of which something is open.
+        decisions: by then, of each objective; none before anything can be said.
+        racing: indices of the candidates of which something is open in an objective.
     """
 
     candidates: tuple[Configuration, ...]
     seeds: range
     missing: tuple[tuple[int, int], ...]
     seen: int
-    decision: Decision | None
+    decisions: tuple[Decision, ...]
     racing: tuple[int, ...]
 
     @property
@@ -76,9 +76,13 @@ class Standing:
         """
         numbers = [candidate.trial for candidate in self.candidates]
         kept = list(range(len(numbers)))
-        if self.decision is not None:
-            better = [r.level for r in self.decision.rivals if not r.is_worse]
-            kept = [self.decision.leader, *better]
+        if self.decisions:
+            good = [
+                level
+                for found in self.decisions
+                for level in (found.leader, *(r.level for r in found.rivals if not r.is_worse))
+            ]
+            kept = list(dict.fromkeys(good))
         return {
             "candidates": numbers,
             "kept": [numbers[i] for i in kept],
@@ -102,29 +106,50 @@ def standing(study: optuna.Study, plan: Plan) -> Standing | None:
     planned = plan.design.get("planned")
     first = max([0, *plan.space.seeds, *filter(None, map(_seed, trials))]) + 1
     seeds = range(first, first + most_seeds(plan))
-    scores, ended = _scores(trials, study.directions[0], candidates, seeds)
-    limit = margin(plan.objectives[0], _mean(scores), plan.settings.margins)
-    racing, decision, seen = tuple(range(len(candidates))), None, 0
-    for n in looks(planned, len(seeds)) or [len(seeds)]:
+    scores, ended = _scores(trials, study.directions, candidates, seeds)
+    margins = plan.design.get("margins")
+    limits = [
+        margin(name, float(np.nan_to_num(adjusted_means(own)).max()), margins)
+        for name, own in zip(plan.objectives, scores, strict=True)
+    ]
+    racing, found, seen = tuple(range(len(candidates))), tuple[Decision, ...](), 0
+    for n in looks(planned, len(seeds)):
         missing = tuple((i, j) for j in range(n) for i in racing if not ended[i, j])
         if missing:
-            return Standing(candidates, seeds, missing, seen, decision, racing)
-        decision, seen = decide(scores[:, :n], limit, planned), n
-        still = [r.level for r in decision.open] if decision is not None else []
-        racing = (decision.leader, *still) if decision is not None and still else ()
-        if not racing and (planned is None or n >= min(planned, len(seeds)) or len(candidates) > 1):
+            return Standing(candidates, seeds, missing, seen, found, racing)
+        decided = [decide(own[:, :n], m, planned) for own, m in zip(scores, limits, strict=True)]
+        found, seen = tuple(one for one in decided if one is not None), n
+        racing = _racing(found, is_planned=n < (planned or n))
+        if not racing:
             break
-        racing = racing or tuple(range(len(candidates)))  # one alone gets the planned seeds
-    return Standing(candidates, seeds, (), seen, decision, racing)
+    return Standing(candidates, seeds, (), seen, found, racing)
+
+
+def _racing(found: Sequence[Decision], *, is_planned: bool) -> tuple[int, ...]:
+    """Who is to get more seeds.
+
+    Args:
+        found: the decisions of the objectives.
+        is_planned: there are planned seeds left. Then one without a rival gets them as well, and
+            so do those that are too close to call.
+    """
+    levels = set()
+    for one in found:
+        still = [r.level for r in one.open if is_planned or r.seeds_needed is not None]
+        if still or (is_planned and not one.rivals):
+            levels |= {one.leader, *still}
+    return tuple(sorted(levels))
 
 
 def most_seeds(plan: Plan) -> int:
-    """How many fresh seeds a candidate gets at most."""
+    """How many fresh seeds a candidate gets at most, up to a look: fewer would change nothing."""
     asked, planned = plan.settings.confirm_seeds, plan.design.get("planned")
-    if plan.settings.confirm_most is not None:
-        return max(asked, plan.settings.confirm_most)
-    is_extended = planned is not None and asked > planned
-    return asked if is_extended else int(-(-asked * _MORE // 1))
+    most = plan.settings.confirm_most
+    if most is None:
+        is_extended = planned is not None and asked > planned
+        most = asked if is_extended else int(-(-asked * _MORE // 1))
+    most = max(asked, most)
+    return next(n for n in looks(planned, 2 * most + LEAST_PLAN) if n >= most)
 
 
 def candidates_of(
@@ -161,29 +186,27 @@ def note(study: optuna.Study, found: Standing | None) -> None:
 
 def _scores(
     trials: Sequence[FrozenTrial],
-    direction: StudyDirection,
+    directions: Sequence[StudyDirection],
     candidates: Sequence[Configuration],
     seeds: range,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """What candidates reached with seeds, (K, S), NaN where there is nothing, and what ended."""
+    """What M objectives of K candidates are with S seeds, and what ended.
+
+    Returns:
+        (M, K, S), more is better, NaN where there is nothing; and (K, S).
+    """
     found = {point_of(t): t for t in trials if is_confirmation(t) and t.state.is_finished()}
-    scores = np.full((len(candidates), len(seeds)), np.nan)
-    ended = np.zeros(scores.shape, dtype=bool)
-    sign = -1.0 if direction == StudyDirection.MINIMIZE else 1.0
+    scores = np.full((len(directions), len(candidates), len(seeds)), np.nan)
+    ended = np.zeros(scores.shape[1:], dtype=bool)
+    signs = np.array([-1.0 if way == StudyDirection.MINIMIZE else 1.0 for way in directions])
     for i, candidate in enumerate(candidates):
         for j, seed in enumerate(seeds):
             trial = found.get(confirmation_of(point_name(candidate.params, seed)))
             if trial is not None:
                 ended[i, j] = True
-                if trial.state == TrialState.COMPLETE and np.isfinite(trial.values[0]):
-                    scores[i, j] = sign * trial.values[0]
+                if trial.state == TrialState.COMPLETE and np.isfinite(trial.values).all():
+                    scores[:, i, j] = signs * trial.values
     return scores, ended
-
-
-def _mean(scores: NDArray[np.float64]) -> float:
-    """Of the best, without its sign, for margins that are a share of it."""
-    known = scores[np.isfinite(scores)]
-    return float(np.abs(known).max(initial=0.0))
 
 
 def _seed(trial: FrozenTrial) -> int | None:

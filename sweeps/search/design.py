@@ -10,7 +10,9 @@ from typing import Any
 import optuna
 
 from experiments import membership
+from experiments.errors import UserError
 from experiments.files import replacing
+from sweeps.search.levels import choices_of
 from sweeps.settings import Settings
 from sweeps.space.dimensions import Space
 from sweeps.storage.attributes import DESIGN
@@ -19,11 +21,17 @@ SCHEMA = 1
 
 
 def design(
-    settings: Settings, space: Space, compare: Sequence[str], *, grid: bool
+    settings: Settings,
+    space: Space,
+    compare: Sequence[str],
+    levels: Sequence[str],
+    *,
+    grid: bool,
 ) -> dict[str, Any]:
     """How a command would compare, as plain values.
 
-    Keys are `compare`, the keys that are compared; `planned`, how many seeds are meant before
+    Keys are `compare`, the keys that are compared; `levels`, those of them whose values are each
+    searched and confirmed for themselves; `planned`, how many seeds are meant before
     anybody looks, None where one is; and `margins`, by metric, as far as the user set any.
     """
     planned = len(space.seeds) if grid and len(space.seeds) > 1 else None
@@ -32,12 +40,15 @@ def design(
     return {
         "schema": SCHEMA,
         "compare": list(compare),
+        "levels": list(levels),
         "planned": planned,
         "margins": dict(settings.margins or {}),
     }
 
 
-def agreed(study: optuna.Study, wanted: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def agreed(
+    study: optuna.Study, wanted: Mapping[str, Any], settings: Settings, space: Space
+) -> dict[str, Any]:
     """The design of a study from now on; it is kept in it.
 
     The number of seeds that was planned first stays: to plan more after looking is what error
@@ -48,10 +59,16 @@ def agreed(study: optuna.Study, wanted: Mapping[str, Any], settings: Settings) -
         study: under its lock.
         wanted: by the command, see `design`.
         settings: of the command.
+        space: that it searches.
+
+    Raises:
+        UserError: the study searches other levels, and the command does not say that it means to
+            search those that it would by itself.
     """
     known = study.user_attrs.get(DESIGN)
     found = dict(wanted)
     if isinstance(known, Mapping):
+        _refuse_other_levels(known.get("levels"), wanted, settings, space)
         stays = {"planned": None, "compare": settings.compare, "margins": settings.margins}
         found |= {
             key: known[key] for key, named in stays.items() if named is None and known.get(key)
@@ -61,6 +78,20 @@ def agreed(study: optuna.Study, wanted: Mapping[str, Any], settings: Settings) -
     if known != found:
         study.set_user_attr(DESIGN, found)
     return found
+
+
+def _refuse_other_levels(
+    levels: Sequence[str] | None, wanted: Mapping[str, Any], settings: Settings, space: Space
+) -> None:
+    if settings.compare is not None or not levels or list(levels) == wanted["levels"]:
+        return
+    if set(levels) <= set(choices_of(space)):
+        keys = ",".join(levels)
+        raise UserError(
+            "a sweep that goes on must search the same levels, but the study compares "
+            f"{', '.join(levels)} and this command {', '.join(wanted['levels']) or 'nothing'}; "
+            f"add 'sweep.compare=[{keys}]', or name=... for a study of its own"
+        )
 
 
 def recommend(

@@ -4,7 +4,8 @@ One search over all losses gives most trials to those that look good early, and 
 rest: whoever is worse has been tuned less. So each level has the same number of trials, a sampler
 that sees only the trials of that level, and rungs of its own for pruning. Trials begin in turn, so
 that the levels are equally far whenever the sweep is stopped; and the n-th trial of each level
-draws the same random numbers, so that what is drawn at random is the same for all of them.
+draws the same random numbers, so that keys which all of them have get the
+same values at random, where no condition changes the order in which they are drawn.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def compared_keys(space: Space, named: Sequence[str] | None) -> tuple[str, ...]:
         UserError: a key that is named is not searched by several choices in every trial.
     """
     by_key = {dimension.key: dimension for dimension in space.dimensions}
-    choices = [key for key, dimension in by_key.items() if _is_compared(dimension)]
+    choices = choices_of(space)
     if named is None:
         return (_USUAL,) if _USUAL in choices else ()
     for key in named:
@@ -59,7 +60,12 @@ def answered_keys(space: Space, compare: Sequence[str], *, grid: bool) -> tuple[
     """The keys about which a sweep gives an answer: those compared, or else a grid's first."""
     if compare or not grid:
         return tuple(compare)
-    return tuple(d.key for d in space.dimensions if _is_compared(d))[:1]
+    return choices_of(space)[:1]
+
+
+def choices_of(space: Space) -> tuple[str, ...]:
+    """The keys that can be compared: those of which every trial has one of several choices."""
+    return tuple(d.key for d in space.dimensions if _is_compared(d))
 
 
 def _is_compared(dimension: Dimension) -> bool:
@@ -142,9 +148,9 @@ class Levels:
         return min(left, key=lambda level: counts[level.name]).values if left else None
 
     def remaining_of(self, values: Values) -> Remaining | None:
-        """The points that are left of the level that a trial is of."""
-        name = name_of({key: values[key] for key in self._keys})
-        return next(level.remaining for level in self._levels if level.name == name)
+        """The points that are left of the level that a trial is of; None if it is of none."""
+        name = name_of({key: values[key] for key in self._keys if key in values})
+        return next((level.remaining for level in self._levels if level.name == name), None)
 
 
 def _restricted(space: Space, values: Values) -> Space:

@@ -401,7 +401,7 @@ class Claims:
         fixed = private.known(trial).system_attrs.get(private.FIXED)
         if self._levels is None or not fixed:
             return self._remaining
-        return self._levels.remaining_of(fixed)
+        return self._levels.remaining_of(fixed) or self._remaining
 
     def _is_within_budget(self) -> bool:
         assert self._plan.settings.n_trials is not None
