@@ -70,7 +70,8 @@ def choices_of(space: Space) -> tuple[str, ...]:
 
 def _is_compared(dimension: Dimension) -> bool:
     is_choice = isinstance(dimension.distribution, CategoricalDistribution)
-    return is_choice and dimension.size > 1 and not dimension.conditions
+    is_in_all = not dimension.conditions and dimension.prior is None
+    return is_choice and dimension.size > 1 and is_in_all
 
 
 def _why(dimension: Dimension | None) -> str:
@@ -80,6 +81,8 @@ def _why(dimension: Dimension | None) -> str:
         return ", which has no list of values"
     if dimension.size < 2:
         return f", which has one value, {dimension.render(dimension.value_at(0))}"
+    if dimension.prior is not None:
+        return ", whose values have probabilities of their own"
     return ", which only some trials have"
 
 
