@@ -97,7 +97,23 @@ def test_where_a_sweep_confirmed_fresh_seeds_alone_count() -> None:
     assert all(level.confirmed for level in found.levels)
     assert found.levels[0].parameters["lr"] == 0.5, "the one with most fresh seeds"
     assert found.results["psnr"].seeds == [3, 3]
-    assert found.notes[0] == "not confirmed: l1, and so not compared"
+    assert "not confirmed: l1, and so not compared" in found.verdict
+
+
+def test_a_search_that_went_on_is_judged_by_what_it_chooses_now() -> None:
+    """As in the sweep itself, which gives its fresh seeds to that one."""
+    search = [
+        Planted(loss, 0, quality, more={"lr": lr})
+        for loss, lr, quality in (("mse", 0.5, 3.0), ("ssim", 0.5, 1.0), ("ssim", 0.7, 2.0))
+    ]
+    fresh = [
+        Planted(loss, seed, 0.02 * seed**2, "confirm", more={"lr": lr})
+        for loss, lr, count in (("mse", 0.5, 8), ("ssim", 0.5, 8), ("ssim", 0.7, 3))
+        for seed in range(11, 11 + count)
+    ]
+    found = compared([*search, *fresh], "lr")
+    assert found.levels[1].parameters["lr"] == 0.7
+    assert found.results["psnr"].seeds == [8, 3]
 
 
 def test_a_search_without_confirmation_gives_a_leader_and_no_decision() -> None:
@@ -137,7 +153,7 @@ def test_a_level_that_failed_throughout_is_named_and_the_others_are_compared() -
     dead = [Planted("ssim", seed, status="failed") for seed in range(3)]
     found = compared([*dead, *trials])
     assert [level.name for level in found.levels] == ["mse", "l1"]
-    assert found.notes == ["no training of ssim was completed: not compared"]
+    assert "no training of ssim was completed: not compared" in found.verdict
 
 
 def test_a_configuration_that_always_fails_is_a_try_and_hides_no_other() -> None:
@@ -161,7 +177,8 @@ def test_a_level_that_failed_wherever_others_were_trained_is_named() -> None:
     ]  # fmt: skip
     found = compared(trials, "lr")
     assert [level.name for level in found.levels] == ["mse", "l1"]
-    assert found.notes[0].startswith("no training of ssim at a grid point that all levels have was")
+    missing = "no training of ssim at a grid point that all levels have was"
+    assert any(sentence.startswith(missing) for sentence in found.verdict)
 
 
 def test_the_same_training_again_is_no_further_evidence() -> None:

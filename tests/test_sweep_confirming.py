@@ -141,7 +141,7 @@ def test_a_level_that_fails_throughout_is_left_out_by_name(run: Race) -> None:
         fail=("loss=l1",),
     )
     comparison = compare(load(sweep))
-    assert "no training of l1 was completed: not compared" in comparison.notes
+    assert "no training of l1 was completed: not compared" in comparison.verdict
     assert comparison.verdict[0].startswith("use mse")
 
 

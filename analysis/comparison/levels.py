@@ -134,7 +134,11 @@ def _chosen(
         unconfirmed = [name for name in dict.fromkeys(ended[LEVEL]) if name not in levels]
         if unconfirmed:
             left_out.append(f"not confirmed: {labels.listed(unconfirmed)}, and so not compared")
-        kept = {name: [_most_seeds(rows, objectives)] for name, rows in _grouped(fresh)}
+        searched_for = ended[ended["phase"] != CONFIRM]
+        kept = {
+            name: [_confirmed_best(searched_for[searched_for[LEVEL] == name], rows, objectives)]
+            for name, rows in _grouped(fresh)
+        }
         rows = fresh[_is_of(fresh, kept)]
         notes.append("compared are fresh seeds of the configuration that the search chose for each")
     elif ended[ended[_SCORED]].groupby("configuration")["seed"].nunique().max() > 1:
@@ -229,6 +233,20 @@ def plain(value: Any) -> Any:
 def _confirmed(ended: pd.DataFrame) -> set[str]:
     """The levels that have a confirmation."""
     return set(ended.loc[(ended["phase"] == CONFIRM) & ended[_SCORED], LEVEL])
+
+
+def _confirmed_best(search: pd.DataFrame, fresh: pd.DataFrame, objectives: Sequence[str]) -> str:
+    """The configuration of a level that its search chose, of those that were confirmed.
+
+    A search that went on may have chosen another one since, which has fewer fresh seeds as yet. As
+    in the sweep itself, that is the one that counts.
+    """
+    confirmed = set(fresh.loc[fresh[_SCORED], "configuration"])
+    known = search[search[_SCORED] & search["configuration"].isin(confirmed)]
+    if known.empty:
+        return _most_seeds(fresh, objectives)
+    means = _merit(known.drop_duplicates(["configuration", "seed"]), objectives).mean(axis=1)
+    return str(means.idxmax())
 
 
 def _most_seeds(rows: pd.DataFrame, objectives: Sequence[str]) -> str:

@@ -146,6 +146,6 @@ def settings(level: Level) -> str:
     others = {
         column: value
         for column, value in level.parameters.items()
-        if column != "loss.name" and labels.parameters({column: value}) not in said
+        if labels.parameters({column: value}) not in said
     }
     return labels.parameters(others)

@@ -37,23 +37,29 @@ def said(runs: Runs, comparison: Comparison, chosen: Levels, scores: Scores | No
         chosen: what is compared.
         scores: of test images.
     """
-    notes = [*chosen.left_out, *chosen.notes]
+    notes = list(chosen.notes)
     if not comparison.levels:
+        notes = [*chosen.left_out, *notes]
         return replace(comparison, notes=notes, verdict=_nothing(runs))
     answers = [answer(one, comparison.levels) for one in comparison.primary]
     lines = _answers(comparison, answers)
-    if len(comparison.levels) == 1:
-        lines += chosen.left_out or [_one_level(comparison)]
-        notes = chosen.notes
+    lines += chosen.left_out
+    if len(comparison.levels) == 1 and not chosen.left_out:
+        lines.append(_one_level(comparison))
     settling = _settling(runs, comparison, answers, chosen.unconfirmed)
     if settling is not None:
         lines.append(f"{settling.cost} {settling.purpose}: {settling.command}")
-    lines += [_check(comparison, metric) for metric in comparison.checks]
+    lines += [_check(comparison, metric) for metric in comparison.checks if _is_decided(comparison)]
     if scores is not None:
         own = {name for level in comparison.levels for name in level.counted}
         lost = [broken for broken in scores.missing if broken.where in own]
         notes += [f"{broken.where} has no test scores: {broken.reason}" for broken in lost]
     return replace(comparison, notes=notes, verdict=lines, settling=settling)
+
+
+def _is_decided(comparison: Comparison) -> bool:
+    """Whether there was anything to decide, which test images could contradict."""
+    return any(max(one.seeds, default=0) > 1 and len(one.levels) > 1 for one in comparison.primary)
 
 
 def _one_level(comparison: Comparison) -> str:
@@ -89,6 +95,8 @@ def _settling(
     needed = sorted({i for found in answers for i in found.open_levels})
     single = all(max(one.seeds, default=0) < 2 for one in comparison.primary)
     if not needed and not single and not unconfirmed:
+        return None
+    if runs.trials["sweep"].nunique() > 1:  # no one command adds to all of them
         return None
     known = [found.seeds for found in answers if found.seeds is not None]
     counts = [

@@ -119,7 +119,7 @@ def standing(study: optuna.Study, plan: Plan) -> Standing | None:
             return Standing(candidates, seeds, missing, seen, found, racing)
         decided = [decide(own[:, :n], m, planned) for own, m in zip(scores, limits, strict=True)]
         found, seen = tuple(one for one in decided if one is not None), n
-        racing = _racing(found, is_planned=n < (planned or n))
+        racing = _racing(found, is_planned=n < max(planned or 0, plan.settings.confirm_seeds))
         if not racing:
             break
     return Standing(candidates, seeds, (), seen, found, racing)
@@ -130,8 +130,8 @@ def _racing(found: Sequence[Decision], *, is_planned: bool) -> tuple[int, ...]:
 
     Args:
         found: the decisions of the objectives.
-        is_planned: there are planned seeds left. Then one without a rival gets them as well, and
-            so do those that are too close to call.
+        is_planned: there are seeds left that were planned or asked for. Then one without a rival
+            gets them as well, and so do those that are too close to call.
     """
     levels = set()
     for one in found:
