@@ -121,7 +121,9 @@ _SWEEP: dict[str, Rule] = {
     "confirm": _integer(0),
     "confirm_seeds": _integer(2),
     "confirm_most": _or_null(_integer(2)),
-    "margins": _or_null(("metrics with numbers from 0, such as {psnr: 0.2}", _is_margins)),
+    "margins": _or_null(
+        (f"numbers from 0 by metric ({', '.join(METRICS)}), such as {{psnr: 0.2}}", _is_margins)
+    ),
     "stop_after_no_improvement": _or_null(_integer(1)),
     "max_failure_rate": _number("in [0, 1]", lambda v: 0 <= v <= 1),
     "max_retries": _integer(0),
