@@ -21,6 +21,12 @@ from experiments.grammar import literal
 _GROUPS = (".name",)
 _DIRECTORY, _STORAGE = "hydra.sweep.dir", "hydra.sweeper.storage"
 SEEDS = "0,1,2"
+_OF_SEARCH = (
+    "sweep=", "sweep.c", "sweep.stop", "hydra/sweeper/", "hydra.sweeper.n_trials",
+    "hydra.sweeper.timeout", "hydra.sweeper.study_name", "hydra.sweeper.sampler",
+    "hydra.sweeper.pruner", "hydra.sweeper.params", "hydra.sweeper.conditions", _DIRECTORY,
+)  # fmt: skip
+"""How overrides begin that say how a sweep searches and confirms, and which one it is."""
 
 
 class Settling(NamedTuple):
@@ -124,8 +130,7 @@ def vary_beta(
     """
     sweep = _sweep(runs)
     typed = _run_overrides(runs) if sweep is None else sweep.overrides
-    overrides = [text for text in typed if not _is_swept(text)]
-    overrides = _without(overrides, {_DIRECTORY})  # which is that of another sweep
+    overrides = [text for text in typed if not (_is_swept(text) or text.startswith(_OF_SEARCH))]
     changed = {
         "name": literal(rate_name(runs, part)),
         **{_key(column): _text(column, value) for column, value in fixed.items()},
@@ -133,9 +138,7 @@ def vary_beta(
         "beta": betas,
         "seed": SEEDS,
     }
-    return _joined(
-        _without(overrides, {*changed, "sweep", "sweep.confirm", "sweep.compare"}), changed
-    )
+    return _joined(_without(overrides, set(changed)), changed)
 
 
 def rate_name(runs: Runs, part: str) -> str:

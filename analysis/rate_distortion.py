@@ -19,6 +19,7 @@ import pandas as pd
 import decisions
 from analysis import commands, labels
 from analysis.comparison import Comparison, compare
+from analysis.comparison.alike import LEVEL, comparable
 from analysis.comparison.comparing import student
 from analysis.comparison.factor import design_of
 from analysis.runs import Runs
@@ -107,12 +108,12 @@ def rate_distortion(
     """
     labels.better(metric)
     compared = compare(runs, by=by, metrics=("kl", "active_units"))
-    completed = runs.trials[runs.trials["status"] == "completed"]
-    split, measured = _measured(completed, scores, metric)
-    found: list[pd.DataFrame] = []
-    for values, rows in measured.groupby(list(by), sort=False, dropna=False):
-        group = labels.group_label(dict(zip(by, values, strict=True)))
-        found.append(_family(rows, runs, by).assign(group=group))
+    alike, left_out = comparable(runs, by)
+    split, measured = _measured(alike[alike["status"] == "completed"], scores, metric)
+    found = [
+        _family(rows, runs, by).assign(group=group)
+        for group, rows in measured.groupby(LEVEL, sort=False)
+    ]
     points = pd.concat(found)[list(_POINTS)] if found else pd.DataFrame(columns=list(_POINTS))
     every = {str(group): _curves(rows) for group, rows in points.groupby("group", sort=False)}
     curves = {group: of_seeds for group, of_seeds in every.items() if of_seeds}
@@ -120,7 +121,8 @@ def rate_distortion(
     planned = design.planned if design is not None else None
     pairs = _pairs(curves, metric, planned, margins)
     without = [level.name for level in compared.levels if level.name not in curves]
-    notes = [f"{group} has too few values of beta for a curve" for group in without if curves]
+    notes = list(left_out)
+    notes += [f"{group} has too few values of beta for a curve" for group in without if curves]
     if split == "val" and curves:
         notes.append("of the validation images, by which checkpoints were chosen")
     command = None
@@ -294,23 +296,20 @@ def _sentences(pairs: pd.DataFrame, metric: str) -> list[str]:
 
 def _missing(runs: Runs, compared: Comparison) -> str:
     """The commands that train the values of `beta` at which the curves meet, a line each."""
-    fixed: dict[str, Any] = dict(compared.levels[0].parameters) if compared.levels else {}
-    kept = {key: value for key, value in fixed.items() if key not in ("loss.name", "beta")}
-    together: dict[float, list[str]] = {}
+    together: dict[tuple[Any, ...], list[str]] = {}  # losses of the same betas and settings
     for level, factor in zip(compared.levels, _factors(compared), strict=True):
-        names = together.setdefault(factor, [])
+        own = {k: v for k, v in level.parameters.items() if k not in ("loss.name", "beta")}
+        names = together.setdefault((factor, *own.items()), [])
         if (name := str(level.parameters["loss.name"])) not in names:
             names.append(name)
-    groups = together or {1.0: ["mse", "ssim"]}
-    parts = {factor: names[0] if len(groups) > 1 else "" for factor, names in groups.items()}
-    lines = [
-        commands.vary_beta(
-            runs, kept, names, ",".join(f"{factor * beta:.2g}" for beta in BETAS), parts[factor]
-        )
-        for factor, names in groups.items()
-    ]
+    groups = together or {(1.0,): ["mse", "ssim"]}
+    lines, places = [], []
+    for (factor, *own), names in groups.items():
+        part = "-".join(names[:1] * (len(groups) > 1))
+        betas = ",".join(f"{factor * beta:.2g}" for beta in BETAS)
+        lines.append(commands.vary_beta(runs, dict(own), names, betas, part))
+        places.append(f"outputs/{commands.rate_name(runs, part)}/sweep")
     if len(groups) > 1:  # which are sweeps of their own, reported together
-        places = [f"outputs/{commands.rate_name(runs, part)}/sweep" for part in parts.values()]
         lines.append(module("analysis.report", *places))
     return "\n".join(lines)
 

@@ -145,11 +145,20 @@ def test_beta_is_varied_with_all_else_fixed(grid: Runs, tmp_path: Path) -> None:
         "lr=tag(log,interval(1e-4,1e-2))",
         "objective=[psnr,ssim]",
         "sweep=full",
+        "sweep.confirm_seeds=8",
+        "sweep.max_retries=1",
     ]
-    known = of_sweep(grid, tmp_path, typed)
+    search = [
+        "hydra.sweeper.n_trials=40",
+        "hydra/sweeper/pruner=hyperband",
+        "hydra.sweeper.study_name=mine",
+        "hydra.sweeper.n_jobs=2",
+    ]
+    known = of_sweep(grid, tmp_path, typed, search)
     command = vary_beta(known, {"latent_dim": 64, "lr": 3e-4}, ["mse", "ssim"], "0.5,1,2")
     assert command == (
-        "python run.py -m data=images 'objective=[psnr,ssim]' name=cats-rate latent_dim=64 "
+        "python run.py -m data=images 'objective=[psnr,ssim]' sweep.max_retries=1 "
+        "hydra.sweeper.n_jobs=2 name=cats-rate latent_dim=64 "
         "lr=0.0003 loss=mse,ssim beta=0.5,1,2 seed=0,1,2"
     )
 

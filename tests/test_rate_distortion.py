@@ -170,6 +170,31 @@ def test_a_loss_that_pays_more_kl_at_the_same_beta_gets_betas_at_which_the_curve
     assert common > 0.5 * (high - low)
 
 
+def test_each_loss_keeps_the_settings_that_were_chosen_for_it() -> None:
+    trials = [
+        Planted(name, more={"lr": lr, "beta": 1.0}) for name, lr in (("mse", 1e-3), ("ssim", 3e-3))
+    ]
+    failed = Planted("l1", status="failed", more={"lr": 1e-3, "beta": 1.0})
+    found = rate_distortion(runs([*trials, failed], searched=("loss.name", "lr")))
+    assert found.command is not None
+    of_mse, of_ssim, _ = found.command.splitlines()
+    assert "lr=0.001" in of_mse and "loss=mse " in of_mse
+    assert "lr=0.003" in of_ssim and "loss=ssim " in of_ssim
+    assert "l1" not in found.command
+
+
+def test_trials_on_other_images_are_no_part_of_a_curve() -> None:
+    def on(images: str, trials: list[Planted]) -> list[Planted]:
+        return [replace(t, more={**(t.more or {}), "data.name": images}) for t in trials]
+
+    others = on("cifar", trained("mse", BETAS, gain=3))
+    found = compared(on("cats", trained("mse", BETAS)), on("cats", trained("l1", BETAS)), others)
+    (row,) = found.pairs.itertuples()
+    assert len(found.points) == 2 * 3 * len(BETAS)
+    assert abs(row.difference) < 0.5
+    assert "on other images" in found.notes[0]
+
+
 @pytest.mark.parametrize("trials", [[], [Planted(status="failed")]])
 def test_without_completed_trials_it_does_the_same(trials: list[Planted]) -> None:
     found = compared(trials)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis import labels
 from analysis.found import DEGREE, FINGERPRINT
+from analysis.runs import Runs
 
 LEVEL = "level"
 """The column with the name of a trial's level."""
@@ -18,30 +19,38 @@ _SPLIT = ("data.val_fraction", "data.test_fraction", "data.split_seed")
 _BUDGET = ("max_epochs",)
 
 
-def comparable(
-    trials: pd.DataFrame, by: Sequence[str], searched: Sequence[str]
-) -> tuple[pd.DataFrame, list[str]]:
-    """The trials that can be compared, and sentences on the others.
+def comparable(runs: Runs, by: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The trials that can be compared, in the order of their numbers, and sentences on the others.
 
-    Where they do not agree, those are kept of which most levels, and then most trials, are.
+    Where they do not agree, those are kept of which most levels, and then most trials, are. They
+    have the column `level`.
 
     Args:
-        trials: with the column `level`.
+        runs: the trials; a budget that was searched is a parameter.
         by: what is compared, which differs.
-        searched: whose values may differ in a budget: then it is a parameter.
     """
-    notes = []
+    trials, notes = _with_levels(runs.trials, by), []
     has_prints = FINGERPRINT in trials and _completed(trials)[FINGERPRINT].notna().any()
     images = _IMAGES if has_prints else (*_IMAGES, *_SOURCE)
     for kind, columns, fixed in (
         ("on other images", images, by),
         ("on another split of the images", _SPLIT, by),
-        ("trained on another budget", _BUDGET, (*by, *searched)),
+        ("trained on another budget", _BUDGET, (*by, *runs.searched)),
     ):
         names = [c for c in columns if c in trials.columns and c not in fixed]
         trials, found = _majority(trials, names, kind)
         notes += found
     return trials, [*notes, *_old_scale(trials)]
+
+
+def _with_levels(trials: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    number = pd.to_numeric(trials["number"]).astype("Float64")  # a single run has none
+    trials = trials.assign(number=number).sort_values("number", kind="stable", ignore_index=True)
+    names = [
+        labels.group_label(dict(zip(by, values, strict=True)))
+        for values in trials.reindex(columns=list(by)).itertuples(index=False, name=None)
+    ]
+    return trials.assign(**{LEVEL: names})
 
 
 def _majority(

@@ -13,7 +13,7 @@ import decisions
 from analysis import labels
 from analysis.commands import Settling
 from analysis.comparison import saying
-from analysis.comparison.alike import LEVEL, comparable
+from analysis.comparison.alike import comparable
 from analysis.comparison.factor import check_columns, design_of, groups_of
 from analysis.comparison.levels import Level, Levels, levels_of
 from analysis.comparison.results import Result, result
@@ -177,14 +177,7 @@ def student(values: Array) -> tuple[float, float]:
 
 
 def _levels(runs: Runs, by: Sequence[str], objectives: Sequence[str]) -> Levels:
-    number = pd.to_numeric(runs.trials["number"]).astype("Float64")  # a single run has none
-    trials = runs.trials.assign(number=number).sort_values("number", kind="stable")
-    trials = trials.reset_index(drop=True)
-    trials[LEVEL] = [
-        labels.group_label(dict(zip(by, values, strict=True)))
-        for values in trials.reindex(columns=list(by)).itertuples(index=False, name=None)
-    ]
-    alike, notes = comparable(trials, by, runs.searched)
+    alike, notes = comparable(runs, by)
     found = levels_of(alike, objectives, runs.searched, by)
     return found._replace(notes=[*notes, *found.notes])
 
