@@ -39,6 +39,8 @@ _REMEDIES = (
 _GROUP = (("loss", "loss.name"), ("loss.scale", "loss.scale"), (DEGREE, DEGREE))
 _Group = tuple[tuple[str, str], ...]
 """Keys and values of overrides that a group of trials shares."""
+_Seen = tuple[Mapping[Any, Any], Sequence[Symptom]]
+"""A completed trial and what is wrong with it."""
 _MOST_ALIKE = 4
 """Findings of one kind and remedy; more become one."""
 
@@ -69,11 +71,12 @@ def diagnose(runs: Runs) -> list[Finding]:
     """
     if runs.trials.empty:
         return []
+    seen = [(row, _of_trial(row, of, _objective(runs))) for row, of in _completed(runs)]
     found = [
         *_nothing_completed(runs),
         *_failures(runs.trials),
-        *_symptoms(runs),
-        *_lr_at_an_edge(runs),
+        *_symptoms(runs, seen),
+        *_lr_at_an_edge(runs, seen),
         *_latent_at_an_edge(runs),
     ]
     return sorted(found, key=lambda finding: _ORDER.index(finding.kind))
@@ -113,16 +116,23 @@ def _failures(trials: pd.DataFrame) -> Iterator[Finding]:
         )
 
 
-def _symptoms(runs: Runs) -> Iterator[Finding]:
-    """Those of single trials, together for each loss and scale, or for many at once."""
+def _symptoms(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
+    """Those of single trials, together for each loss and scale, or for many at once.
+
+    Of the seeds of one configuration only the gravest kind is said, besides idle units, so that no
+    two remedies for the same settings contradict each other.
+    """
     found: dict[tuple[str, str], dict[_Group, list[tuple[str, Symptom]]]] = {}
     counts: dict[_Group, int] = defaultdict(int)
     several = DEGREE in runs.trials and runs.trials[DEGREE].nunique() > 1
     named = [pair for pair in _GROUP if several or pair[1] != DEGREE]
-    for row, history in _completed(runs):
+    gravest = _gravest(seen)
+    for row, its_own in seen:
         group = tuple((k, str(row[column])) for k, column in named if _is_known(row.get(column)))
         counts[group] += 1
-        for symptom in _of_trial(row, history, _objective(runs)):
+        for symptom in its_own:
+            if symptom.kind not in (gravest.get(_configuration(row)), symptoms.IDLE):
+                continue
             alike = found.setdefault((symptom.kind, symptom.remedy), {})
             alike.setdefault(group, []).append((str(row["trial"]), symptom))
     for (kind, remedy), groups in found.items():
@@ -138,6 +148,18 @@ def _symptoms(runs: Runs) -> Iterator[Finding]:
                 f"{trial}: {symptom.evidence}",
                 remedy,
             )
+
+
+def _gravest(seen: Sequence[_Seen]) -> dict[str, str]:
+    """By configuration, the gravest kind that a trial of it shows, but for idle units."""
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for row, its_own in seen:
+        kinds[_configuration(row)] |= {symptom.kind for symptom in its_own} - {symptoms.IDLE}
+    return {name: min(some, key=_ORDER.index) for name, some in kinds.items() if some}
+
+
+def _configuration(row: Mapping[Any, Any]) -> str:
+    return str(row.get("configuration", row["trial"]))
 
 
 def _of_groups(groups: Sequence[_Group]) -> str:
@@ -173,8 +195,16 @@ def _completed(
         yield row, histories.get(row["trial"], [])
 
 
-def _lr_at_an_edge(runs: Runs) -> Iterator[Finding]:
-    """Of each loss whose best trial has the lowest or highest learning rate searched."""
+def _lr_at_an_edge(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
+    """Of each loss whose best trial has the lowest or highest learning rate searched.
+
+    A higher one is not proposed for what a lower one would mend.
+    """
+    too_high = {
+        str(row["trial"])
+        for row, its_own in seen
+        if {symptom.kind for symptom in its_own} & {symptoms.UNSTABLE, symptoms.SATURATED}
+    }
     column = f"val/{_objective(runs)}"
     if "lr" not in runs.searched or column not in runs.trials:
         return
@@ -186,6 +216,8 @@ def _lr_at_an_edge(runs: Runs) -> Iterator[Finding]:
         low, high, lr = float(tried.min()), float(tried.max()), float(best["lr"])
         position = math.log(lr / low) / math.log(high / low)
         if _AT_EDGE < position < 1 - _AT_EDGE:
+            continue
+        if position > 0.5 and str(best["trial"]) in too_high:
             continue
         end, wider = ("lowest", (low / 10, low * 3)) if position < 0.5 else (
             "highest", (high / 3, high * 10))  # fmt: skip

@@ -289,3 +289,41 @@ def test_a_collapsed_trial_is_not_told_to_train_longer() -> None:
     runs = replace(runs_of([collapsed("mse", 0, epochs=20)]), history=history)
     found = diagnose(runs)
     assert kinds(found) == [symptoms.COLLAPSE]
+
+
+RISING = [11.0 + i / 2 for i in range(20)]
+FALLING = [11.0, 18.0, 14.0, 13.0]
+
+
+def with_courses(*courses: list[float], **more: Any) -> Runs:
+    """Trials of one loss that are healthy but for their courses."""
+    healthy = {f"val/{name}": value for name, value in HEALTHY.items()}
+    rows = [
+        {**collapsed("mse", i), **healthy, "loss.scale": "optimal_sigma", "epochs": 20,
+         **{key: values[i] for key, values in more.items()}}
+        for i in range(len(courses))
+    ]  # fmt: skip
+    history = pd.DataFrame(
+        [
+            {"trial": f"t/{i}", "epoch": epoch, "val/psnr": value}
+            for i, course in enumerate(courses)
+            for epoch, value in enumerate(course)
+        ]
+    )
+    return replace(runs_of(rows, searched=tuple(more)), history=history)
+
+
+def test_seeds_of_one_configuration_get_one_remedy() -> None:
+    """One falls back (a lower rate), one is not at its end (more epochs): the graver is said."""
+    (one,) = diagnose(with_courses(RISING, FALLING, configuration=["a", "a"]))
+    assert (one.kind, one.trials) == (symptoms.UNSTABLE, ("t/1",))
+    both = diagnose(with_courses(RISING, FALLING, configuration=["a", "b"]))
+    assert kinds(both) == [symptoms.UNSTABLE, symptoms.SHORT]
+
+
+def test_no_higher_rate_is_proposed_for_a_training_that_is_unstable() -> None:
+    """The best has the highest rate that was tried, and falls back."""
+    rates = {"lr": [1e-4, 1e-3, 1e-2], "val/psnr": [17.0, 18.0, 19.0]}
+    steady = [11.0, 18.0, 18.0, 18.0]
+    assert kinds(diagnose(with_courses(steady, steady, steady, **rates))) == [diagnosis.LR_EDGE]
+    assert kinds(diagnose(with_courses(steady, steady, FALLING, **rates))) == [symptoms.UNSTABLE]
