@@ -45,6 +45,7 @@ def settle(
     chosen: Sequence[Mapping[str, Any]],
     *,
     confirmed: bool,
+    margins: Mapping[str, float] | None = None,
 ) -> Settling:
     """Train more seeds: fresh ones of the best of each level, or more of a whole grid.
 
@@ -58,8 +59,11 @@ def settle(
         have: how many those that need more have by now.
         chosen: values of columns of what stands for each level.
         confirmed: whether these are fresh seeds of what was chosen.
+        margins: by metric, those that a reader asked for.
     """
     sweep = _sweep(runs)
+    given = ", ".join(f"{name}: {value:g}" for name, value in (margins or {}).items())
+    wanted = {"sweep.margins": f"{{{given}}}"} if given else {}
     known = sorted({int(seed) for seed in runs.trials["seed"].dropna()})
     new = [seed for seed in range(seeds + len(known)) if seed not in known]
     added = new[: max(0, seeds - len(known))]
@@ -72,12 +76,14 @@ def settle(
     if not (confirmed or is_sampled or has_best):
         changed = {} if sweep is not None else _choices(runs.trials, runs)
         changed["seed"] = ",".join(map(str, [*known, *added]))
+        changed |= wanted
         return _settling(runs, sweep, changed, len(added) * configurations)
     if sweep is None:  # nobody knows the search: the best by themselves, with seeds that chose none
         best = pd.DataFrame(list(chosen))
         changed = _choices(best, runs) | {"seed": ",".join(map(str, new[:seeds]))}
+        changed |= wanted
         return _settling(runs, None, changed, seeds * math.prod(best.nunique()))
-    changed = {} if confirmed else {"sweep.confirm": "1"}
+    changed = wanted if confirmed else {"sweep.confirm": "1", **wanted}
     changed["sweep.confirm_seeds"] = str(seeds)
     if tuple(by) != ("loss.name",):
         keys = [_key(column) for column in by]

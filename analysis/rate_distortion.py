@@ -304,10 +304,10 @@ def _missing(runs: Runs, compared: Comparison) -> str:
             names.append(name)
     groups = together or {(1.0,): ["mse", "ssim"]}
     lines, places = [], []
-    for (factor, *own), names in groups.items():
-        part = "-".join(names[:1] * (len(groups) > 1))
+    for (factor, *fixed), names in groups.items():
+        part = names[0] if len(groups) > 1 else ""
         betas = ",".join(f"{factor * beta:.2g}" for beta in BETAS)
-        lines.append(commands.vary_beta(runs, dict(own), names, betas, part))
+        lines.append(commands.vary_beta(runs, dict(fixed), names, betas, part))
         places.append(f"outputs/{commands.rate_name(runs, part)}/sweep")
     if len(groups) > 1:  # which are sweeps of their own, reported together
         lines.append(module("analysis.report", *places))

@@ -16,9 +16,11 @@ SATURATED = "saturated outputs"
 UNSTABLE = "unstable training"
 SHORT = "budget too short"
 
+BETTER_THAN_MEAN = 0.3
+"""dB of PSNR above the mean image, from which a model has learned something."""
+
 _COLLAPSED_KL = 0.1  # nats an image
 _FEW = 0.5  # share of the units below which most are idle
-_BETTER_THAN_MEAN = 0.3  # dB
 _SATURATED = 0.1  # share of values, beyond the images' own
 _FALL = 0.25  # of what was gained, lost again
 _STILL = 0.05  # of what was gained, in the last quarter of the validations
@@ -80,7 +82,7 @@ def _collapse(parameters: Mapping[str, Any], metrics: Mapping[str, float | None]
     if active < _FEW * units:
         remedy = f"{_cheaper_kl(parameters)}; or latent_dim={_next_power(int(active))}"
         return Symptom(IDLE, evidence, remedy)
-    if psnr is not None and of_mean is not None and psnr < of_mean + _BETTER_THAN_MEAN:
+    if psnr is not None and of_mean is not None and psnr < of_mean + BETTER_THAN_MEAN:
         return Symptom(NOTHING_LEARNED, evidence, "more max_epochs, or a higher lr")
     return None
 

@@ -20,6 +20,7 @@ class Candidate:
         objectives: name and direction ("maximize" or "minimize") of each.
         values: of the objectives.
         recommended: by the answer of its sweep, by its first objective; None if that has none.
+        loss: that it was trained with.
     """
 
     directory: str
@@ -27,11 +28,14 @@ class Candidate:
     objectives: tuple[tuple[str, str], ...]
     values: tuple[float, ...]
     recommended: bool | None = None
+    loss: str = ""
 
-    def scores(self) -> str:
-        """For people: `psnr 19.42`."""
+    def __str__(self) -> str:
+        """For people: `outputs/cats/3 (loss=mse, psnr 19.42)`."""
         pairs = zip(self.objectives, self.values, strict=True)
-        return ", ".join(f"{name} {value:.4g}" for (name, _), value in pairs)
+        said = [f"loss={self.loss}"] * bool(self.loss)
+        said += [f"{name} {value:.4g}" for (name, _), value in pairs]
+        return f"{self.directory} ({', '.join(said)})"
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:

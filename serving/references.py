@@ -97,7 +97,7 @@ def _best_of_sweep(directory: Path) -> Path:
             "different ones; name the directory of one trial"
         )
     chosen = best(candidates)
-    log.info("best of %d trials: %s (%s)", len(candidates), chosen.directory, chosen.scores())
+    log.info("best of %d trials: %s", len(candidates), chosen)
     return Path(chosen.directory)
 
 
@@ -122,6 +122,7 @@ def _candidates(directories: Iterable[Path]) -> Iterable[Candidate]:
             objectives=tuple((name, direction(name)) for name in names),
             values=tuple(map(float, values)),
             recommended=_is_recommended(directory, result),
+            loss=str(parameters.get("loss.name", "")),
         )
 
 

@@ -224,6 +224,53 @@ def test_an_unknown_column_or_metric_is_refused_with_the_choices() -> None:
         compare(known, metrics=["psrn"])
 
 
+def test_who_learned_nothing_is_said_to_have_lost_by_that() -> None:
+    better = trained(mse=0.0, l1=-1.0)
+    still = [
+        Planted("ssim", seed, -7.9, more={"val/mean_image_psnr": 12.0, "val/psnr": 12.1})
+        for seed in range(3)
+    ]
+    known = planned([*better, *still])
+    known.trials["val/mean_image_psnr"] = 12.0
+    (said,) = [line for line in compare(known).verdict if "the mean image" in line]
+    assert said.startswith("no better than the mean image: ssim; nothing was learned there")
+    known.trials["val/mean_image_psnr"] = 25.0
+    (said,) = [line for line in compare(known).verdict if "the mean image" in line]
+    assert said.startswith("no better than the mean image: all of them")
+    known.trials["val/mean_image_psnr"] = np.nan
+    assert not any("the mean image" in line for line in compare(known).verdict)
+
+
+def test_sweeps_that_planned_otherwise_say_why_their_answer_is_wide() -> None:
+    known = planned(trained(mse=1.0, l1=0.0))
+    designs = {"cats": Design(("loss.name",), 3), "more": Design(("loss.name",), 5)}
+    (note,) = [one for one in compare(replace(known, designs=designs)).notes if "planned" in one]
+    assert note.startswith("the sweeps planned 3 seeds and 5 seeds, so that")
+    assert not any("planned" in one for one in compare(known).notes)
+
+
+def test_the_command_asks_for_the_margins_that_a_reader_asked_for() -> None:
+    found = compare(planned(trained(noise=0.3, mse=0.7, l1=0.0)), margins={"psnr": 0.05})
+    assert found.settling is not None
+    assert "'sweep.margins={psnr: 0.05}'" in found.settling.command
+
+
+def test_runs_of_a_confirmation_are_counted_for_all_that_are_open() -> None:
+    """Seeds that are asked for go to who is too close to call as well."""
+    noise = 0.4 * np.array([1, -1, 1, -1, 1, -1])
+    close = [
+        Planted(loss, seed, sign * noise[seed] + lead, "confirm")
+        for loss, sign, lead in (("mse", 1, 0.09), ("l1", -1, 0.0)) for seed in range(6)
+    ]  # fmt: skip
+    behind = [Planted("ssim", s, 0.3 * noise[s // 2] - 0.38, "confirm") for s in range(6)]
+    found = compare(planned([*close, *behind], Design(("loss.name",), 6)))
+    assert [*findings(found).values()] == ["leads", "open", "open"]
+    assert "too close to call between mse and l1" in " ".join(found.verdict)
+    assert found.settling is not None
+    seeds = found.settling.command.partition("seed=")[2].split(",")
+    assert found.settling.cost == f"{3 * len(seeds)} more runs"
+
+
 def test_what_the_sweep_compares_is_compared() -> None:
     trials = [
         Planted("mse", seed, size / 16 + 0.01 * seed**2, more={"latent_dim": size})

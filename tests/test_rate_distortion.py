@@ -178,8 +178,10 @@ def test_each_loss_keeps_the_settings_that_were_chosen_for_it() -> None:
     found = rate_distortion(runs([*trials, failed], searched=("loss.name", "lr")))
     assert found.command is not None
     of_mse, of_ssim, _ = found.command.splitlines()
-    assert "lr=0.001" in of_mse and "loss=mse " in of_mse
-    assert "lr=0.003" in of_ssim and "loss=ssim " in of_ssim
+    assert "lr=0.001" in of_mse
+    assert "loss=mse " in of_mse
+    assert "lr=0.003" in of_ssim
+    assert "loss=ssim " in of_ssim
     assert "l1" not in found.command
 
 

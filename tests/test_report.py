@@ -22,6 +22,7 @@ from analysis.comparison import groups_of
 from analysis.diagnosis import Finding
 from analysis.report.folding import folded
 from analysis.report.gather import gather
+from analysis.report.markdown import render
 from analysis.report.pictures import side_by_side
 from analysis.report.plots import search_plots
 from analysis.report.tables import DASH, Cell, Column, Row, Table, common_decimals, digits, word
@@ -169,6 +170,7 @@ def test_a_margin_given_on_the_command_line_decides(tmp_path: Path) -> None:
     done = report(str(sweep), "--format", "md", "--margin", "psnr=0.5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "l1 is practically equal to mse: within 0.5 dB" in (sweep / "report.md").read_text()
+    assert "--margin psnr=0.5" in (sweep / "report.md").read_text()
     refused = report(str(sweep), "--margin", "psnr=-1", cwd=tmp_path)
     assert refused.returncode == 2
     assert "a margin must be METRIC=VALUE with a value of 0 or more" in refused.stderr
@@ -210,6 +212,14 @@ def test_markdown_cannot_be_broken_by_names(tmp_path: Path) -> None:
     rows = [line for line in text.splitlines() if line.startswith("| cats/")]
     assert len(rows) == 4
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+def test_a_command_in_markdown_can_be_copied(tmp_path: Path) -> None:
+    content = gather(reports.sweep(tmp_path, losses=("mse", "a_b"), count=2), [], tmp_path)
+    command = content.commands[0].text
+    assert content.verdict[-1].endswith(command)
+    assert "a_b" in command
+    assert f"```bash\n{command}\n```" in render(content).partition("## Comparison")[0]
 
 
 def test_csv_holds_every_trial_as_it_was_loaded(tmp_path: Path) -> None:

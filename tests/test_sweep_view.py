@@ -171,7 +171,8 @@ def test_confirmations_tell_their_seed_and_are_beyond_the_budget(
     with View(lambda: study, PSNR, 1, None, log_file.console):
         add(study, "mse", values=[18.0], seed=7, phase="confirm", confirms=0)
     assert log_file.lines() == [
-        "trial 1 done: psnr 18 (loss=mse lr=0.001 seed=7), best psnr 18; 1 of 1 done"
+        "trial 1 done: psnr 18 (loss=mse lr=0.001 seed=7), best psnr 18; 1 of 1 done, "
+        "1 confirmation"
     ]
 
 

@@ -162,7 +162,7 @@ def compare(
     comparison = Comparison(
         tuple(by), tuple(levels), tuple(objectives), results, checks, shares, planned=planned
     )
-    return saying.said(runs, comparison, chosen, scores)
+    return saying.said(runs, comparison, chosen, scores, margins)
 
 
 def student(values: Array) -> tuple[float, float]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from analysis import commands, labels
 from analysis.comparison.results import answer
 from analysis.runs import Runs
 from decisions.answer import Answer
+from experiments.symptoms import BETTER_THAN_MEAN
 
 if TYPE_CHECKING:
     from analysis.comparison.comparing import Comparison
@@ -28,7 +31,13 @@ _FIRST_PLAN = 3
 """Seeds of each that are proposed where nobody has planned any."""
 
 
-def said(runs: Runs, comparison: Comparison, chosen: Levels, scores: Scores | None) -> Comparison:
+def said(
+    runs: Runs,
+    comparison: Comparison,
+    chosen: Levels,
+    scores: Scores | None,
+    margins: Mapping[str, float] | None = None,
+) -> Comparison:
     """The comparison with its verdict and its notes.
 
     Args:
@@ -36,17 +45,18 @@ def said(runs: Runs, comparison: Comparison, chosen: Levels, scores: Scores | No
         comparison: without sentences.
         chosen: what is compared.
         scores: of test images.
+        margins: by metric, those that a reader asked for.
     """
-    notes = list(chosen.notes)
+    notes = [*_plans(runs), *chosen.notes]
     if not comparison.levels:
         notes = [*chosen.left_out, *notes]
         return replace(comparison, notes=notes, verdict=_nothing(runs))
     answers = [answer(one, comparison.levels) for one in comparison.primary]
     lines = _answers(comparison, answers)
-    lines += chosen.left_out
+    lines += [*_learned_nothing(runs, comparison), *chosen.left_out]
     if len(comparison.levels) == 1 and not chosen.left_out:
         lines.append(_one_level(comparison))
-    settling = _settling(runs, comparison, answers, chosen.unconfirmed)
+    settling = _settling(runs, comparison, answers, chosen.unconfirmed, margins)
     if settling is not None:
         lines.append(f"{settling.cost} {settling.purpose}: {settling.command}")
     lines += [_check(comparison, metric) for metric in comparison.checks if _is_decided(comparison)]
@@ -55,6 +65,42 @@ def said(runs: Runs, comparison: Comparison, chosen: Levels, scores: Scores | No
         lost = [broken for broken in scores.missing if broken.where in own]
         notes += [f"{broken.where} has no test scores: {broken.reason}" for broken in lost]
     return replace(comparison, notes=notes, verdict=lines, settling=settling)
+
+
+def _plans(runs: Runs) -> list[str]:
+    """Why an answer over several sweeps may say less than each of them."""
+    plans = dict.fromkeys(one.planned for one in runs.designs.values())
+    if len(plans) < 2:
+        return []
+    said = labels.listed([f"{plan} seeds" if plan else "an unknown number" for plan in plans])
+    return [
+        f"the sweeps planned {said}, so that the error is spread over all looks as if nobody had "
+        "planned any: intervals are wider than those of one sweep"
+    ]
+
+
+def _learned_nothing(runs: Runs, comparison: Comparison) -> list[str]:
+    """On levels whose every model is no better than the mean image: they lost by their training."""
+    columns = ["val/psnr", "val/mean_image_psnr"]
+    if not set(columns) <= set(runs.trials):
+        return []
+    psnr, of_mean = (
+        pd.to_numeric(runs.trials.set_index("trial")[c], errors="coerce") for c in columns
+    )
+    learned = psnr >= of_mean + BETTER_THAN_MEAN
+    unknown = psnr.isna() | of_mean.isna()
+    names = [
+        level.name
+        for level in comparison.levels
+        if not (learned | unknown).reindex(level.own).any()
+    ]
+    if not names:
+        return []
+    which = labels.listed(names) if len(names) < len(comparison.levels) else "all of them"
+    return [
+        f"no better than the mean image: {which}; nothing was learned there, so that says nothing "
+        "of how good a loss is: see what went wrong, and the remedy"
+    ]
 
 
 def _is_decided(comparison: Comparison) -> bool:
@@ -89,10 +135,15 @@ def _answers(comparison: Comparison, answers: Sequence[Answer]) -> list[str]:
 
 
 def _settling(
-    runs: Runs, comparison: Comparison, answers: Sequence[Answer], unconfirmed: Sequence[str]
+    runs: Runs,
+    comparison: Comparison,
+    answers: Sequence[Answer],
+    unconfirmed: Sequence[str],
+    margins: Mapping[str, float] | None,
 ) -> commands.Settling | None:
     """What would probably settle what is open; None where nothing would."""
     needed = sorted({i for found in answers for i in found.open_levels})
+    confirmed = any(level.confirmed for level in comparison.levels)
     single = all(max(one.seeds, default=0) < 2 for one in comparison.primary)
     if not needed and not single and not unconfirmed:
         return None
@@ -105,6 +156,11 @@ def _settling(
     # What a search found was chosen with its seed, so that this seed counts no more.
     have = [0 if single else counts[i] for i in needed or range(len(counts) if single else 0)]
     planned = max(known, default=max(*counts, comparison.planned or _FIRST_PLAN))
+    if needed and confirmed:  # seeds that are asked for go to all that are open
+        open_ones = {
+            r.level for one in comparison.primary if one.decision for r in one.decision.open
+        }
+        needed = sorted({*needed, *open_ones})
     if needed and not single:  # seeds that failed have to be made up for
         tried = comparison.primary[0].gains.shape[1]
         planned += max(tried - counts[i] for i in needed)
@@ -118,7 +174,8 @@ def _settling(
         planned,
         [*have, *(0 for _ in unconfirmed)],
         [level.parameters for level in comparison.levels],
-        confirmed=any(level.confirmed for level in comparison.levels),
+        confirmed=confirmed,
+        margins=margins,
     )
     return found._replace(purpose=purpose)
 

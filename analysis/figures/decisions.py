@@ -105,7 +105,8 @@ def pairs(
                 continue
             pair = both[i, j]
             strength[row, column], mark = _mark(pair, measure.margin)
-            texts[row][column] = f"{pair.difference:+z.{measure.digits}f}{mark}"
+            shown = f"{pair.difference:+z.{measure.digits}f}"
+            texts[row][column] = (shown if float(shown) else shown[1:]) + mark
             said = "<br>".join(_said(pair, measure))
             hover[row][column] = f"{escape(names[i])} less {escape(names[j])}<br>{said}"
     labels = [names[i] for i in order]

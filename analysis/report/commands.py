@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,15 @@ class Command:
     text: str
 
 
-def commands(runs: Runs, sources: Sequence[str]) -> list[Command]:
+def commands(
+    runs: Runs, sources: Sequence[str], margins: Mapping[str, float] | None = None
+) -> list[Command]:
     """What a reader may want to run next, in the directory from which the report was made.
 
     Args:
         runs: of the report.
         sources: as they were given.
+        margins: the same.
     """
     found = []
     best = best_record(runs)
@@ -43,6 +46,8 @@ def commands(runs: Runs, sources: Sequence[str]) -> list[Command]:
             found.append(Command(purpose, command))
     again = [_path(Path(s)) if Path(s).exists() else s for s in sources]
     if again:
+        for name, value in (margins or {}).items():
+            again += ["--margin", f"{name}={value:g}"]
         found.append(Command("write this report again", module("analysis.report", *again)))
     return found
 

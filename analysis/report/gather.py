@@ -50,7 +50,7 @@ def gather(
         rate,
         Chapter("search", "The search", plots=search_plots(runs, by)),
     ]
-    to_run = commands(runs, sources)
+    to_run = commands(runs, sources, margins)
     if comparison.settling is not None:
         purpose = f"train what {comparison.settling.purpose}"
         to_run.insert(

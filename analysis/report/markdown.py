@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from analysis.report.commands import Command
 from analysis.report.content import Content, Plot
 from analysis.report.tables import Cell, Table
 
@@ -28,7 +29,7 @@ def _lines(content: Content, figures: Mapping[str, str]) -> Iterator[str]:
     first, *others = content.verdict
     yield f"**{_text(first)}**\n"
     for sentence in others:
-        yield f"{_text(sentence)}\n"
+        yield f"{_with_command(sentence, content.commands)}\n"
     for name, value in content.facts:
         yield f"- {_text(name)}: {_text(value)}"
     if content.estimates:
@@ -96,6 +97,14 @@ def _row(cells: list[str]) -> str:
 def _text(text: object) -> str:
     """Text that stays text: no markup, no HTML, one line."""
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
+
+
+def _with_command(sentence: str, commands: Sequence[Command]) -> str:
+    """A sentence that may end in one of the commands, which is to be copied as it is."""
+    for command in commands:
+        if sentence.endswith(command.text):
+            return f"{_text(sentence.removesuffix(command.text))}\n\n```bash\n{command.text}\n```"
+    return _text(sentence)
 
 
 def _code(text: str) -> str:

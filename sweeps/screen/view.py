@@ -22,7 +22,7 @@ from sweeps.screen.formatting import (
 )
 from sweeps.screen.progress import Progress, Snapshot
 from sweeps.space.grid import Grid
-from sweeps.storage.attributes import REASON, SAME_AS, last_report
+from sweeps.storage.attributes import REASON, SAME_AS, is_confirmation, last_report
 from sweeps.workers.logs import first_line
 
 if TYPE_CHECKING:
@@ -157,10 +157,14 @@ class View:
         from sweeps.screen.rendering import of_total
 
         count = snapshot.finished - sum(map(self._progress.counts, snapshot.ended))
+        confirmed = snapshot.confirmations[0] - sum(map(is_confirmation, snapshot.ended))
         left = self._left()
         for trial in snapshot.ended:
             count += self._progress.counts(trial)
+            confirmed += is_confirmation(trial)
             text = f"{line(trial, snapshot.front, self._names)}; {count}{of_total(snapshot)} done"
+            if is_confirmation(trial):
+                text += f", {confirmed} confirmation{'' if confirmed == 1 else 's'}"
             self._print(f"{text}, {left}" if left else text)
 
     def _left(self) -> str:
