@@ -33,7 +33,7 @@ class SplitScores:
     def __init__(self) -> None:
         self.reconstruction = ReconstructionMetrics()
         self.latent = LatentMetrics()
-        self._errors: list[Tensor] = []
+        self._errors, self._sampled = torch.zeros((), dtype=torch.float64), 0
         self._values = 0
 
     def update(
@@ -45,13 +45,15 @@ class SplitScores:
         """
         self.reconstruction.update(x_hat, x)
         self.latent.update(mean, log_variance)
-        self._errors.append((sampled.float() - x[: len(sampled)]).square().flatten(1).mean(1))
+        errors = (sampled.float() - x[: len(sampled)]).square().flatten(1).mean(1)
+        self._errors = self._errors + errors.double().sum()
+        self._sampled += len(sampled)
         self._values = x[0].numel()
 
     def compute(self) -> dict[str, float]:
         """The metrics of `RECONSTRUCTION`, `LATENT` and `LIKELIHOOD`."""
         latent = self.latent.compute()
-        error = float(torch.cat(self._errors).double().mean())
+        error = float(self._errors) / self._sampled
         likelihood = bounds(error, latent["kl"], self._values)
         return {**self.reconstruction.compute(), **latent, **likelihood}
 

@@ -93,10 +93,10 @@ def test_every_place_is_as_likely_for_every_image() -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 2**30])
-def test_images_too_large_for_memory_come_from_the_map(
+def test_images_come_from_the_map_read_ahead_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr("experiments.data.batches._IN_MEMORY_BYTES", limit)
+    monkeypatch.setattr("experiments.data.batches._PREFETCHED_BYTES", limit)
     cats = load_cats(count=30, size=8, cache_dir=tmp_path, progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # torch warns of arrays that are read-only

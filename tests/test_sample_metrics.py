@@ -14,8 +14,10 @@ from scipy import linalg, stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from experiments.data.batches import Batches
 from experiments.metrics.features import feature_distances
 from experiments.metrics.samples import laplacian_swd, sliced_wasserstein
+from experiments.scoring import some_of
 from tests.meshes import meshed
 from tests.words import trusting
 
@@ -89,7 +91,7 @@ def test_bad_arguments_of_sliced_wasserstein_are_refused() -> None:
     with pytest.raises(ValueError, match="one shape"):
         sliced_wasserstein(a, a[:0])
     with pytest.raises(ValueError, match="floats"):
-        sliced_wasserstein(a, (a * 255).byte())
+        sliced_wasserstein(a, (a * 255).int())
     with pytest.raises(ValueError, match="`order` must be 1 or 2, but got 3"):
         sliced_wasserstein(a, a, order=3)
     with pytest.raises(ValueError, match="`projections` must be at least 1, but got 0"):
@@ -166,7 +168,7 @@ def test_bad_arguments_of_laplacian_swd_are_refused() -> None:
     with pytest.raises(ValueError, match="`patches` must be at least 1, but got 0"):
         laplacian_swd(a, a, patches=0)
     with pytest.raises(ValueError, match="floats"):
-        laplacian_swd(a, (a * 255).byte())
+        laplacian_swd(a, (a * 255).int())
 
 
 class Means(nn.Module):
@@ -327,3 +329,22 @@ def test_floats_single_images_and_different_shapes_are_refused(script: Script) -
         feature_distances(real, generated[:1], path)
     with pytest.raises(ValueError, match="one shape"):
         feature_distances(real, generated[:, :1], path)
+
+
+def test_images_of_8_bits_are_as_far_apart_as_their_values() -> None:
+    both = [torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8) for n in (300, 140)]
+    floats = [images / 255 for images in both]
+    assert sliced_wasserstein(*both) == pytest.approx(sliced_wasserstein(*floats), rel=1e-6)
+    assert laplacian_swd(*both) == pytest.approx(laplacian_swd(*floats), rel=1e-6)
+
+
+@pytest.mark.parametrize(("most", "step"), [(2**28, 1), (10 * 192, 3), (192, 23)])
+def test_of_a_large_split_some_images_are_taken_evenly(
+    monkeypatch: pytest.MonkeyPatch, most: int, step: int
+) -> None:
+    monkeypatch.setattr("experiments.scoring._MOST_BYTES", most)
+    images = torch.arange(30, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8)
+    split = Batches(
+        images.numpy(), range(7, 30), batch_size=5, shuffle=False, seed=0, drop_last=False
+    )
+    assert some_of(split)[:, 0, 0, 0].tolist() == list(range(7, 30, step))

@@ -1,18 +1,26 @@
-"""Batches straight from memory: one gather a batch, no work per image."""
+"""Batches straight from the images: one gather a batch, no work per image.
+
+On a CPU they are read through the memory map, so that the kernel's page cache holds them once for
+all workers, and a data set may be larger than the memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from experiments.data.parallel import in_order
 from experiments.errors import UserError
 
-_IN_MEMORY_BYTES = 4 * 2**30
-"""A split of up to this size is copied to memory, where a batch costs a few microseconds."""
+_ON_DEVICE_BYTES = 4 * 2**30
+"""A split of up to this size is copied to a GPU, where a batch costs a few microseconds."""
+_PREFETCHED_BYTES = 2**30
+"""Of a larger split, which may not be in the page cache, batches are read ahead by a thread."""
 
 
 class EpochOrder:
@@ -53,7 +61,7 @@ class Batches:
         shuffle: another order in every epoch.
         seed: of the order, 0 or more.
         drop_last: leave out a last batch that is smaller.
-        device: where the images are kept and the batches come from; None for the CPU.
+        device: where the batches are; None for the CPU.
 
     Raises:
         UserError: `batch_size` is below 1, there are no images or, with `drop_last`, fewer
@@ -93,8 +101,13 @@ class Batches:
         self._batch_size, self._drop_last = batch_size, drop_last
         self._images: NDArray[np.uint8] | Tensor = images
         self._indices: Tensor | None = chosen
-        if len(chosen) * int(np.prod(images.shape[1:])) <= _IN_MEMORY_BYTES:
+        size = len(chosen) * int(np.prod(images.shape[1:]))
+        self._is_far = self._device.type != "cpu"
+        if self._is_far and size <= _ON_DEVICE_BYTES:
             self._images, self._indices = _gather(images, chosen).to(self._device), None
+        self._is_prefetched = self._indices is not None and (
+            self._is_far or size > _PREFETCHED_BYTES
+        )
         self._count = len(chosen)
         self.sampler = EpochOrder(len(chosen), shuffle=shuffle, seed=seed)
 
@@ -110,8 +123,16 @@ class Batches:
     def __iter__(self) -> Iterator[Tensor]:
         order = self.sampler.next_order()
         order = order.to(self._device) if self._indices is None else self._indices[order]
-        for batch in torch.split(order, self._batch_size)[: len(self)]:
-            yield _gather(self._images, batch).to(self._device)
+        chosen = torch.split(order, self._batch_size)[: len(self)]
+        if not self._is_prefetched:
+            yield from map(partial(_gather, self._images), chosen)
+            return
+        for batch in in_order(self._read, chosen, workers=1):
+            yield batch.to(self._device, non_blocking=True)
+
+    def _read(self, indices: Tensor) -> Tensor:
+        batch = _gather(self._images, indices)
+        return batch.pin_memory() if self._device.type == "cuda" else batch
 
 
 def to_float(batch: Tensor) -> Tensor:
@@ -124,5 +145,4 @@ def to_float(batch: Tensor) -> Tensor:
 def _gather(images: NDArray[np.uint8] | Tensor, indices: Tensor) -> Tensor:
     if isinstance(images, Tensor):
         return images.index_select(0, indices.to(images.device))
-    # A copy, so a memory map that is read-only does no harm.
-    return torch.from_numpy(np.ascontiguousarray(images[indices.numpy()]))
+    return torch.from_numpy(np.take(images, indices.numpy(), axis=0))  # a copy

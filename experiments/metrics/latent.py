@@ -15,15 +15,15 @@ Salakhutdinov 2016, "Importance weighted autoencoders", section 5.2)."""
 
 
 class LatentMetrics:
-    """Collects the posteriors of a split, batch by batch; each image counts the same."""
+    """Collects the posteriors of a split, batch by batch, in sums; each image counts the same."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Forget the images seen so far."""
-        self._means: list[Tensor] = []
-        self._kls: list[Tensor] = []
+        self._count = 0
+        self._kl = self._mean = self._squares = torch.zeros((), dtype=torch.float64)
 
     def update(self, mean: Tensor, log_variance: Tensor) -> None:
         """Add a batch of posteriors, both (B, L).
@@ -37,8 +37,16 @@ class LatentMetrics:
                 f"but got {tuple(mean.shape)} and {tuple(log_variance.shape)}"
             )
         mean, log_variance = mean.detach().float(), log_variance.detach().float()
-        self._means.append(mean)
-        self._kls.append(kl_divergence(mean, log_variance))
+        kl, mean = kl_divergence(mean, log_variance).double().sum(dim=0), mean.double()
+        # Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance", eq. 2.1.
+        before, count = self._count, len(mean)
+        self._count = before + count
+        center = mean.mean(dim=0)
+        shift = center - self._mean
+        weight = before * count / self._count
+        self._squares = self._squares + (mean - center).square().sum(dim=0) + weight * shift**2
+        self._mean = self._mean + shift * (count / self._count)
+        self._kl = self._kl + kl
 
     def per_unit(self) -> dict[str, NDArray[np.float64]]:
         """For each unit, (L,): `kl`, nats per image, `mean` and `variance` of the posterior mean.
@@ -46,14 +54,12 @@ class LatentMetrics:
         Raises:
             ValueError: fewer than the 2 images that a variance needs were added.
         """
-        count = sum(len(mean) for mean in self._means)
-        if count < 2:
-            raise ValueError(f"latent metrics need at least 2 images, but got {count}")
-        means = torch.cat(self._means).double()
+        if self._count < 2:
+            raise ValueError(f"latent metrics need at least 2 images, but got {self._count}")
         return {
-            "kl": torch.cat(self._kls).double().mean(dim=0).cpu().numpy(),
-            "mean": means.mean(dim=0).cpu().numpy(),
-            "variance": means.var(dim=0, unbiased=True).cpu().numpy(),
+            "kl": (self._kl / self._count).cpu().numpy(),
+            "mean": self._mean.cpu().numpy(),
+            "variance": (self._squares / (self._count - 1)).cpu().numpy(),
         }
 
     def compute(self) -> dict[str, float]:

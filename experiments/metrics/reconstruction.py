@@ -48,11 +48,21 @@ class ReconstructionMetrics:
 
     def reset(self) -> None:
         """Forget the images seen so far."""
-        self._batches: list[dict[str, Tensor]] = []
+        self._count = 0
+        self._seen: dict[str, Tensor] = {}
 
     def update(self, x_hat: Tensor, x: Tensor) -> None:
         """Add a batch of reconstructions and images, (B, C, H, W) in [0, 1]."""
-        self._batches.append(reconstruction_metrics(x_hat, x, names=self.names))
+        # One tensor that doubles, as many small ones between large ones would fragment the heap.
+        end = self._count + len(x)
+        for name, values in reconstruction_metrics(x_hat, x, names=self.names).items():
+            seen = self._seen.get(name)
+            if seen is None or len(seen) < end:
+                larger = values.new_empty(2 * end)
+                larger[: self._count] = seen[: self._count] if seen is not None else 0
+                self._seen[name] = seen = larger
+            seen[self._count : end] = values
+        self._count = end
 
     def per_image(self) -> dict[str, NDArray[np.float64]]:
         """Each metric of each image, (N,), in the order they were added.
@@ -60,10 +70,9 @@ class ReconstructionMetrics:
         Raises:
             ValueError: no images were added.
         """
-        if not self._batches:
+        if not self._count:
             raise ValueError("reconstruction metrics need at least 1 image, but got 0")
-        joined = {name: torch.cat([b[name] for b in self._batches]) for name in self.names}
-        return {name: values.double().cpu().numpy() for name, values in joined.items()}
+        return {name: self._seen[name][: self._count].double().cpu().numpy() for name in self.names}
 
     def compute(self) -> dict[str, float]:
         """Each metric's mean over the images."""

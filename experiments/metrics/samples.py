@@ -14,17 +14,16 @@ _COARSEST = 16  # pixels; below it no further level of a pyramid
 _PERIOD = 8  # pixels of the image, of which the patches' places are multiples
 _PATCHES, _MOST_PATCHES = 2**14, 64  # at each level: of a set, and of an image
 _PATCH_PROJECTIONS = 64
-_AT_ONCE = 128  # images whose pyramids are held
+_AT_ONCE = 128  # images that are held as floats, or as pyramids
 _BLOCK = 2**24  # values of the directions held at once, 64 MiB
 _LEAST_SPREAD = 1e-6  # of a level in which the real images have nothing
 
 
 def sample_distances(samples: Tensor, real: Tensor) -> dict[str, float]:
     """The metrics of samples that need no feature extractor; of images (N, C, H, W), uint8."""
-    sets = [images.float() / 255 for images in (samples, real)]
     return {
-        "laplacian_swd": laplacian_swd(*sets),
-        "sliced_wasserstein": sliced_wasserstein(*sets),
+        "laplacian_swd": laplacian_swd(samples, real),
+        "sliced_wasserstein": sliced_wasserstein(samples, real),
     }
 
 
@@ -46,8 +45,8 @@ def sliced_wasserstein(
     shifted by s in every pixel is s away, whatever the images' size.
 
     Args:
-        first: images in [0, 1].
-        second: images in [0, 1] of the same shape, not necessarily as many.
+        first: images in [0, 1], or uint8.
+        second: images in [0, 1], or uint8, of the same shape, not necessarily as many.
         projections: number of directions.
         seed: of the directions; two distances compare only under the same seed and shape.
         order: 1 or 2.
@@ -56,8 +55,7 @@ def sliced_wasserstein(
         ValueError: the images differ in shape, a set is empty, or an option is out of range.
     """
     _check(first, second, projections, order)
-    sets = [images.detach().float().flatten(1) for images in (first, second)]
-    return _sliced(*sets, projections=projections, seed=seed, order=order)
+    return _sliced(first.detach(), second.detach(), projections=projections, seed=seed, order=order)
 
 
 def laplacian_swd(
@@ -85,8 +83,8 @@ def laplacian_swd(
     A value of 0.8 says that the samples lack what the real images have in each octave.
 
     Args:
-        samples: images (N, C, H, W) in [0, 1].
-        real: images (M, C, H, W) in [0, 1] of the same shape, not necessarily as many.
+        samples: images (N, C, H, W) in [0, 1], or uint8.
+        real: images (M, C, H, W) in [0, 1], or uint8, of the same shape, not necessarily as many.
         patches: at most so many are drawn from each set at each level, of all images alike; of an
             image, 64 at most.
         projections: number of directions.
@@ -110,8 +108,7 @@ def laplacian_swd(
     for drawn, wanted in zip(*sets, strict=True):
         mean, spread = wanted.mean((0, 2, 3)), wanted.std((0, 2, 3)).clamp_min(_LEAST_SPREAD)
         normalised = [
-            ((each - mean[:, None, None]) / spread[:, None, None]).flatten(1)
-            for each in (drawn, wanted)
+            (each - mean[:, None, None]) / spread[:, None, None] for each in (drawn, wanted)
         ]
         found.append(_sliced(*normalised, projections=projections, seed=seed, order=1))
     return sum(found) / len(found)
@@ -126,7 +123,7 @@ def _levels(images: Tensor, patches: int, seed: int) -> list[Tensor]:
     parts = [
         [
             _patches(level, each, max(1, _PERIOD >> number), generator)
-            for number, level in enumerate(_pyramid(part.float()))
+            for number, level in enumerate(_pyramid(_in_unit(part)))
         ]
         for part in images.split(_AT_ONCE)
     ]
@@ -167,17 +164,28 @@ def _patches(images: Tensor, count: int, step: int, generator: torch.Generator) 
 
 
 def _sliced(first: Tensor, second: Tensor, *, projections: int, seed: int, order: int) -> float:
-    """Sliced Wasserstein distance of vectors (N, D) and (M, D)."""
-    values = first.shape[1]
+    """Sliced Wasserstein distance of images (N, C, H, W) and (M, C, H, W)."""
+    values = first[0].numel()
     generator = torch.Generator().manual_seed(seed)
     total, at_once = 0.0, max(1, _BLOCK // max(values, len(first), len(second)))
     for start in range(0, projections, at_once):
         count = min(at_once, projections - start)
         directions = torch.randn(count, values, generator=generator)
         directions = (directions / directions.norm(dim=1, keepdim=True)).to(first.device)
-        projected = [_sorted(directions @ vectors.T) for vectors in (first, second)]
+        projected = [_sorted(_projected(images, directions)) for images in (first, second)]
         total += float(_wasserstein_power(*projected, order=order).sum())
     return float((total / projections) ** (1 / order))
+
+
+def _projected(images: Tensor, directions: Tensor) -> Tensor:
+    """Images (N, C, H, W) on directions (P, D): (P, N); few of them are floats at a time."""
+    parts = images.split(_AT_ONCE)
+    return torch.cat([directions @ _in_unit(part).flatten(1).T for part in parts], dim=1)
+
+
+def _in_unit(images: Tensor) -> Tensor:
+    """As float32, uint8 images in [0, 1]."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
 def _sorted(values: Tensor) -> Tensor:
@@ -208,9 +216,9 @@ def _check(first: Tensor, second: Tensor, projections: int, order: int) -> None:
             "both sets must hold images of one shape, (N, C, H, W) and (M, C, H, W), "
             f"but got {tuple(first.shape)} and {tuple(second.shape)}"
         )
-    if not (first.is_floating_point() and second.is_floating_point()):
+    if not all(s.is_floating_point() or s.dtype == torch.uint8 for s in (first, second)):
         raise ValueError(
-            f"both sets must be floats in [0, 1], but got {first.dtype} and {second.dtype}"
+            f"both sets must be floats in [0, 1] or uint8, but got {first.dtype} and {second.dtype}"
         )
     if projections < 1:
         raise ValueError(f"`projections` must be at least 1, but got {projections}")
