@@ -30,9 +30,10 @@ from serving.settings import Settings
 Format = Annotated[Literal["png", "json"], Query(description="of the answer")]
 Motion = Annotated[Literal["png", "gif", "webp", "json"], Query(description="of the answer")]
 Photos = Annotated[
-    list[UploadFile], File(min_length=1, description="JPEG, PNG, WebP, BMP, GIF or TIFF")
+    list[UploadFile],
+    File(min_length=1, description="JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF"),
 ]
-Photo = Annotated[UploadFile, File(description="JPEG, PNG, WebP, BMP, GIF or TIFF")]
+Photo = Annotated[UploadFile, File(description="JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF")]
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": why}

@@ -33,6 +33,6 @@ def _declared(data: bytes) -> int:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return image.width * image.height
     except UnidentifiedImageError as error:
-        raise BadImageError("not a JPEG, PNG, WebP, BMP, GIF or TIFF image") from error
+        raise BadImageError("not a JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF image") from error
     except Exception as error:  # Pillow's readers answer broken data with any exception at all
         raise BadImageError("its header is broken") from error

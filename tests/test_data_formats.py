@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from skimage.transform import resize
 
 from experiments.data import ImageSet, load_images
 from experiments.data.decode import BadImageError, BombError, decode, quiet
+from experiments.errors import UserError
 
 # Four quarters of different colours tell orientation and channel order apart.
 _COLOURS = np.array([[(200, 40, 40), (40, 180, 60)], [(50, 60, 210), (230, 220, 90)]])
@@ -121,10 +123,11 @@ def test_sixteen_bits_are_scaled_over_their_whole_range(
         assert np.array_equal(_centres(image)[..., channel], expected)
 
 
-def test_sixteen_bit_colour_is_scaled(folder: Path) -> None:
+def _deep_colour(path: Path, colours: NDArray[Any]) -> None:
+    """Write a PNG of four colours of 16 bits, which Pillow cannot."""
     import zlib
 
-    values = np.kron(_COLOURS, np.ones((48, 48, 1), dtype=int)) * 257
+    values = np.kron(colours, np.ones((48, 48, 1), dtype=int))
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -132,14 +135,67 @@ def test_sixteen_bit_colour_is_scaled(folder: Path) -> None:
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
     header = struct.pack(">IIBBBBB", 96, 96, 16, 2, 0, 0, 0)
-    (folder / "a.png").write_bytes(
+    path.write_bytes(
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
         + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
     )
+
+
+def test_sixteen_bit_colour_is_scaled(folder: Path) -> None:
+    _deep_colour(folder / "a.png", 257 * _COLOURS)
     (image,) = _load(folder).images
     assert np.abs(_centres(image).astype(int) - _COLOURS).max() <= 1
+
+
+def _deep(most: int, path: Path, *, mode: str = "I;16", **options: Any) -> NDArray[Any]:
+    """Write an image of four greys up to `most`, and return them."""
+    levels = np.array([[0, most // 3], [most // 2, most]])
+    values = np.kron(levels, np.ones((48, 48), dtype=int))
+    dtype = "<i4" if mode == "I" else "<u2"
+    Image.frombytes(mode, (96, 96), values.astype(dtype).tobytes()).save(path, **options)
+    return levels
+
+
+@pytest.mark.parametrize("packed", ["folder", "zip", "tar"])
+@pytest.mark.parametrize(("most", "white"), [(200, 255), (1000, 1023), (4000, 4095)])
+def test_white_of_many_bits_is_that_of_all_images_together(
+    folder: Path, caplog: pytest.LogCaptureFixture, packed: str, most: int, white: int
+) -> None:
+    caplog.set_level("INFO")
+    dark = _deep(most // 4, folder / "a.png")
+    bright = _deep(most, folder / "b.tif", mode="I" if most < 256 else "I;16")
+    root = folder
+    if packed != "folder":
+        root = Path(shutil.make_archive(str(folder.parent / "packed"), packed, folder))
+    loaded = _load(root)
+    images = {n[-5:]: _centres(i)[..., 0] for n, i in zip(loaded.names, loaded.images, strict=True)}
+    assert np.array_equal(images["a.png"], np.round(dark / white * 255))
+    assert np.array_equal(images["b.tif"], np.round(bright / white * 255))
+    assert f"hold at most {most}, so white is taken as {white}" in caplog.text
+
+
+def test_white_that_a_file_declares_counts_for_it_alone(folder: Path) -> None:
+    declared = _deep(3000, folder / "a.tif", tiffinfo={281: 3000})
+    full = _deep(65535, folder / "b.png")
+    images = [_centres(image)[..., 0] for image in _load(folder).images]
+    expected = [np.round(declared / 3000 * 255), np.round(full / 65535 * 255)]
+    assert np.array_equal(images, expected)
+
+
+def test_deep_colour_of_which_next_to_nothing_is_read_is_refused(folder: Path) -> None:
+    _deep_colour(folder / "a.png", 16 * _COLOURS)
+    with pytest.raises(UserError, match=r"16-bit colour that holds 12 bits, .* scale its values"):
+        _load(folder)
+
+
+@pytest.mark.parametrize("suffix", ["heic", "avif"])
+def test_photos_of_phones_are_read(folder: Path, suffix: str) -> None:
+    picture = Image.fromarray(np.kron(_COLOURS, np.ones((48, 48, 1))).astype(np.uint8))
+    picture.save(folder / f"a.{suffix}", quality=95)
+    (image,) = _load(folder).images
+    assert np.abs(_centres(image).astype(int) - _COLOURS).max() < 12
 
 
 def test_floating_point_tiffs_hold_0_to_1(folder: Path) -> None:
@@ -182,7 +238,7 @@ def test_of_an_animation_the_first_frame_counts(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
 def test_exif_rotation_is_undone(folder: Path, orientation: int, suffix: str) -> None:
     upright = _quarters(96, 64)
     # How a camera stores an upright picture under each orientation, from the EXIF standard.
@@ -293,7 +349,7 @@ def test_damaged_bytes_give_an_image_or_a_reason_and_nothing_on_stderr(
 
 
 def test_a_fresh_process_knows_every_format(folder: Path) -> None:
-    for suffix in ("png", "webp", "bmp", "gif", "tif", "jpg"):
+    for suffix in ("png", "webp", "bmp", "gif", "tif", "jpg", "heic", "avif"):
         _quarters().save(folder / f"a.{suffix}")
     code = (
         "import sys; from experiments.data import load_images; "
@@ -301,5 +357,5 @@ def test_a_fresh_process_knows_every_format(folder: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(folder), str(folder.parent / "cache")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "6\n"
-    assert done.stderr == "decoding images (6)\n"
+    assert done.stdout == "8\n"
+    assert done.stderr == "decoding images (8)\n"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.data import depth
 from experiments.data.decode import from_array
 from experiments.data.parallel import in_order
 from experiments.data.sources import Decoded, Hashed, Source
@@ -25,7 +26,7 @@ _OBJECTS = (
     "it holds Python objects, as NumPy makes them of pictures of several sizes; bring them to one "
     "size, or save each as a PNG in a folder"
 )
-_DARK = 1 / 16  # of the range: 12 bits in 16, or masks of 0 and 1
+_DARK = 1 / 16  # of the range, such as masks of 0 and 1
 _ONE = (1, 2, 3, 4)  # as the last of three axes: no picture is so narrow
 
 ToUint8 = Callable[[NDArray[Any]], NDArray[np.uint8]]
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 class ArrayFile(Source):
     """N images (N, H, W, C), (N, C, H, W) or (N, H, W).
 
-    Integers in [0, 255], 16-bit unsigned ones in [0, 65535], or floats in [0, 1].
+    Integers in [0, 255], those of 16 or 32 bits up to 65535, or floats in [0, 1].
     """
 
     def paths(self) -> list[Path]:
@@ -181,8 +182,8 @@ def _scaling(images: NDArray[Any], path: Path) -> ToUint8:
     """The function that brings images of this type to uint8.
 
     Raises:
-        UserError: the values are not integers in [0, 255] or [0, 65535] (uint16), nor floats
-            in [0, 1].
+        UserError: the values are not integers in [0, 255], those of 16 or 32 bits in [0, 65535],
+            nor floats in [0, 1].
     """
     if images.dtype == np.bool_:
         return lambda image: image.astype(np.uint8) * np.uint8(255)
@@ -194,12 +195,16 @@ def _scaling(images: NDArray[Any], path: Path) -> ToUint8:
     # NaN is carried on by both, and is neither below nor above anything.
     low = float(np.min([image.min() for image in images]))
     high = float(np.max([image.max() for image in images]))
-    top = {"uint16": 65535}.get(images.dtype.name, 255) if images.dtype.kind in "iu" else 1
+    is_deep = images.dtype.kind in "iu" and images.dtype.itemsize in (2, 4)
+    top = (depth.FULL if is_deep else 255) if images.dtype.kind in "iu" else 1
     if not (low >= 0 and high <= top):
         raise UserError(
             f"images of type {images.dtype} must lie in [0, {top}], but those of {path} lie in "
             f"[{low:g}, {high:g}]; {_rescaling(low, high, top)} and save the file again"
         )
+    if is_deep and depth.white_of(high) != depth.FULL:
+        top = depth.white_of(high)
+        depth.tell(path, high, top)
     if 0 < high <= top * _DARK:
         log.warning(
             "%s holds %s, but none above %.3g of %d: its images are black or nearly so; if their "

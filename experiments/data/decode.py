@@ -8,13 +8,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from threading import Lock
 from typing import TypeVar
 
 import numpy as np
+import pillow_heif
 from numpy.typing import NDArray
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -25,11 +26,15 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from experiments.data import depth
 from experiments.data.libtiff import silent_libtiff
 from experiments.data.metadata import upright, without_metadata
 
+pillow_heif.register_heif_opener()
 # Named through their modules, since Pillow knows a format only once its module is imported.
 FORMATS = (
+    AvifImagePlugin.AvifImageFile.format,
+    pillow_heif.HeifImageFile.format,
     JpegImagePlugin.JpegImageFile.format,
     PngImagePlugin.PngImageFile.format,
     WebPImagePlugin.WebPImageFile.format,
@@ -57,12 +62,27 @@ class BombError(Exception):
     """A file that would swell to an absurd size; the message says how."""
 
 
-def decode(data: bytes, *, size: int, channels: int, fit: str) -> NDArray[np.uint8]:
+def decode(
+    data: bytes,
+    *,
+    size: int,
+    channels: int,
+    fit: str,
+    white: Callable[[], int] | None = None,
+) -> NDArray[np.uint8]:
     """Pixels (channels, size, size) of an encoded image.
 
     The first frame of an animation, upright as its EXIF orientation says; transparent parts on
-    white; 16-bit values scaled to 8. Colours are taken as sRGB: embedded profiles are not used.
-    Metadata that is broken or huge does no harm.
+    white; integers of more than 8 bits scaled to 8. Colours are taken as sRGB: embedded profiles
+    are not used. Metadata that is broken or huge does no harm.
+
+    Args:
+        data: the file.
+        size: side of the result, pixels.
+        channels: 1 or 3.
+        fit: "crop", "pad" or "squash".
+        white: gives the value that is white where an image has more than 8 bits and does not say;
+            None to go by the image alone.
 
     Raises:
         BadImageError: it is no image of `FORMATS`, broken, or larger than `MAX_PIXELS`.
@@ -70,8 +90,33 @@ def decode(data: bytes, *, size: int, channels: int, fit: str) -> NDArray[np.uin
     """
     if not data:
         raise BadImageError("empty file")
-    fitted = partial(_decoded, of_bytes=len(data), size=size, channels=channels, fit=fit)
+    common = white or (lambda: depth.white_of(largest_value(data)))
+
+    def fitted(encoded: bytes) -> NDArray[np.uint8]:
+        with _opened(encoded, len(data), draft=_DRAFT * size, white=common) as (image, most):
+            return _fitted(_eight_bit(upright(image), most), size, channels, fit)
+
     return tolerantly(fitted, data)
+
+
+def largest_value(data: bytes) -> int:
+    """The largest value of an encoded image that has more than 8 bits and does not say its white.
+
+    0 of others, and of what cannot be decoded.
+    """
+
+    def found(encoded: bytes) -> int:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            is_colour = depth.is_deep_colour(image)  # which no longer tells when it is loaded
+        with _opened(encoded, len(data)) as (image, most):
+            if is_colour:
+                return int(np.asarray(image).max()) * 256 + 255
+            return int(np.asarray(image).max()) if depth.is_deep(image) and most is None else 0
+
+    try:
+        return tolerantly(found, data)
+    except Exception:  # noqa: BLE001 - decoders answer broken data with any; `decode` says so
+        return 0
 
 
 def tolerantly(work: Callable[[bytes], T], data: bytes) -> T:
@@ -92,20 +137,32 @@ def tolerantly(work: Callable[[bytes], T], data: bytes) -> T:
             raise error from None
 
 
-def _decoded(
-    data: bytes, *, of_bytes: int, size: int, channels: int, fit: str
-) -> NDArray[np.uint8]:
+@contextmanager
+def _opened(
+    data: bytes,
+    of_bytes: int,
+    *,
+    draft: int | None = None,
+    white: Callable[[], int] | None = None,
+) -> Iterator[tuple[Image.Image, int | None]]:
+    """An image that is loaded, of a JPEG `draft` pixels a side; and white of one of many bits."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _refuse_huge(image.width * image.height, of_bytes)
-            image.draft(None, (_DRAFT * size, _DRAFT * size))
+            if draft is not None:
+                image.draft(None, (draft, draft))
+            most = depth.declared(image) if depth.is_deep(image) else None
+            if most is None and white is not None and depth.is_deep(image):
+                most = white()  # before the lock, as it may decode other images
+            if white is not None and depth.is_deep_colour(image):
+                depth.refuse_dark(white())
             with _one_large if image.width * image.height > _LARGE else nullcontext():
                 image.load()
-                return _fitted(upright(image), size, channels, fit)
+                yield image, most
     except (BadImageError, BombError):
         raise
     except UnidentifiedImageError as error:
-        raise BadImageError("not a JPEG, PNG, WebP, BMP, GIF or TIFF image") from error
+        raise BadImageError("not a JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF image") from error
     except Image.DecompressionBombError as error:
         declared = re.search(r"\((\d+) pixels\)", str(error))
         _refuse_huge(int(declared[1]) if declared else of_bytes * 1000, of_bytes)
@@ -145,7 +202,7 @@ def _refuse_huge(pixels: int, size_bytes: int) -> None:
 
 
 def _fitted(image: Image.Image, size: int, channels: int, fit: str) -> NDArray[np.uint8]:
-    image = _opaque(_eight_bit(image)).convert("L" if channels == 1 else "RGB")
+    image = _opaque(image).convert("L" if channels == 1 else "RGB")
     width, height = image.size
     short, long = min(width, height), max(width, height)
     if fit == "crop":
@@ -170,13 +227,14 @@ def _resized(
     return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=_REDUCING_GAP)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Images of 16-bit integers, and of floats in [0, 1], as images of 8 bits; others unchanged."""
-    if image.mode.startswith("I"):
+def _eight_bit(image: Image.Image, white: int | None) -> Image.Image:
+    """Images of more bits, and of floats in [0, 1], as images of 8 bits; others unchanged."""
+    if depth.is_deep(image):
         values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
+        if values.min() < 0 or values.max() > depth.FULL:
             raise BadImageError("32-bit integers beyond 16 bits, of unknown range")
-        scaled = (values.astype(np.uint32) * 255 + 32767) // 65535
+        most = white or depth.FULL
+        scaled = (values.astype(np.uint32).clip(max=most) * 255 + most // 2) // most
         return Image.fromarray(scaled.astype(np.uint8))
     if image.mode == "F":
         values = np.asarray(image)

@@ -10,7 +10,7 @@ HEAD = 512
 
 _SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib",
-     ".gif", ".tif", ".tiff")
+     ".gif", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".avifs")
 )  # fmt: skip
 """Of files that say by their name that they are images that are read."""
 
@@ -23,8 +23,6 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))  # sizes in bytes that exist
 
 _FOREIGN_SUFFIXES = {
-    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
-    ".avif": "AVIF",
     **dict.fromkeys((".svg", ".svgz"), "SVG"),
     **dict.fromkeys((".psd", ".psb"), "Photoshop's format"),
     ".xcf": "GIMP's format",
@@ -49,14 +47,10 @@ _FOREIGN_HEADS = {
     b"<svg": "SVG",
 }
 
-_BRANDS = {
-    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
-    **dict.fromkeys(
-        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"
-    ),
-    b"crx ": _RAW,
-}
-"""Of the ISO base media file format (ISO/IEC 14496-12), of which films have others."""
+_BRANDS = frozenset(
+    (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+)
+"""AVIF and HEIC in ISO's base media file format (ISO/IEC 14496-12); films have others."""
 
 
 def is_read(name: str, head: bytes) -> bool:
@@ -65,6 +59,8 @@ def is_read(name: str, head: bytes) -> bool:
         return True
     if head.startswith(b"RIFF"):
         return head[8:12] == b"WEBP"
+    if head[4:8] == b"ftyp":
+        return head[8:12] in _BRANDS
     if head.startswith(b"BM"):  # as many a text does
         return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
     # The TIFF of a raw file has only a small preview.
@@ -74,8 +70,8 @@ def is_read(name: str, head: bytes) -> bool:
 
 def foreign_format(name: str, head: bytes) -> str | None:
     """The format of an image that is not read, by its content or its name; None of others."""
-    if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
-        return _BRANDS[head[8:12]]
+    if head[4:12] == b"ftypcrx ":
+        return _RAW
     if head[128:132] == b"DICM":
         return "DICOM"
     if head.startswith(_TIFF) and head[8:10] == b"CR":

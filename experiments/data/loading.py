@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FITS = ("crop", "pad", "squash")
 SIZES = (8, 1024)
-_DECODING = 2  # raised when the same files give other pixels
+_DECODING = 3  # raised when the same files give other pixels
 
 
 def load_cats(

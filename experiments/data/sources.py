@@ -13,9 +13,9 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data import kinds
+from experiments.data import depth, kinds
 from experiments.data.contents import LeftOut, Other, Unusable
-from experiments.data.decode import BadImageError, BombError, decode, quiet
+from experiments.data.decode import BadImageError, BombError, decode, largest_value, quiet
 from experiments.data.parallel import in_order
 from experiments.errors import UserError
 
@@ -116,12 +116,16 @@ class EncodedSource(Source):
     def decoded(
         self, *, size: int, channels: int, fit: str, workers: int | None = None
     ) -> Generator[Decoded, None, None]:
+        common_white = depth.CommonWhite(
+            self.root, lambda: in_order(_largest_value, self.files(), workers)
+        )
+
         def work(file: File) -> Decoded:
             name, data = file[0], _read(file)
             if not isinstance(data, bytes):
                 return name, data, data
             try:
-                pixels = decode(data, size=size, channels=channels, fit=fit)
+                pixels = decode(data, size=size, channels=channels, fit=fit, white=common_white)
             except BadImageError as error:
                 return name, Unusable(printable(str(error))), _hash(data)
             except BombError as error:
@@ -216,6 +220,11 @@ def _read(file: File) -> bytes | LeftOut:
         return read()
     except OSError as error:
         return unread(name, error.strerror or str(error))
+
+
+def _largest_value(file: File) -> int:
+    data = _read(file)
+    return largest_value(data) if isinstance(data, bytes) else 0
 
 
 def _hash(data: bytes) -> str:
