@@ -9,6 +9,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from experiments.errors import Pruned, UserError
 from experiments.grammar import readable_conditions
 from experiments.record import discard
 from experiments.signals import sigterm_ends
+from experiments.single import single_run
 from experiments.terminal import errors_for_people
 from experiments.tracking import by_agent
 from sweeps import sweeper, whitelist
@@ -95,9 +97,10 @@ def train(config: DictConfig) -> float | tuple[float, ...]:
     from experiments.trial import run_trial
 
     in_sweep = hydra_config.mode == RunMode.MULTIRUN or by_agent()
+    resumable = not in_sweep
     try:
-        with warnings_logged():
-            return run_trial(values, directory, in_sweep=in_sweep).objective
+        with warnings_logged(), single_run(directory) if resumable else nullcontext():
+            return run_trial(values, directory, in_sweep=in_sweep, resumable=resumable).objective
     except Pruned as given_up:
         log.info("%s; record: %s", given_up, directory)
         raise SystemExit(130) from given_up

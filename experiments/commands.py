@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from importlib import metadata
 from pathlib import Path
+
+from experiments.grammar import literal
 
 _ROOT = Path(__file__).parents[1]
 _NAME = "vaesweep"
@@ -20,6 +23,15 @@ def train(*overrides: str) -> str:
     """`python run.py` with overrides as a shell reads them."""
     program = "run.py" if _is_here() else str(_ROOT / "run.py")
     return shlex.join(["python", program, *overrides])
+
+
+def train_in(directory: Path) -> str:
+    """The command of this process with another `hydra.run.dir`."""
+    typed = [text for text in sys.argv[1:] if not text.startswith("hydra.run.dir=")]
+    near = directory.absolute()
+    if near.is_relative_to(Path.cwd()):
+        near = near.relative_to(Path.cwd())
+    return train(*typed, f"hydra.run.dir={literal(str(near))}")
 
 
 def module(name: str, *arguments: str) -> str:

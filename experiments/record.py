@@ -27,6 +27,8 @@ SCHEMA_VERSION = 1
 CONFIG = "config.json"
 RESULT = "result.json"
 HISTORY = "history.jsonl"
+LAST = "checkpoints/last.ckpt"
+"""What a trial continues from: its state between two epochs, until it ends."""
 KL_WEIGHT = "kl_weight"
 """In a row of the history: the share of `beta` that the last step was trained at."""
 _MOST_BYTES = 2**26  # of JSON: a record has some kilobytes

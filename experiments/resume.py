@@ -27,11 +27,10 @@ from experiments.fence import writing
 from experiments.files import remove, replacing
 from experiments.foreign import read_checkpoint
 from experiments.identity import relevant
-from experiments.record import HISTORY, RESULT, Record, flat, read_config, read_result
+from experiments.record import HISTORY, LAST, RESULT, Record, flat, read_config, read_result
 from experiments.training import CHECKPOINT
 from experiments.waits import scaled
 
-LAST = "checkpoints/last.ckpt"
 SAVE_SECONDS = 10.0
 """Least time between two checkpoints, so that saving does not hold up short epochs."""
 
@@ -56,18 +55,28 @@ class Session:
     best: Tensor | None
 
 
-def find_session(directory: Path, config: Mapping[str, Any], fingerprint: str) -> Session | None:
+def find_session(
+    directory: Path, config: Mapping[str, Any], fingerprint: str, *, is_single: bool = False
+) -> Session | None:
     """The session in `directory` that a trial can continue; if there is none, the log says why.
 
     Its config must be the same but for what cannot change the result, for the number of threads,
     which is then the session's, and for the device, which may be another one now. Its images
     must have the same fingerprint.
+
+    Raises:
+        UserError: it is the directory of a single run, which has a checkpoint of another trial.
     """
     if not (directory / RESULT).exists():
         return None
     try:
         return _session(directory, config, fingerprint)
     except _StartOver as reason:
+        if is_single and (directory / LAST).exists():
+            raise UserError(
+                f"a run that is continued must be the one that was interrupted in {directory}, but "
+                f"{reason}; give its own settings, or another hydra.run.dir"
+            ) from reason
         log.info("%s starts over: %s", directory, reason)
         return None
 

@@ -20,7 +20,7 @@ from experiments.loggers import open_loggers
 from experiments.membership import refuse_taken
 from experiments.metrics import METRICS
 from experiments.ranks import be_rank_zero, ranks_hidden
-from experiments.record import RESULT, Record, at_full_weight, discard, hardware_settings
+from experiments.record import LAST, RESULT, Record, at_full_weight, discard, hardware_settings
 
 if TYPE_CHECKING:
     from pytorch_lightning.callbacks import Callback
@@ -115,7 +115,7 @@ def run_trial(
         if not resumable:
             refuse_taken(record.directory)
         validate(config)
-        trial = _prepare(config, record, images, resumable, free, thread_changes)
+        trial = _prepare(config, record, images, resumable, in_sweep, free, thread_changes)
         _begin(trial, resumable)
     except (UserError, OSError):
         discard(record.directory)
@@ -135,6 +135,7 @@ def _prepare(
     record: Record,
     images: ImageSet | None,
     resumable: bool,
+    in_sweep: bool,
     free: FreeCores,
     thread_changes: Sequence[tuple[int, int]] | None,
 ) -> _Trial:
@@ -152,7 +153,7 @@ def _prepare(
     if resumable:
         from experiments.resume import find_session
 
-        session = find_session(record.directory, config, images.fingerprint)
+        session = find_session(record.directory, config, images.fingerprint, is_single=not in_sweep)
     trainer = config["trainer"] | (hardware_settings(session.result) if session else {})
     hardware = choose_hardware(
         device=trainer["device"],
@@ -210,7 +211,6 @@ def _begin(trial: _Trial, resumable: bool) -> None:
 @contextmanager
 def _ending(trial: _Trial) -> Iterator[None]:
     """Write into the record how the trial ended; what it could continue from goes with it."""
-    from experiments.resume import LAST
     from models.vae import DivergedError
 
     record = trial.record
@@ -289,7 +289,7 @@ def _train(
     should_stop: Callable[[], bool] | None,
 ) -> None:
     from experiments.callbacks import Progress, Scores
-    from experiments.resume import LAST, LastCheckpoint
+    from experiments.resume import LastCheckpoint
     from experiments.training import fit, quiet_lightning
 
     config, record = trial.config, trial.record

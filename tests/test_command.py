@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from analysis.load import load
 from experiments import rerun
+from experiments.record import read_result
 from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -183,3 +185,55 @@ def test_an_interrupted_trial_says_so_in_its_record(
         assert b"Traceback" not in process.stderr.read()
     (result,) = results(tmp_path / "outputs")
     assert result["status"] == "interrupted"
+
+
+LONG = [
+    *SMALL, "data.count=300", "max_epochs=60", "trainer.early_stopping_patience=null",
+    "logger=none", "trainer.threads=1",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_the_same_command_continues_a_single_run_bit_for_bit(
+    tmp_path: Path, home: dict[str, str], stop: signal.Signals
+) -> None:
+    env = {**home, "VAESWEEP_WAITS": "0.01"}  # a checkpoint after every epoch
+    here = ["hydra.run.dir=broken"]
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *LONG, *here],
+        cwd=tmp_path,
+        env=env,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        last = tmp_path / "broken/checkpoints/last.ckpt"
+        wait_until(last.exists, process, process.communicate)
+        second = command(*LONG, *here, cwd=tmp_path, env=env)
+        assert second.returncode == 1
+        assert "but another process trains in" in second.stderr
+        process.send_signal(stop)
+        said = process.communicate(timeout=PATIENCE)[1].decode()
+    if stop == signal.SIGINT:
+        assert f"to continue: python {ROOT / 'run.py'}" in said
+        assert shlex.split(said.partition("to continue: ")[2].splitlines()[0])[2:] == [
+            *LONG, "hydra.run.dir=broken",
+        ]  # fmt: skip
+    other = command(*LONG, *here, "lr=0.5", cwd=tmp_path, env=env)
+    assert other.returncode == 1
+    assert "must be the one that was interrupted" in other.stderr
+    assert "lr was" in other.stderr
+
+    again = command(*LONG, *here, cwd=tmp_path, env=env)
+    whole = command(*LONG, "hydra.run.dir=whole", cwd=tmp_path, env=env)
+    assert (again.returncode, whole.returncode) == (0, 0), again.stderr
+    assert "continues after epoch" in again.stderr
+    assert not last.exists()
+    both = [read_result(tmp_path / name) for name in ("broken", "whole")]
+    assert both[0]["metrics"] == both[1]["metrics"]
+    assert both[0]["epochs"] == both[1]["epochs"] == 60
+
+    finished = command(*LONG, *here, cwd=tmp_path, env=env)
+    assert finished.returncode == 1
+    assert "without the record of a finished one" in finished.stderr

@@ -20,7 +20,7 @@ import torch
 
 from experiments import parts, resume, tracking, tracking_client
 from experiments.errors import Interrupted, Pruned
-from experiments.record import read_config, read_result
+from experiments.record import LAST, read_config, read_result
 from experiments.trial import Result, run_trial
 
 Compose = Callable[..., dict[str, Any]]
@@ -131,7 +131,7 @@ def finish(config: dict[str, Any], directory: Path, **options: Any) -> dict[str,
     session(config, directory, callbacks=[final], **options)
     result = read_result(directory)
     assert result["status"] == "completed"
-    assert not (directory / resume.LAST).exists()
+    assert not (directory / LAST).exists()
     best = torch.load(directory / result["checkpoint"], weights_only=True)
     return {
         "best": best["state_dict"],
@@ -215,7 +215,7 @@ def test_the_plateau_reduces_the_rate_before_and_after_the_interruption(
 ) -> None:
     config = tiny(*EIGHT_EPOCHS, *PLATEAU)
     interrupt(config, tmp_path / "record", 4)
-    before = torch.load(tmp_path / "record" / resume.LAST, weights_only=True)
+    before = torch.load(tmp_path / "record" / LAST, weights_only=True)
     rate = before["optimizer_states"][0]["param_groups"][0]["lr"]
     assert rate < 3e-2
     after = finish(config, tmp_path / "record")
@@ -334,9 +334,9 @@ def test_checkpoints_are_at_least_so_many_seconds_apart(
         monkeypatch.setattr(resume, "SAVE_SECONDS", seconds)
         with pytest.raises(Killed):
             session(config, tmp_path / str(saved), callbacks=[KillAt(5)])
-        path = tmp_path / str(saved) / resume.LAST
+        path = tmp_path / str(saved) / LAST
         assert path.exists() == saved
-    assert torch.load(tmp_path / "True" / resume.LAST, weights_only=True)["epoch"] == 5
+    assert torch.load(tmp_path / "True" / LAST, weights_only=True)["epoch"] == 5
 
 
 @pytest.mark.slow
@@ -352,7 +352,7 @@ def test_a_process_killed_for_good_goes_back_to_its_last_checkpoint(
         check=False,
     )
     assert done.returncode == -signal.SIGKILL
-    assert (tmp_path / "parts" / resume.LAST).exists()
+    assert (tmp_path / "parts" / LAST).exists()
     assert read_result(tmp_path / "parts")["status"] == "running"
     assert_same(finish(config, tmp_path / "parts"), whole)
     assert "resumed" in read_result(tmp_path / "parts")
@@ -415,20 +415,20 @@ def test_rows_of_an_earlier_session_stay_in_its_csv(tiny: Compose, tmp_path: Pat
 
 
 def truncate(directory: Path) -> None:
-    path = directory / resume.LAST
+    path = directory / LAST
     path.write_bytes(path.read_bytes()[:-1000])
 
 
 def garble(directory: Path) -> None:
-    (directory / resume.LAST).write_bytes(b"not a checkpoint")
+    (directory / LAST).write_bytes(b"not a checkpoint")
 
 
 def remove(directory: Path) -> None:
-    (directory / resume.LAST).unlink()
+    (directory / LAST).unlink()
 
 
 def foreign(directory: Path) -> None:
-    torch.save({"epoch": 3}, directory / resume.LAST)
+    torch.save({"epoch": 3}, directory / LAST)
 
 
 @pytest.mark.slow
@@ -513,7 +513,7 @@ def test_a_pruned_trial_keeps_the_best_epoch(
     assert result["metrics"] == {"val": values}
     kept = torch.load(tmp_path / result["checkpoint"], weights_only=True)
     assert kept["epoch"] == best["epoch"]
-    assert not (tmp_path / resume.LAST).exists()
+    assert not (tmp_path / LAST).exists()
 
 
 def test_a_trial_pruned_before_it_was_validated_has_no_metrics(
@@ -541,7 +541,7 @@ def test_a_failed_trial_is_not_continued(tiny: Compose, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="out of luck"):
         session(config, tmp_path, callbacks=[Fail()])
     assert read_result(tmp_path)["status"] == "failed"
-    assert not (tmp_path / resume.LAST).exists()
+    assert not (tmp_path / LAST).exists()
 
 
 def test_a_trial_that_is_not_resumable_stops_without_a_checkpoint(
@@ -550,7 +550,7 @@ def test_a_trial_that_is_not_resumable_stops_without_a_checkpoint(
     with pytest.raises(Interrupted):
         run_trial(tiny(*EIGHT_EPOCHS), tmp_path, should_stop=lambda: True)
     assert read_result(tmp_path)["status"] == "interrupted"
-    assert not (tmp_path / resume.LAST).exists()
+    assert not (tmp_path / LAST).exists()
 
 
 @pytest.mark.parametrize("by_srun", [True, False])

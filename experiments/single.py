@@ -1,0 +1,54 @@
+"""A single run, in a directory of its own, where its command continues it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from experiments.commands import train_in
+from experiments.errors import UserError
+from experiments.membership import refuse_taken
+from experiments.record import LAST
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def single_run(directory: Path) -> Iterator[None]:
+    """Hold the directory of a run, and say how to continue it where it is interrupted.
+
+    Raises:
+        UserError: the directory has a finished record, is a sweep's, or another process trains
+            there.
+    """
+    refuse_taken(directory)
+    with _alone(directory):
+        try:
+            yield
+        except SystemExit:
+            if (directory / LAST).exists():
+                log.info("to continue: %s", train_in(directory))
+            raise
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep other processes out of a directory, as far as the file system can lock a folder."""
+    import fcntl
+
+    with ExitStack() as stack:
+        try:
+            folder = os.open(directory, os.O_RDONLY)
+            stack.callback(os.close, folder)
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                "a run must have a directory of its own, but another process trains in "
+                f"{directory}; wait for it, or give another hydra.run.dir"
+            ) from error
+        except OSError:  # the first file that is written says it better
+            log.debug("%s cannot be locked", directory, exc_info=True)
+        yield
