@@ -7,7 +7,6 @@ trial than the text that appears on hovering.
 from analysis.figures.decisions import effects, pairs
 from analysis.figures.learning import learning_curves, pruning
 from analysis.figures.matrices import home_advantage, latent_factors
-from analysis.figures.metrics import metric_by_loss, pareto_front
 from analysis.figures.pictures import (
     interpolation,
     nearest_training_images,
@@ -16,7 +15,7 @@ from analysis.figures.pictures import (
     traversals,
 )
 from analysis.figures.rate import rate_distortion
-from analysis.figures.search import importance, slices
+from analysis.figures.search import importance, pareto_front, slices
 
 __all__ = [
     "effects",
@@ -25,7 +24,6 @@ __all__ = [
     "interpolation",
     "latent_factors",
     "learning_curves",
-    "metric_by_loss",
     "nearest_training_images",
     "pairs",
     "pareto_front",

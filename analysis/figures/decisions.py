@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -22,13 +23,9 @@ _FINDINGS = {
     "open": (GREY, "circle-open"),
 }
 
-# Solid, so that numbers can be read on them on any page: colour, and whether ink is white.
-_BETTER, _WORSE, _EQUAL, _OPEN = (0, 80, 127), (158, 66, 0), (203, 222, 233), (222, 222, 218)
-_SCALE = [
-    [place / 4, f"rgb{colour}"]
-    for i, colour in enumerate((_WORSE, _OPEN, _EQUAL, _BETTER))
-    for place in (i, i + 1)
-]
+# Of levels that are worse, open, equal and better; solid, so that numbers can be read on them.
+_COLOURS = ("rgb(158,66,0)", "rgb(222,222,218)", "rgb(203,222,233)", "rgb(0,80,127)")
+_SCALE = [[place / 4, colour] for i, colour in enumerate(_COLOURS) for place in (i, i + 1)]
 
 
 def effects(decision: Decision, names: Sequence[str], measure: Measure) -> go.Figure:
@@ -51,10 +48,7 @@ def effects(decision: Decision, names: Sequence[str], measure: Measure) -> go.Fi
     unit += "" if any(math.isfinite(r.pair.low) for r in decision.rivals) else ", no interval yet"
     made = figure(
         height=130 + _ROW * count,
-        xaxis={
-            "title": escape(f"{measure.title}: behind {leader} by{unit}"),
-            "range": _reach(decision, measure),
-        },
+        xaxis_title=escape(f"{measure.title}: behind {leader} by{unit}"),
         yaxis={
             "tickvals": list(range(count)),
             "ticktext": [
@@ -96,23 +90,21 @@ def pairs(
     levels = {i for i, _ in both}
     gain = {i: sum(both[i, j].difference for j in levels - {i}) for i in levels}
     order = sorted(levels, key=lambda i: -gain[i])
-    strength = np.full((len(order), len(order)), np.nan)
-    texts = [[""] * len(order) for _ in order]
-    hover = [[escape(names[i])] * len(order) for i in order]
-    for row, i in enumerate(order):
-        for column, j in enumerate(order):
-            if i == j:
-                continue
-            pair = both[i, j]
-            strength[row, column], mark = _mark(pair, measure.margin)
-            shown = f"{pair.difference:+z.{measure.digits}f}"
-            texts[row][column] = (shown if float(shown) else shown[1:]) + mark
-            said = "<br>".join(_said(pair, measure))
-            hover[row][column] = f"{escape(names[i])} less {escape(names[j])}<br>{said}"
+    table = [[both.get((i, j)) for j in order] for i in order]
+    margin = measure.margin
+    strength = [[math.nan if p is None else _mark(p, margin)[0] for p in row] for row in table]
+
+    def cell(row: int, column: int) -> tuple[str, str]:
+        one, other = escape(names[order[row]]), escape(names[order[column]])
+        pair = table[row][column]
+        if pair is None:
+            return "", one
+        shown = f"{pair.difference:+z.{measure.digits}f}"
+        text = (shown if float(shown) else shown[1:]) + _mark(pair, margin)[1]
+        return text, "<br>".join([f"{one} less {other}", *_said(pair, measure)])
+
     labels = [names[i] for i in order]
-    return matrix(
-        strength, texts, hover, rows=labels, columns=labels, scale=_SCALE, white=(0.0, 0.9)
-    )
+    return matrix(np.array(strength), cell, rows=labels, columns=labels, scale=_SCALE)
 
 
 def _mark(pair: Pair, margin: float) -> tuple[float, str]:
@@ -130,17 +122,6 @@ def _finding(rival: Rival) -> str:
     return "worse" if rival.is_worse else "open"
 
 
-def _reach(decision: Decision, measure: Measure) -> list[float]:
-    """The ends of the axis: of all that is drawn, and a little room."""
-    found = [0.0, -measure.margin, measure.margin]
-    for rival in decision.rivals:
-        pair = rival.pair
-        found += [pair.difference, pair.low, pair.high, pair.equal_low, pair.equal_high]
-    known = [value for value in found if math.isfinite(value)]
-    room = 0.04 * (max(known) - min(known)) or 1.0
-    return [min(known) - room, max(known) + room]
-
-
 def _rows(
     decision: Decision,
     places: Sequence[int],
@@ -148,25 +129,13 @@ def _rows(
     names: Sequence[str],
     measure: Measure,
 ) -> list[go.Scatter]:
-    """The two intervals and the marker of each rival of one finding."""
+    """The 90% interval of each rival of one finding; above it the other interval and the marker."""
     colour, symbol = _FINDINGS[finding]
     shown = [decision.rivals[i] for i in places]
-    lines = {
-        2: [(rival.pair.low, rival.pair.high) for rival in shown],
-        7: [(rival.pair.equal_low, rival.pair.equal_high) for rival in shown],
-    }
-    traces = [
-        go.Scatter(
-            x=[x for low, high in ends for x in _ends(low, high)],
-            y=[y for place in places for y in (place, place, None)],
-            mode="lines",
-            line={"color": colour, "width": width},
-            hoverinfo="skip",
-            legendgroup=finding,
-            showlegend=False,
-        )
-        for width, ends in lines.items()
-    ]
+    x = [rival.pair.difference for rival in shown]
+    common = {"x": x, "y": list(places), "mode": "markers", "legendgroup": finding}
+    thick = [(rival.pair.equal_low, rival.pair.equal_high) for rival in shown]
+    thin = [(rival.pair.low, rival.pair.high) for rival in shown]
     hover = [
         "<br>".join(
             [
@@ -177,26 +146,43 @@ def _rows(
         )
         for rival in shown
     ]
-    traces.append(
+    return [
         go.Scatter(
-            x=[rival.pair.difference for rival in shown],
-            y=list(places),
-            mode="markers",
+            marker={"color": colour, "size": 1},
+            error_x=_bars(x, thick, colour, 7),
+            hoverinfo="skip",
+            showlegend=False,
+            **common,
+        ),
+        go.Scatter(
             marker={"color": colour, "symbol": symbol, "size": 12}
             | {"line": {"color": colour, "width": 2}},
+            error_x=_bars(x, thin, colour, 2),
             hovertext=hover,
             hoverinfo="text",
-            legendgroup=finding,
             name=finding,
-        )
-    )
-    return traces
+            **common,
+        ),
+    ]
 
 
-def _ends(low: float, high: float) -> tuple[float | None, float | None, None]:
-    """An interval as a part of a line that has gaps; all gap where there is none yet."""
-    known = math.isfinite(low) and math.isfinite(high)
-    return (low, high, None) if known else (None, None, None)
+def _bars(
+    middles: Sequence[float], ends: Sequence[tuple[float, float]], colour: str, thickness: int
+) -> dict[str, Any]:
+    """Plotly's error bars from intervals, of which some may not be known."""
+    known = [
+        (middle - low, high - middle) if math.isfinite(low) and math.isfinite(high) else (0, 0)
+        for middle, (low, high) in zip(middles, ends, strict=True)
+    ]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "arrayminus": [below for below, _ in known],
+        "array": [above for _, above in known],
+        "color": colour,
+        "thickness": thickness,
+        "width": 0,
+    }
 
 
 def _said(pair: Pair, measure: Measure, confidence: float | None = None) -> list[str]:

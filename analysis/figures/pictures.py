@@ -25,41 +25,39 @@ _LARGEST_ERROR = 0.4
 """Mean absolute error of a pixel's channels that the error maps show as white."""
 
 
-def reconstructions(
-    images: Tensor, networks: Mapping[str, Network], *, errors: bool = True
-) -> go.Figure:
+def reconstructions(images: Tensor, networks: Mapping[str, Network]) -> go.Figure:
     """The same images as each network reconstructs them, without posterior noise.
 
-    Under each image its PSNR (dB) and SSIM; below each row a map of the error, the mean absolute
-    difference of the channels, from black (0) to white (0.4 and more). Read from it what the
-    numbers do not say: which loss keeps edges, which colours, which only the layout.
+    Under each image its PSNR (dB) and, where it is large enough for the window, SSIM; below each
+    row a map of the error, the mean absolute difference of the channels, from black (0) to white
+    (0.4 and more). Read from it what the numbers do not say: which loss keeps edges, which
+    colours, which only the layout.
 
     Args:
         images: held-out ones.
         networks: by name, such as the best trial of every loss.
-        errors: whether to show the maps.
 
     Raises:
         ValueError: the images are not those of a network.
     """
     from experiments.data import to_float
     from experiments.evaluation import reconstruct
+    from experiments.metrics.reconstruction import reconstruction_metrics
 
-    if not networks or not len(images):
+    if not networks:
         return blank("There is no trained model to reconstruct images.")
+    formats = {"psnr": "{:.1f} dB", "ssim": "{:.2f}"}
+    names = list(formats) if min(images.shape[-2:]) >= _SSIM_WINDOW else ["psnr"]
+    original = to_float(images)
     rows = [Row("images", images.numpy())]
     for name, network in networks.items():
         shown = reconstruct(network, images, _device(network))
-        scores = _scores(shown, images)
-        captions = [", ".join(values) for values in zip(*scores.values(), strict=True)]
-        hover = [
-            "\n".join([name, *map(" ".join, zip(scores, values, strict=True))])
-            for values in zip(*scores.values(), strict=True)
-        ]
-        rows.append(Row(name, shown.numpy(), captions, hover, space=0.1))
-        if errors:
-            error = (to_float(shown) - to_float(images)).abs().mean(dim=1).numpy()
-            rows.append(Row("error", heat(error, _LARGEST_ERROR)))
+        made = to_float(shown)
+        found = reconstruction_metrics(made, original, names=names)
+        scores = [map(formats[metric].format, found[metric].tolist()) for metric in names]
+        rows.append(Row(name, shown.numpy(), [", ".join(one) for one in zip(*scores, strict=True)]))
+        error = (made - original).abs().mean(dim=1).numpy()
+        rows.append(Row("error", heat(error, _LARGEST_ERROR)))
     return tiles(rows)
 
 
@@ -123,8 +121,7 @@ def traversals(
     rows = []
     for unit in np.argsort(-kl, kind="stable")[:units]:
         shown = decode(network, traverse(origin, int(unit), values)).numpy()
-        hover = [f"unit {unit} at {value}" for value in columns]
-        rows.append(Row(f"unit {unit}, {kl[unit]:.1f} nats", shown, hover=hover))
+        rows.append(Row(f"unit {unit}, {kl[unit]:.1f} nats", shown))
     return tiles(rows, columns=columns)
 
 
@@ -192,28 +189,11 @@ def nearest_training_images(
         usual = nearest(held_out, train)[1].median().item()
         note = f"Below each pair: root mean squared error; of held-out images {usual:.3f} (median)."
     captions = [f"{value:.3f}" for value in distances.tolist()]
-    hover = [
-        f"training image {place}, error {error}"
-        for place, error in zip(places.tolist(), captions, strict=True)
-    ]
     rows = [
         Row("samples", drawn.numpy()),
-        Row("nearest in training", train[places].numpy(), captions, hover),
+        Row("nearest in training", train[places].numpy(), captions),
     ]
     return tiles(rows, note=note)
-
-
-def _scores(shown: Tensor, images: Tensor) -> dict[str, list[str]]:
-    """PSNR and, where images are large enough for its window, SSIM of each image, as text."""
-    from experiments.data import to_float
-    from experiments.metrics.reconstruction import reconstruction_metrics
-
-    names = ("psnr", "ssim") if min(images.shape[-2:]) >= _SSIM_WINDOW else ("psnr",)
-    found = reconstruction_metrics(to_float(shown), to_float(images), names=names)
-    texts = {"PSNR": [f"{value:.1f} dB" for value in found["psnr"].tolist()]}
-    if "ssim" in found:
-        texts["SSIM"] = [f"{value:.2f}" for value in found["ssim"].tolist()]
-    return texts
 
 
 def _device(network: Network) -> str:

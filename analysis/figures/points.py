@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
-from analysis.figures.style import escape
+from analysis.figures.style import Look, escape, label
 from analysis.labels import title
 from analysis.runs import Runs
 from experiments.metrics import METRICS
@@ -120,9 +121,47 @@ def hover_texts(runs: Runs, table: pd.DataFrame, metrics: Sequence[str]) -> list
     return texts
 
 
-def identities(table: pd.DataFrame) -> list[list[str]]:
-    """`customdata` of points: the trial of each, so that a page can show more of it."""
-    return [[str(trial)] for trial in table["trial"]]
+def add_dots(
+    made: go.Figure,
+    trials: pd.DataFrame,
+    x: Any,
+    y: Any,
+    look: Look,
+    hover: Sequence[str],
+    name: str,
+    **options: Any,
+) -> None:
+    """Add a dot for each trial, which tells on hovering what it is.
+
+    `customdata` holds the trial of each, so that a page can show more of it.
+    """
+    made.add_scatter(
+        x=x,
+        y=y,
+        mode="markers",
+        marker={"color": look.colour, "symbol": look.symbol, "size": 8, "opacity": 0.8},
+        customdata=[[str(trial)] for trial in trials["trial"]],
+        hovertext=hover,
+        hoverinfo="text",
+        legendgroup=name,
+        name=label(name),
+        **options,
+    )
+
+
+def add_band(made: go.Figure, x: Any, low: Any, high: Any, look: Look, group: str) -> None:
+    """Add a faint band between two curves, which comes and goes with a group's legend."""
+    made.add_scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([high, low[::-1]]),
+        fill="toself",
+        fillcolor=look.band,
+        mode="lines",
+        line_width=0,
+        hoverinfo="skip",
+        legendgroup=group,
+        showlegend=False,
+    )
 
 
 def finite(values: pd.Series) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -146,13 +185,6 @@ def is_logarithmic(values: pd.Series) -> bool:
     floats = finite(values)
     floats = floats[~np.isnan(floats)]
     return bool(len(floats) and floats.min() > 0 and floats.max() / floats.min() > 8)
-
-
-def log_ticks(low: float, high: float) -> dict[float, str]:
-    """Places 1 and 3 of each decade between two numbers above 0, and what to write there."""
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [m * 10.0**exponent for exponent in exponents for m in (1, 3)]
-    return {t: shown(t) for t in ticks if low * 0.99 <= t <= high * 1.01}
 
 
 def _cut(text: str) -> str:

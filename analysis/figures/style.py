@@ -43,10 +43,11 @@ class Look(NamedTuple):
     dash: str
     symbol: str
 
-    def faint(self, opacity: float) -> str:
-        """The colour as rgba, for bands."""
+    @property
+    def band(self) -> str:
+        """The colour as rgba, faint."""
         red, green, blue = (int(self.colour[i : i + 2], 16) for i in (1, 3, 5))
-        return f"rgba({red},{green},{blue},{opacity:g})"
+        return f"rgba({red},{green},{blue},0.15)"
 
 
 def looks(labels: Sequence[str]) -> dict[str, Look]:
@@ -77,20 +78,15 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
 
 def figure(**layout: Any) -> go.Figure:
     """An empty figure in the common style; `layout` as plotly's, on top of it."""
-    made = go.Figure(layout={"template": TEMPLATE, "height": HEIGHT})
-    made.update_layout(**layout)
-    return made
+    return go.Figure(layout={"template": TEMPLATE, "height": HEIGHT}).update_layout(**layout)
 
 
 def blank(message: str) -> go.Figure:
     """A figure that says why there is nothing to see."""
-    made = figure(height=160)
-    made.update_xaxes(visible=False)
-    made.update_yaxes(visible=False)
-    made.add_annotation(
+    made = figure(height=160, xaxis_visible=False, yaxis_visible=False)
+    return made.add_annotation(
         text=escape(message), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False
     )
-    return made
 
 
 def escape(text: object) -> str:
@@ -115,40 +111,29 @@ def _look(index: int, variant: int) -> Look:
     )
 
 
-def _template() -> go.layout.Template:
-    axis = {
-        "gridcolor": FAINT,
-        "linecolor": INK,
-        "showline": True,
-        "ticks": "outside",
-        "ticklen": 4,
-        "tickcolor": INK,
-        "zeroline": False,
-        "automargin": True,
-        "title": {"standoff": 10},
-        "exponentformat": "power",
+_CLEAR = "rgba(0,0,0,0)"
+_AXIS = {
+    "gridcolor": FAINT, "linecolor": INK, "showline": True, "ticks": "outside", "ticklen": 4,
+    "tickcolor": INK, "zeroline": False, "automargin": True, "title": {"standoff": 10},
+    "exponentformat": "power",
+}  # fmt: skip
+TEMPLATE = go.layout.Template(
+    layout={
+        "paper_bgcolor": _CLEAR,
+        "plot_bgcolor": _CLEAR,
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        "colorway": list(COLOURS),
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": ""},
+        "margin": {"l": 56, "r": 16, "t": 24, "b": 48},
+        "hoverlabel": {
+            "bgcolor": "#333333",
+            "bordercolor": "#999999",
+            "font": {"color": "white", "size": 12},
+            "align": "left",
+        },
+        "hovermode": "closest",
+        "modebar": {"bgcolor": _CLEAR, "color": INK, "activecolor": BLUE},
     }
-    clear = "rgba(0,0,0,0)"
-    return go.layout.Template(
-        layout={
-            "paper_bgcolor": clear,
-            "plot_bgcolor": clear,
-            "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
-            "colorway": list(COLOURS),
-            "xaxis": axis,
-            "yaxis": axis,
-            "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": ""},
-            "margin": {"l": 56, "r": 16, "t": 24, "b": 48},
-            "hoverlabel": {
-                "bgcolor": "#333333",
-                "bordercolor": "#999999",
-                "font": {"color": "white", "size": 12},
-                "align": "left",
-            },
-            "hovermode": "closest",
-            "modebar": {"bgcolor": clear, "color": INK, "activecolor": BLUE},
-        }
-    )
-
-
-TEMPLATE = _template()
+)

@@ -117,13 +117,9 @@ def _of_metric(runs: Runs, by: Sequence[str], metric: str) -> list[Plot | None]:
 
     name = labels.title(metric)
     captions = {
-        f.metric_by_loss: (
-            f"{name} of every trial",
-            "The mark is the median, the line the middle half of the trials.",
-        ),
         f.slices: (
             f"{name} by parameter",
-            "Are the best values at the edge of a range? Then search beyond it.",
+            "Every completed trial. Best values at the edge of a range: search beyond it.",
         ),
         f.learning_curves: (
             f"{name} while training",
