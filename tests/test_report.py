@@ -20,14 +20,14 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from analysis.comparison import groups_of
 from analysis.diagnosis import Finding
-from analysis.report.folding import folded
+from analysis.report import default_path, write
+from analysis.report.content import Cell, Column, Row, Table
 from analysis.report.gather import gather
 from analysis.report.markdown import render
 from analysis.report.pictures import side_by_side
 from analysis.report.plots import search_plots
-from analysis.report.tables import DASH, Cell, Column, Row, Table, common_decimals, digits, word
+from analysis.report.tables import DASH, common_decimals, digits, folded, word
 from analysis.report.trials import link_to, ranked, trial_table
-from analysis.report.writing import default_path, write
 from experiments.errors import UserError
 from experiments.symptoms import SHORT
 from tests import reports
@@ -462,10 +462,10 @@ def test_the_command_exits_with_1_where_there_is_no_answer(tmp_path: Path) -> No
 def test_figures_as_files_are_those_of_the_first_metric(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from analysis.report import stills
+    from analysis.report import markdown
 
-    monkeypatch.setattr(stills, "_draw", lambda plots: None)
+    monkeypatch.setattr(markdown, "_draw", lambda plots: None)
     content = gather(reports.sweep(tmp_path), [], tmp_path)
-    titles = set(stills.save(content, tmp_path / "figures"))
+    titles = set(markdown.save_figures(content, tmp_path / "figures"))
     assert {"PSNR: every pair", "PSNR by parameter", "What mattered"} <= titles
     assert not any("SSIM" in title for title in titles)

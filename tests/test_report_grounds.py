@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis import figures
-from analysis.report.grounds import home_chapter, rate_chapter
+from analysis.report.comparing import home_chapter, rate_chapter
 from analysis.runs import Runs
 from tests import planted
 from tests.planted import Planted

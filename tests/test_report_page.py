@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from analysis.report import gather
+from analysis.report import gather, write
 from analysis.report.tables import DASH
-from analysis.report.writing import write
 from analysis.runs import Runs
 from tests import reports
 from tests.browsers import Visit, visit

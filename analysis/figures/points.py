@@ -102,6 +102,11 @@ def parameters(runs: Runs) -> list[str]:
     return [n for n in _EVERYDAY if n in columns and runs.trials[n].map(shown).nunique() > 1]
 
 
+def described_by(runs: Runs) -> list[str]:
+    """The same, or all everyday knobs where nothing distinguishes trials."""
+    return parameters(runs) or [name for name in _EVERYDAY if name in runs.trials]
+
+
 def hover_texts(runs: Runs, table: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     """For each row of `table`: the trial, its parameters and its values, escaped.
 
@@ -110,11 +115,10 @@ def hover_texts(runs: Runs, table: pd.DataFrame, metrics: Sequence[str]) -> list
         table: rows of `runs.trials`.
         metrics: columns to show.
     """
-    names = parameters(runs)[:_SHOWN] or [n for n in _EVERYDAY if n in table.columns]
-    names += ["seed"] if "seed" in table.columns and "seed" not in names else []
+    names = dict.fromkeys([*described_by(runs)[:_SHOWN], "seed"])
     texts = []
     for _, row in table.iterrows():
-        lines = [f"<b>{escape(row['trial'])}</b>, {escape(row.get('status', ''))}"]
+        lines = [f"<b>{escape(row['trial'])}</b>, {escape(row['status'])}"]
         lines += [f"{escape(n)} {escape(_cut(shown(row[n])))}" for n in names]
         lines += [f"{words(m)} {escape(shown(row[m]))}" for m in metrics]
         texts.append("<br>".join(lines))
