@@ -38,14 +38,6 @@ def learning_curves(
     Read from it which loss learns faster, which still improves at the end (train longer), and how
     much the trials of one loss differ. A trial that stopped early keeps its last value. Trials that
     did not complete are left out, unless none did.
-
-    Args:
-        runs: with a history.
-        metric: of the validation split.
-        by: columns that make the groups.
-
-    Raises:
-        ValueError: there is no such metric, or no such column.
     """
     history = _history(runs, metric)
     trials = runs.trials[runs.trials["status"] == "completed"]
@@ -84,13 +76,7 @@ def pruning(runs: Runs, metric: str | None = None) -> go.Figure:
 
     Read from it whether the pruner was right: pruned curves should lie below those that went on,
     and lines that cross after the crosses mean that it stops too early.
-
-    Args:
-        runs: with a history.
-        metric: of the validation split; None for the first objective.
-
-    Raises:
-        ValueError: there is no such metric.
+    Without a metric it is the first objective.
     """
     metric = metric or (runs.objectives[0] if runs.objectives else "psnr")
     history = _history(runs, metric).sort_values(["trial", "epoch"])

@@ -1,7 +1,6 @@
 """What models make: reconstructions, samples, walks through latent space, and what is new in them.
 
-Networks are in eval mode, as `analysis.models.load_network` gives them; images are uint8 tensors
-(N, C, H, W).
+Images that are not those of a network are a ValueError.
 """
 
 from __future__ import annotations
@@ -32,13 +31,6 @@ def reconstructions(images: Tensor, networks: Mapping[str, Network]) -> go.Figur
     row a map of the error, the mean absolute difference of the channels, from black (0) to white
     (0.4 and more). Read from it what the numbers do not say: which loss keeps edges, which
     colours, which only the layout.
-
-    Args:
-        images: held-out ones.
-        networks: by name, such as the best trial of every loss.
-
-    Raises:
-        ValueError: the images are not those of a network.
     """
     from experiments.data import to_float
     from experiments.evaluation import reconstruct
@@ -67,12 +59,7 @@ def samples(networks: Mapping[str, Network], *, count: int = 8, seed: int = 0) -
     Read from it whether the prior covers what the decoder knows: good reconstructions with broken
     samples mean that the posteriors are far from the prior (raise `beta`), the same image
     everywhere that the latents are not used (lower it). Networks with as many latent units share
-    their draws.
-
-    Args:
-        networks: by name, such as the best trial of every loss.
-        count: images a row.
-        seed: of the draws.
+    their draws, `count` of them.
     """
     from experiments.evaluation import draw_samples
 
@@ -136,10 +123,7 @@ def interpolation(
         networks: by name.
         first: (C, H, W).
         second: (C, H, W).
-        steps: images a row, ends included.
-
-    Raises:
-        ValueError: `steps` is less than 2, or the images are not those of a network.
+        steps: images a row, ends included; 2 or more.
     """
     import torch
 
@@ -174,10 +158,7 @@ def nearest_training_images(
         train: the images that it was trained on.
         held_out: others of the same kind.
         count: samples.
-        seed: of the draws.
-
-    Raises:
-        ValueError: the images are not those of the network, or there are none.
+        seed: of their draws.
     """
     from analysis.neighbours import nearest
     from experiments.evaluation import draw_samples

@@ -38,20 +38,14 @@ def importance(runs: Runs, metrics: Sequence[str] = ()) -> go.Figure:
 
     Read from it where another search should spend its trials: a parameter near 0 can stay as it
     is. It is measured within the ranges that were searched, and says nothing beyond them.
-
-    Args:
-        runs: of a search over at least two parameters.
-        metrics: none for the objectives.
-
-    Raises:
-        ValueError: there is no such metric.
+    Without `metrics` it is told for the objectives.
     """
     table = parameter_importance(runs, metrics)
     if table.empty:
         return blank("Importances need 4 completed trials and 2 parameters that vary.")
     made = figure(
         height=110 + 26 * len(table) * (1 + len(table.columns)) // 2,
-        xaxis={"title": "share of what the parameters explain", "tickformat": ".0%"},
+        xaxis={"title": "share of what is explained", "tickformat": ".0%"},
         yaxis={"type": "category", "autorange": "reversed", "showgrid": False},
         barmode="group",
         showlegend=len(table.columns) > 1,
@@ -74,14 +68,6 @@ def slices(runs: Runs, metric: str = "psnr", *, by: Sequence[str] = ("loss.name"
 
     Read from it where the good values lie, and whether they lie at the edge of the range: then the
     range should be wider.
-
-    Args:
-        runs: whose completed trials are shown.
-        metric: on the vertical axis of all panels.
-        by: columns that make the groups, told apart by colour and marker; they have panels, too.
-
-    Raises:
-        ValueError: there is no such metric, or no such column to group by.
     """
     from plotly.subplots import make_subplots
 
@@ -124,14 +110,6 @@ def pareto_front(
     Read from it what one metric costs in the other: a trial on the line can only be improved in
     one by giving up some of the other. Losses at different ends of the line are good at different
     things, and none of them is best.
-
-    Args:
-        runs: whose completed trials are shown.
-        metrics: on the horizontal and the vertical axis.
-        by: columns that make the groups.
-
-    Raises:
-        ValueError: there is no such metric, or no such column.
     """
     table = _completed(runs, metrics)
     if table.empty:
