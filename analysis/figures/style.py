@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
@@ -57,23 +58,17 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
     Labels without a loss take what is left, in their order.
     """
     known = losses.names()
-    found: dict[str, Look] = {}
-    taken: set[int] = set()
-    variants: dict[int, list[str]] = {}
-    for label in labels:
-        name, _, rest = label.partition(", ")
-        if name in known:
-            index = known.index(name)
-            others = variants.setdefault(index, list(losses.SCALES))
-            if rest and rest not in others:
-                others.append(rest)
-            found[label] = _look(index, others.index(rest) if rest else 0)
-            taken.add(index)
-    free = (i for i in range(len(_SYMBOLS) * len(COLOURS)) if i not in taken)
-    for label in labels:
-        if label not in found:
-            found[label] = _look(next(free), 0)
-    return {label: found[label] for label in labels}
+    parts = {label: label.partition(", ")[::2] for label in labels}
+    taken = {known.index(name) for name, _ in parts.values() if name in known}
+    free = (i for i in count() if i not in taken)
+    rests = [rest for name, rest in parts.values() if rest and name in known]
+    variants = list(dict.fromkeys([*losses.SCALES, *rests]))
+    return {
+        label: _look(known.index(name), variants.index(rest) if rest else 0)
+        if name in known
+        else _look(next(free), 0)
+        for label, (name, rest) in parts.items()
+    }
 
 
 def figure(**layout: Any) -> go.Figure:

@@ -69,13 +69,12 @@ def default_path(sources: Sequence[str], form: str) -> Path:
 
 
 def _check_writable(out: Path) -> None:
-    rule = "`--out` must be a file in a directory that can be written"
-    if out.is_dir():
-        raise UserError(f"{rule}, but {out} is a directory")
-    if not out.parent.is_dir():
-        raise UserError(f"{rule}, but there is no directory {out.parent}")
-    if not os.access(out.parent, os.W_OK):
-        raise UserError(f"{rule}, but {out.parent} is read-only; give another --out")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        found = "that is a directory" if out.is_dir() else f"{out.parent} is none"
+        raise UserError(
+            "`--out` must be a file in a directory that can be written, but got "
+            f"{out}, and {found}; give another --out"
+        )
 
 
 def _replace(path: Path, text: str) -> None:

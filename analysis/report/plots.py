@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from analysis import figures as f
 from analysis import labels
@@ -14,6 +14,7 @@ from experiments.errors import UserError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from torch import Tensor
 
     from analysis.comparison import Comparison, Result
     from models.network import Network
@@ -117,21 +118,27 @@ def model_plots(runs: Runs, compared: Sequence[tuple[str, str]]) -> list[Plot]:
     """Samples of one model of each level, and more of the best one.
 
     The images are of the test split, so that no model was chosen by them. A model whose checkpoint
-    or images are not here is left out, and the log says so.
+    is not here is left out, and the log says so; the best one needs its images as well.
 
     Args:
         runs: of the report.
         compared: the names of levels, best first, and the trial that stands for each.
     """
-    from analysis.models import held_out, train_images
+    from analysis.models import held_out, load_network, train_images
 
     trials = runs.trials.set_index("trial", drop=False)
-    rows = {level: trials.loc[trial].to_dict() for level, trial in compared[:_MOST_MODELS]}
-    networks = _networks(rows)
-    if not networks:
+    networks = {}
+    best: tuple[str, Network, Tensor, Tensor] | None = None
+    for level, trial in compared[:_MOST_MODELS]:
+        row = trials.loc[trial].to_dict()
+        try:
+            networks[level] = load_network(row)
+            best = best or (level, networks[level], train_images(row), held_out(row))
+        except UserError as error:
+            log.warning("no pictures of %s: %s", level, error)
+    if best is None:
         return []
-    best, network = next(iter(networks.items()))
-    images = held_out(rows[best])
+    name, network, seen, images = best
     return [
         *plot(
             "Samples from the prior",
@@ -140,37 +147,19 @@ def model_plots(runs: Runs, compared: Sequence[tuple[str, str]]) -> list[Plot]:
             wide=True,
         ),
         *plot(
-            f"What the latent units of {best} mean",
+            f"What the latent units of {name} mean",
             "One unit a row, moved while the others stay, in the order of how much each says.",
             *(f.traversals, network, images[:_REFERENCES]),
             wide=True,
         ),
         *plot(
-            f"Samples of {best} above the training images nearest to them",
+            f"Samples of {name} above the training images nearest to them",
             "Much nearer than held-out images are: the model memorises.",
-            *(f.nearest_training_images, network, train_images(rows[best])),
+            *(f.nearest_training_images, network, seen),
             held_out=images,
             wide=True,
         ),
     ]
-
-
-def _networks(rows: Mapping[str, dict[str, Any]]) -> dict[str, Network]:
-    """Those that are here, of one shape of images."""
-    from analysis.models import held_out, load_network
-
-    networks: dict[str, Network] = {}
-    shapes = set()
-    for level, row in rows.items():
-        try:
-            network, shape = load_network(row), held_out(row).shape
-        except UserError as error:
-            log.warning("no pictures of %s: %s", level, error)
-            continue
-        shapes.add(shape)
-        if len(shapes) == 1:
-            networks[level] = network
-    return networks
 
 
 def plot(
