@@ -65,10 +65,36 @@ def effects(decision: Decision, names: Sequence[str], measure: Measure) -> go.Fi
             x0=-measure.margin, x1=measure.margin, fillcolor=FAINT, line_width=0, layer="below"
         )
     made.add_vline(x=0, line={"color": INK, "width": 1.5})
-    for finding in _FINDINGS:
-        places = [i for i, rival in enumerate(decision.rivals) if _finding(rival) == finding]
-        if places:
-            made.add_traces(_rows(decision, places, finding, names, measure))
+    for finding, (colour, symbol) in _FINDINGS.items():
+        shown = {i: r for i, r in enumerate(decision.rivals) if _finding(r) == finding}
+        if not shown:
+            continue
+        found = [rival.pair for rival in shown.values()]
+        thin = [(pair.difference, pair.low, pair.high) for pair in found]
+        thick = [(pair.difference, pair.equal_low, pair.equal_high) for pair in found]
+        common = {"x": [pair.difference for pair in found], "y": list(shown), "mode": "markers"}
+        made.add_scatter(
+            marker={"color": colour, "size": 1},
+            error_x=_bars(thick, colour, 7),
+            hoverinfo="skip",
+            legendgroup=finding,
+            showlegend=False,
+            **common,
+        )
+        made.add_scatter(
+            marker={"color": colour, "symbol": symbol, "size": 12}
+            | {"line": {"color": colour, "width": 2}},
+            error_x=_bars(thin, colour, 2),
+            hovertext=[
+                f"<b>{escape(names[rival.level])}</b>, {finding}<br>behind {escape(leader)} by<br>"
+                + "<br>".join(_said(rival.pair, measure, decision.confidence))
+                for rival in shown.values()
+            ],
+            hoverinfo="text",
+            legendgroup=finding,
+            name=finding,
+            **common,
+        )
     return made
 
 
@@ -122,57 +148,13 @@ def _finding(rival: Rival) -> str:
     return "worse" if rival.is_worse else "open"
 
 
-def _rows(
-    decision: Decision,
-    places: Sequence[int],
-    finding: str,
-    names: Sequence[str],
-    measure: Measure,
-) -> list[go.Scatter]:
-    """The 90% interval of each rival of one finding; above it the other interval and the marker."""
-    colour, symbol = _FINDINGS[finding]
-    shown = [decision.rivals[i] for i in places]
-    x = [rival.pair.difference for rival in shown]
-    common = {"x": x, "y": list(places), "mode": "markers", "legendgroup": finding}
-    thick = [(rival.pair.equal_low, rival.pair.equal_high) for rival in shown]
-    thin = [(rival.pair.low, rival.pair.high) for rival in shown]
-    hover = [
-        "<br>".join(
-            [
-                f"<b>{escape(names[rival.level])}</b>, {finding}",
-                f"behind {escape(names[decision.leader])} by",
-                *_said(rival.pair, measure, decision.confidence),
-            ]
-        )
-        for rival in shown
-    ]
-    return [
-        go.Scatter(
-            marker={"color": colour, "size": 1},
-            error_x=_bars(x, thick, colour, 7),
-            hoverinfo="skip",
-            showlegend=False,
-            **common,
-        ),
-        go.Scatter(
-            marker={"color": colour, "symbol": symbol, "size": 12}
-            | {"line": {"color": colour, "width": 2}},
-            error_x=_bars(x, thin, colour, 2),
-            hovertext=hover,
-            hoverinfo="text",
-            name=finding,
-            **common,
-        ),
-    ]
-
-
 def _bars(
-    middles: Sequence[float], ends: Sequence[tuple[float, float]], colour: str, thickness: int
+    ends: Sequence[tuple[float, float, float]], colour: str, thickness: int
 ) -> dict[str, Any]:
-    """Plotly's error bars from intervals, of which some may not be known."""
+    """Plotly's error bars from middles and intervals, of which some may not be known."""
     known = [
         (middle - low, high - middle) if math.isfinite(low) and math.isfinite(high) else (0, 0)
-        for middle, (low, high) in zip(middles, ends, strict=True)
+        for middle, low, high in ends
     ]
     return {
         "type": "data",

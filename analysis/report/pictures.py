@@ -113,7 +113,8 @@ def thumbnails(
             picture = _read(directory)
         except ValueError:
             continue
-        uri = _encoded(picture, (_WIDTH, round(picture.height * _WIDTH / picture.width)), 60)
+        height = max(1, round(picture.height * _WIDTH / picture.width))
+        uri = _encoded(picture, (_WIDTH, height), 60)
         left -= len(uri)
         if left < 0:
             break
