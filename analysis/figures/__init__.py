@@ -10,33 +10,18 @@ Those of pictures take images as uint8 tensors (N, C, H, W), and networks in eva
 `analysis.models.load_network` gives them, by name, such as the best trial of every loss.
 """
 
-from analysis.figures.decisions import effects, pairs
-from analysis.figures.learning import learning_curves, pruning
-from analysis.figures.matrices import home_advantage, latent_factors
-from analysis.figures.pictures import (
-    interpolation,
-    nearest_training_images,
-    reconstructions,
-    samples,
-    traversals,
-)
-from analysis.figures.rate import rate_distortion
-from analysis.figures.search import importance, pareto_front, slices
-
-__all__ = [
-    "effects",
-    "home_advantage",
-    "importance",
-    "interpolation",
-    "latent_factors",
-    "learning_curves",
-    "nearest_training_images",
-    "pairs",
-    "pareto_front",
-    "pruning",
-    "rate_distortion",
-    "reconstructions",
-    "samples",
-    "slices",
-    "traversals",
-]
+from analysis.figures.decisions import effects as effects
+from analysis.figures.decisions import pairs as pairs
+from analysis.figures.learning import learning_curves as learning_curves
+from analysis.figures.learning import pruning as pruning
+from analysis.figures.matrices import home_advantage as home_advantage
+from analysis.figures.matrices import latent_factors as latent_factors
+from analysis.figures.pictures import interpolation as interpolation
+from analysis.figures.pictures import nearest_training_images as nearest_training_images
+from analysis.figures.pictures import reconstructions as reconstructions
+from analysis.figures.pictures import samples as samples
+from analysis.figures.pictures import traversals as traversals
+from analysis.figures.rate import rate_distortion as rate_distortion
+from analysis.figures.search import importance as importance
+from analysis.figures.search import pareto_front as pareto_front
+from analysis.figures.search import slices as slices

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures.points import (
-    add_band,
+    add_curve,
     add_dots,
     axis_title,
     column_of,
@@ -52,15 +52,11 @@ def learning_curves(
             continue
         epochs = own.columns.to_numpy() + 1
         low, middle, high = own.quantile([0.25, 0.5, 0.75]).to_numpy()
-        add_band(made, epochs, low, high, look, name)
-        made.add_scatter(
-            x=epochs,
-            y=middle,
+        add_curve(
+            *(made, epochs, low, middle, high, look, name),
             customdata=np.stack([low, high], axis=1),
             name=label(name),
-            legendgroup=name,
             mode="lines" if len(epochs) > _MANY else "lines+markers",
-            line={"color": look.colour, "dash": look.dash, "width": 2},
             marker={"symbol": look.symbol, "size": 7},
             hovertemplate=(
                 f"{label(name)}, epoch %{{x}}<br>median %{{y:.4g}} of {len(own)} "

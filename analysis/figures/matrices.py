@@ -16,21 +16,21 @@ from analysis.figures.style import blank, escape, figure, label
 # Solid, so that numbers can be read on them on any page.
 _AMOUNTS = ((0, "rgb(233,238,241)"), (1, "rgb(0,80,127)"))
 _ROW, _COLUMN = 30, 66  # pixels
+_MOST_FACTORS = 12
 
 
-def latent_factors(information: pd.DataFrame, *, factors: int = 12) -> go.Figure:
+def latent_factors(information: pd.DataFrame) -> go.Figure:
     """How much of each factor each latent unit knows, in percent of the factor's entropy.
 
-    Shown are the factors that any unit knows best, and for each the unit that knows most. Read
+    Shown are the 12 factors that any unit knows best, and for each the unit that knows most. Read
     from it which unit follows what: a dark cell alone in its row and column is a unit with one
     meaning; a column of pale cells is a factor that the units share, or do not know.
 
     Args:
         information: of `analysis.latents.information`, units by factors.
-        factors: how many, at most.
     """
     best = information.max().sort_values(ascending=False, kind="stable")
-    names = list(best[best > 0].index[:factors])
+    names = list(best[best > 0].index[:_MOST_FACTORS])
     if not names:
         return blank("No latent unit knows anything about any factor.")
     units = list(dict.fromkeys(information[name].idxmax() for name in names))

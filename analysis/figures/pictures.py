@@ -140,12 +140,7 @@ def interpolation(
 
 
 def nearest_training_images(
-    network: Network,
-    train: Tensor,
-    *,
-    held_out: Tensor | None = None,
-    count: int = 8,
-    seed: int = 0,
+    network: Network, train: Tensor, *, held_out: Tensor | None = None, count: int = 8
 ) -> go.Figure:
     """Samples from the prior, and below each the training image that is nearest to it.
 
@@ -158,12 +153,11 @@ def nearest_training_images(
         train: the images that it was trained on.
         held_out: others of the same kind.
         count: samples.
-        seed: of their draws.
     """
     from analysis.neighbours import nearest
     from experiments.evaluation import draw_samples
 
-    drawn = draw_samples(network, count, seed=seed, device=_device(network))
+    drawn = draw_samples(network, count, seed=0, device=_device(network))
     places, distances = nearest(drawn, train)
     note = "Below each pair: root mean squared error."
     if held_out is not None and len(held_out):

@@ -153,11 +153,14 @@ def add_dots(
     )
 
 
-def add_band(made: go.Figure, x: Any, low: Any, high: Any, look: Look, group: str) -> None:
-    """Add a faint band between two curves, which comes and goes with a group's legend."""
+def add_curve(
+    made: go.Figure, x: Any, low: Any, middle: Any, high: Any, look: Look, group: str, **line: Any
+) -> None:
+    """Add a group's curve, with a faint band from `low` to `high` where these are known."""
+    known = np.isfinite(low) & np.isfinite(high)
     made.add_scatter(
-        x=np.concatenate([x, x[::-1]]),
-        y=np.concatenate([high, low[::-1]]),
+        x=np.concatenate([x[known], x[known][::-1]]),
+        y=np.concatenate([high[known], low[known][::-1]]),
         fill="toself",
         fillcolor=look.band,
         mode="lines",
@@ -165,6 +168,13 @@ def add_band(made: go.Figure, x: Any, low: Any, high: Any, look: Look, group: st
         hoverinfo="skip",
         legendgroup=group,
         showlegend=False,
+    )
+    made.add_scatter(
+        x=x,
+        y=middle,
+        line={"color": look.colour, "dash": look.dash, "width": 2},
+        legendgroup=group,
+        **line,
     )
 
 

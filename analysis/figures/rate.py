@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.figures.points import add_band, add_dots, axis_title, finite, shown, words
+from analysis.figures.points import add_curve, add_dots, axis_title, finite, shown, words
 from analysis.figures.style import blank, escape, figure, looks
 
 
@@ -28,19 +28,10 @@ def rate_distortion(points: pd.DataFrame, bands: pd.DataFrame, metric: str = "ps
     made = figure(xaxis_title="KL (nats per image)", yaxis_title=axis_title(metric))
     for name, look in looks(list(points["group"].unique())).items():
         band = bands[bands["group"] == name]
-        certain = band.dropna(subset=["low", "high"])
-        if len(certain):
-            add_band(made, certain["kl"], certain["low"], certain["high"], look, name)
         if len(band):
-            made.add_scatter(
-                x=band["kl"],
-                y=band["mean"],
-                mode="lines",
-                line={"color": look.colour, "dash": look.dash, "width": 2},
-                hoverinfo="skip",
-                legendgroup=name,
-                showlegend=False,
-            )
+            kl, low, mean, high = (band[c].to_numpy() for c in ("kl", "low", "mean", "high"))
+            line = {"mode": "lines", "hoverinfo": "skip", "showlegend": False}
+            add_curve(made, kl, low, mean, high, look, name, **line)
         rows = points[points["group"] == name]
         hover = [
             escape(f"{trial}: {name}, beta {shown(beta)}, {shown(value)} at {kl:.3g} nats")

@@ -25,9 +25,6 @@ BLUE, ORANGE, SKY, GREEN, VERMILLION, PURPLE, GREY = COLOURS = (
     "#1B7FC0", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#999999",
 )  # fmt: skip
 
-HEIGHT = 380
-"""Of most figures, pixels."""
-
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _SYMBOLS = (
     "circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down", "pentagon",
@@ -73,7 +70,7 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
 
 def figure(**layout: Any) -> go.Figure:
     """An empty figure in the common style; `layout` as plotly's, on top of it."""
-    return go.Figure(layout={"template": TEMPLATE, "height": HEIGHT}).update_layout(**layout)
+    return go.Figure(layout={"template": TEMPLATE, "height": 380}).update_layout(**layout)
 
 
 def blank(message: str) -> go.Figure:

@@ -32,14 +32,7 @@ _STEPS = (
 
 
 class Line(NamedTuple):
-    """What one level made of the images.
-
-    Attributes:
-        name: of the level.
-        trial: whose model it is.
-        images: reconstructions, in data URIs.
-        scores: the PSNR of each, such as `21.3 dB`.
-    """
+    """What the model of a level's trial made of the images (data URIs), and the PSNR of each."""
 
     name: str
     trial: str
@@ -48,13 +41,7 @@ class Line(NamedTuple):
 
 
 class SideBySide(NamedTuple):
-    """The same held-out images by every level.
-
-    Attributes:
-        originals: the images, in data URIs.
-        lines: of the levels, in the order in which they were given.
-        missing: of which levels there are no pictures, and why, in sentences.
-    """
+    """The same held-out images (data URIs) by every level; which levels have none, and why."""
 
     originals: Sequence[str]
     lines: Sequence[Line]

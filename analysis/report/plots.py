@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from torch import Tensor
 
-    from analysis.comparison import Comparison, Result
+    from analysis.comparison import Comparison
     from models.network import Network
 
 log = logging.getLogger(__name__)
@@ -31,33 +31,30 @@ say what PSNR and ELBO say."""
 
 def decision_plots(comparison: Comparison) -> list[Plot]:
     """What was found on each metric that was decided, the objectives first."""
-    decided = [one for one in comparison.results.values() if one.decision is not None]
-    return [drawn for one in decided for drawn in _of_decision(one, comparison.objectives)]
-
-
-def _of_decision(result: Result, objectives: Sequence[str]) -> list[Plot]:
-    """The leader and its rivals, and every pair."""
-    decision, measure, names = result.decision, result.measure, result.levels
-    assert decision is not None
-    is_secondary = result.metric not in objectives
-    metric = f"{measure.title} (secondary)" if is_secondary else measure.title
-    made = plot(
-        f"{measure.title}: how far each is behind {names[decision.leader]}",
-        "Thin: the interval that must be clear of zero for «worse». Thick: the 90% interval "
-        "that must lie in the shaded margin for «practically equal».",
-        *(f.effects, decision, names, measure),
-        metric=metric,
-        wide=True,
-    )
-    if len(decision.rivals) > 1:
+    made: list[Plot] = []
+    for result in comparison.results.values():
+        decision, measure, names = result.decision, result.measure, result.levels
+        if decision is None:
+            continue
+        is_secondary = result.metric not in comparison.objectives
+        metric = f"{measure.title} (secondary)" if is_secondary else measure.title
         made += plot(
-            f"{measure.title}: every pair",
-            "How much better the row is than the column. Blue and brown: told apart. "
-            "≈ practically equal, ? open.",
-            *(f.pairs, result.every_pair(), names, measure),
+            f"{measure.title}: how far each is behind {names[decision.leader]}",
+            "Thin: the interval that must be clear of zero for «worse». Thick: the 90% interval "
+            "that must lie in the shaded margin for «practically equal».",
+            *(f.effects, decision, names, measure),
             metric=metric,
             wide=True,
         )
+        if len(decision.rivals) > 1:
+            made += plot(
+                f"{measure.title}: every pair",
+                "How much better the row is than the column. Blue and brown: told apart. "
+                "≈ practically equal, ? open.",
+                *(f.pairs, result.every_pair(), names, measure),
+                metric=metric,
+                wide=True,
+            )
     return made
 
 
