@@ -119,7 +119,7 @@ def hover_texts(runs: Runs, table: pd.DataFrame, metrics: Sequence[str]) -> list
     texts = []
     for _, row in table.iterrows():
         lines = [f"<b>{escape(row['trial'])}</b>, {escape(row['status'])}"]
-        lines += [f"{escape(n)} {escape(_cut(shown(row[n])))}" for n in names]
+        lines += [f"{escape(n)} {label(shown(row[n]))}" for n in names]
         lines += [f"{words(m)} {escape(shown(row[m]))}" for m in metrics]
         texts.append("<br>".join(lines))
     return texts
@@ -190,16 +190,3 @@ def is_number(values: pd.Series) -> bool:
     return len(present) > 0 and all(
         isinstance(v, numbers.Real) and not isinstance(v, bool) for v in present
     )
-
-
-def is_logarithmic(values: pd.Series) -> bool:
-    """Whether numbers are better seen by their ratio: all above 0 and over 8 times apart."""
-    if not is_number(values):
-        return False
-    floats = finite(values)
-    floats = floats[~np.isnan(floats)]
-    return bool(len(floats) and floats.min() > 0 and floats.max() / floats.min() > 8)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:59]}…"

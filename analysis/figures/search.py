@@ -17,7 +17,6 @@ from analysis.figures.points import (
     finite,
     grouped,
     hover_texts,
-    is_logarithmic,
     is_number,
     maximized,
     parameters,
@@ -30,6 +29,7 @@ from analysis.runs import Runs
 
 _CHOICES = 8  # as many different values are shown as choices, each with its own tick
 _PATTERNS = ("", "/", "x", ".")
+_FAR = 8  # times the least: ratios are then what counts
 _ACROSS = 3  # panels in a row
 
 
@@ -166,7 +166,8 @@ def _axis(values: pd.Series) -> tuple[dict[str, Any], Any]:
     present = values.dropna()
     choices = sorted(set(present) if is_number(values) else {shown(value) for value in present})
     if is_number(values) and len(choices) > _CHOICES:
-        return ({"type": "log", "nticks": 6} if is_logarithmic(values) else {}), finite
+        is_logarithmic = choices[0] > 0 and choices[-1] / choices[0] > _FAR
+        return ({"type": "log", "nticks": 6} if is_logarithmic else {}), finite
     where = {shown(choice): i for i, choice in enumerate(choices)}
     axis = {
         "tickvals": list(where.values()),
