@@ -38,7 +38,7 @@ def conclude(sweep: Sweep) -> Conclusion:
     """Find the answer of a sweep that has ended and, unless `report=none`, write its report."""
     from analysis.comparison import compare
     from analysis.load import load
-    from analysis.report.writing import write
+    from analysis.report import write
     from sweeps.screen.ending import Conclusion
 
     runs = load(sweep)

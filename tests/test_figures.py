@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis import figures
-from analysis.figures.metrics import on_front
+from analysis.figures.search import on_front
 from analysis.figures.style import escape, label, looks
 from analysis.importance import parameter_importance
 from analysis.runs import Runs
@@ -22,7 +22,6 @@ from tests import tables
 OF_TABLES: list[Callable[[Runs], Any]] = [
     figures.learning_curves,
     figures.pruning,
-    figures.metric_by_loss,
     figures.pareto_front,
     figures.importance,
     figures.slices,
@@ -159,43 +158,6 @@ def test_pruning_ends_each_curve_where_the_trial_ended(runs: Runs) -> None:
     assert list(ends["pruned (4)"].x) == list(pruned["epochs"])
 
 
-def test_metric_by_loss_shows_each_completed_trial_and_the_quartiles(runs: Runs) -> None:
-    figure = figures.metric_by_loss(runs)
-
-    dots, interval = [t for t in figure.data if t.name == "mse"]
-    values = runs.trials.query("status == 'completed' and `loss.name` == 'mse'")["val/psnr"]
-    np.testing.assert_allclose(dots.x, values)
-    assert interval.x[0] == pytest.approx(values.median())
-    assert interval.x[0] + interval.error_x.array[0] == pytest.approx(values.quantile(0.75))
-    assert figure.layout.yaxis.ticktext[-1] == "mse"
-
-
-def test_metric_by_loss_shows_the_intervals_of_a_comparison(runs: Runs) -> None:
-    estimates = pd.DataFrame(
-        [
-            {"group": "l1", "metric": "psnr", "mean": 21.0, "low": 20.0, "high": 22.5},
-            {"group": "ssim", "metric": "psnr", "mean": 22.0, "low": np.nan, "high": np.nan},
-        ]
-    )
-
-    figure = figures.metric_by_loss(runs, estimates=estimates)
-
-    assert list(figure.layout.yaxis.ticktext) == ["l1", "ssim"]
-    interval = figure.data[1]
-    assert (interval.x[0], interval.error_x.array[0], interval.error_x.arrayminus[0]) == (
-        21,
-        1.5,
-        1,
-    )
-    assert figure.data[3].error_x.array[0] == 0
-
-
-def test_fewer_seconds_are_better(runs: Runs) -> None:
-    order = figures.metric_by_loss(runs, "seconds/epoch", by=["latent_dim"]).layout.yaxis.ticktext
-
-    assert list(order) == ["64", "32", "16", "8"]
-
-
 def test_the_front_is_what_no_point_dominates() -> None:
     points = np.random.default_rng(1).normal(size=(200, 2)).round(1)
 
@@ -225,9 +187,10 @@ def test_importance_finds_the_parameter_that_matters() -> None:
 def test_slices_use_a_log_axis_where_ratios_count(runs: Runs) -> None:
     figure = figures.slices(runs)
 
-    assert figure.layout.xaxis.type == "log"
-    assert [figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text] == ["lr", "latent_dim"]
-    points = next(t for t in figure.data if t.name == "ssim")
+    assert figure.layout.xaxis2.type == "log"
+    axes = (figure.layout.xaxis, figure.layout.xaxis2, figure.layout.xaxis3)
+    assert [axis.title.text for axis in axes] == ["loss.name", "lr", "latent_dim"]
+    points = next(t for t in figure.data if t.name == "ssim" and t.xaxis == "x2")
     ssim = runs.trials.query("status == 'completed' and `loss.name` == 'ssim'")
     np.testing.assert_allclose(points.x, ssim["lr"])
     np.testing.assert_allclose(points.y, ssim["val/psnr"])
@@ -243,5 +206,6 @@ def test_a_parameter_that_only_some_trials_have_is_drawn_for_those(runs: Runs) -
         searched=("loss.name", "loss.window_size"),
     )
 
-    assert sum(len(t.x) for t in figures.slices(partly).data) == 6
+    drawn = [t for t in figures.slices(partly).data if t.xaxis == "x2"]
+    assert sum(len(t.x) for t in drawn) == 6
     assert figures.importance(partly).layout.annotations[0].text.startswith("Importances need")

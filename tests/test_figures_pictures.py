@@ -61,9 +61,8 @@ def as_shown(image: Tensor, factor: int = 2) -> np.ndarray[Any, Any]:
     return image.numpy().transpose(1, 2, 0).repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def texts(figure: Any) -> list[str]:
-    captions = [t for t in figure.data if t.type == "scatter" and t.mode == "text"]
-    return [text for trace in captions for text in trace.text]
+def texts(figure: Any) -> list[Any]:
+    return [text for trace in figure.data for text in trace.text]
 
 
 def test_reconstructions_show_images_above_each_network_with_its_scores(
@@ -184,20 +183,6 @@ def test_without_networks_the_figure_says_so(images: Tensor) -> None:
         assert "no trained model" in figure.layout.annotations[0].text
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [],
-        [Row("a", np.zeros((2, 2, 8, 8), dtype=np.uint8))],
-        [Row("a", np.zeros((2, 3, 8, 8), dtype=np.uint8)), Row("b", np.zeros((0, 3, 8, 8), "u1"))],
-        [Row("a", np.zeros((2, 3, 8, 8)))],  # type: ignore[arg-type]  # which is what is refused
-    ],
-)
-def test_rows_that_are_no_images_are_refused(rows: list[Row]) -> None:
-    with pytest.raises(ValueError, match="rows must be uint8 images"):
-        tiles(rows)
-
-
 def test_grey_images_become_pictures() -> None:
     figure = tiles([Row("a", np.full((1, 1, 64, 64), 9, dtype=np.uint8))])
 
@@ -260,7 +245,7 @@ def test_latent_factors_shows_what_units_know_best() -> None:
 
     assert list(figure.layout.yaxis.ticktext) == ["unit 1", "unit 0"]
     assert list(figure.layout.xaxis.ticktext) == ["x", "coat"]
-    assert texts(figure) == ["60", "0", "10", "30"]
+    assert texts(figure) == [["60", "0"], ["10", "30"]]
     assert "knows anything" in figures.latent_factors(table * 0).layout.annotations[0].text
 
 
@@ -272,9 +257,7 @@ def test_home_advantage_marks_and_ranks() -> None:
 
     figure = figures.home_advantage(values, ranks, marks)
 
-    assert texts(figure) == ["0.01 ★", "19.5", "0.02", "18.2"]
+    assert texts(figure) == [["0.01 ★", "19.5"], ["0.02", "18.2"]]
     assert figure.data[0].z.tolist() == [[1, 1], [0, 0]]
     assert list(figure.layout.xaxis.ticktext) == ["mse loss", "PSNR"]
     assert "<script" not in str(figure.layout.yaxis.ticktext) + str(figure.data[0].hovertext)
-    with pytest.raises(ValueError, match="must have one shape"):
-        figures.home_advantage(values, ranks[["psnr"]], marks)

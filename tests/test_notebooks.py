@@ -32,7 +32,7 @@ def test_a_notebook_runs_on_a_fresh_sweep(
 
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
     drawn = [o for o in outputs if "application/json" in o.get("data", {})]
-    assert len(drawn) >= 3
+    assert len(drawn) >= 2
     assert not [o for o in outputs if o.output_type == "error"]
 
 
@@ -43,7 +43,7 @@ def test_a_notebook_is_kept_with_its_outputs_and_begins_with_its_source(path: Pa
 
     assert "SOURCE = os.environ.get" in "".join(code[0]["source"])
     pictures = [o for c in code for o in c["outputs"] if "image/png" in o.get("data", {})]
-    assert len(pictures) >= 3
+    assert len(pictures) >= 2
     assert path.stat().st_size < 1_500_000
     assert not [o for c in code for o in c["outputs"] if o.get("name") == "stderr"]
 

@@ -36,7 +36,7 @@ PRINTS = {
     "analysis/commands.py": "the page's commands, below; tests/test_commands.py",
     "analysis/rate_distortion.py": "tests/test_rate_distortion.py",
     "analysis/report/commands.py": "the page's commands, below",
-    "analysis/report/stills.py": "how to install an extra, below",
+    "analysis/report/markdown.py": "how to install an extra, below",
     "analysis/sources/wandb_runs.py": "`wandb login`, which asks for a key",
     "experiments/metrics/onnx_extractor.py": "how to install an extra, below",
     "experiments/permitted.py": "VARIABLE=... before the command: tests/test_security_configs.py",

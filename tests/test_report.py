@@ -20,14 +20,14 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from analysis.comparison import groups_of
 from analysis.diagnosis import Finding
-from analysis.report.folding import folded
+from analysis.report import default_path, write
+from analysis.report.content import Cell, Column, Row, Table
 from analysis.report.gather import gather
 from analysis.report.markdown import render
 from analysis.report.pictures import side_by_side
 from analysis.report.plots import search_plots
-from analysis.report.tables import DASH, Cell, Column, Row, Table, common_decimals, digits, word
+from analysis.report.tables import DASH, common_decimals, digits, folded, word
 from analysis.report.trials import link_to, ranked, trial_table
-from analysis.report.writing import default_path, write
 from experiments.errors import UserError
 from experiments.symptoms import SHORT
 from tests import reports
@@ -244,7 +244,7 @@ def test_a_report_that_fails_leaves_the_earlier_one(
 
 @pytest.mark.parametrize(
     ("out", "message"),
-    [("gone/report.html", "there is no directory"), (".", "is a directory")],
+    [("gone/report.html", "gone is none"), (".", "is a directory")],
 )
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, out: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -374,9 +374,7 @@ def test_an_undertrained_model_is_named_as_such_beside_its_picture_and_in_its_ro
 
 def test_of_each_metric_there_are_figures_and_none_twice(tmp_path: Path) -> None:
     plots = search_plots(reports.sweep(tmp_path), ["loss.name"])
-    assert [plot.title for plot in plots if plot.metric == "SSIM"] == [
-        "SSIM of every trial", "SSIM by parameter",
-    ]  # fmt: skip
+    assert [plot.title for plot in plots if plot.metric == "SSIM"] == ["SSIM by parameter"]
     assert plots[0].metric == "PSNR", "the objective comes first"
     assert {plot.title for plot in plots if not plot.metric} == {"What mattered"}
     assert len({plot.title for plot in plots}) == len(plots)
@@ -464,10 +462,10 @@ def test_the_command_exits_with_1_where_there_is_no_answer(tmp_path: Path) -> No
 def test_figures_as_files_are_those_of_the_first_metric(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from analysis.report import stills
+    from analysis.report import markdown
 
-    monkeypatch.setattr(stills, "_draw", lambda plots: None)
+    monkeypatch.setattr(markdown, "_draw", lambda plots: None)
     content = gather(reports.sweep(tmp_path), [], tmp_path)
-    titles = set(stills.save(content, tmp_path / "figures"))
-    assert {"PSNR: every pair", "PSNR of every trial", "What mattered"} <= titles
+    titles = set(markdown.save_figures(content, tmp_path / "figures"))
+    assert {"PSNR: every pair", "PSNR by parameter", "What mattered"} <= titles
     assert not any("SSIM" in title for title in titles)

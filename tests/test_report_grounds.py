@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis import figures
-from analysis.report.grounds import home_chapter, rate_chapter
+from analysis.report.comparing import home_chapter, rate_chapter
 from analysis.runs import Runs
 from tests import planted
 from tests.planted import Planted
@@ -112,7 +112,7 @@ def test_a_win_on_its_own_loss_alone_is_starred() -> None:
     assert chapter is not None
     assert any("ssim wins only at home" in sentence for sentence in chapter.sentences)
     assert any("mse wins away from home" in sentence for sentence in chapter.sentences)
-    texts = [text for trace in chapter.plots[0].figure.data for text in trace.text or ()]
+    texts = [text for row in chapter.plots[0].figure.data[0].text for text in row]
     assert sum("★" in text for text in texts) == 1
 
 

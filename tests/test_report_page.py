@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from analysis.report import gather
+from analysis.report import gather, write
 from analysis.report.tables import DASH
-from analysis.report.writing import write
 from analysis.runs import Runs
 from tests import reports
 from tests.browsers import Visit, visit
@@ -274,10 +273,10 @@ def test_one_metric_at_a_time_is_shown_and_chosen_with_the_keyboard(
     with opened(browser, mixed) as seen:
         page = seen.page
         titles = page.locator("#search figure:visible figcaption strong")
-        assert titles.first.inner_text() == "PSNR of every trial."
+        assert titles.first.inner_text() == "PSNR by parameter."
         assert not any("SSIM" in text for text in titles.all_inner_texts())
         page.locator("#search").get_by_label("Metric").press("ArrowDown")
-        assert titles.first.inner_text() == "SSIM of every trial."
+        assert titles.first.inner_text() == "SSIM by parameter."
         assert not any("PSNR" in text for text in titles.all_inner_texts())
         assert "Where trials were pruned." in titles.all_inner_texts(), "what is of no metric stays"
         page.locator("#search figure:visible .plot[data-drawn] svg").first.wait_for()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -22,13 +23,9 @@ _FINDINGS = {
     "open": (GREY, "circle-open"),
 }
 
-# Solid, so that numbers can be read on them on any page: colour, and whether ink is white.
-_BETTER, _WORSE, _EQUAL, _OPEN = (0, 80, 127), (158, 66, 0), (203, 222, 233), (222, 222, 218)
-_SCALE = [
-    [place / 4, f"rgb{colour}"]
-    for i, colour in enumerate((_WORSE, _OPEN, _EQUAL, _BETTER))
-    for place in (i, i + 1)
-]
+# Of levels that are worse, open, equal and better; solid, so that numbers can be read on them.
+_COLOURS = ("rgb(158,66,0)", "rgb(222,222,218)", "rgb(203,222,233)", "rgb(0,80,127)")
+_SCALE = [[place / 4, colour] for i, colour in enumerate(_COLOURS) for place in (i, i + 1)]
 
 
 def effects(decision: Decision, names: Sequence[str], measure: Measure) -> go.Figure:
@@ -51,10 +48,7 @@ def effects(decision: Decision, names: Sequence[str], measure: Measure) -> go.Fi
     unit += "" if any(math.isfinite(r.pair.low) for r in decision.rivals) else ", no interval yet"
     made = figure(
         height=130 + _ROW * count,
-        xaxis={
-            "title": escape(f"{measure.title}: behind {leader} by{unit}"),
-            "range": _reach(decision, measure),
-        },
+        xaxis_title=escape(f"{measure.title}: behind {leader} by{unit}"),
         yaxis={
             "tickvals": list(range(count)),
             "ticktext": [
@@ -71,10 +65,36 @@ def effects(decision: Decision, names: Sequence[str], measure: Measure) -> go.Fi
             x0=-measure.margin, x1=measure.margin, fillcolor=FAINT, line_width=0, layer="below"
         )
     made.add_vline(x=0, line={"color": INK, "width": 1.5})
-    for finding in _FINDINGS:
-        places = [i for i, rival in enumerate(decision.rivals) if _finding(rival) == finding]
-        if places:
-            made.add_traces(_rows(decision, places, finding, names, measure))
+    for finding, (colour, symbol) in _FINDINGS.items():
+        shown = {i: r for i, r in enumerate(decision.rivals) if _finding(r) == finding}
+        if not shown:
+            continue
+        found = [rival.pair for rival in shown.values()]
+        thin = [(pair.difference, pair.low, pair.high) for pair in found]
+        thick = [(pair.difference, pair.equal_low, pair.equal_high) for pair in found]
+        common = {"x": [pair.difference for pair in found], "y": list(shown), "mode": "markers"}
+        made.add_scatter(
+            marker={"color": colour, "size": 1},
+            error_x=_bars(thick, colour, 7),
+            hoverinfo="skip",
+            legendgroup=finding,
+            showlegend=False,
+            **common,
+        )
+        made.add_scatter(
+            marker={"color": colour, "symbol": symbol, "size": 12}
+            | {"line": {"color": colour, "width": 2}},
+            error_x=_bars(thin, colour, 2),
+            hovertext=[
+                f"<b>{escape(names[rival.level])}</b>, {finding}<br>behind {escape(leader)} by<br>"
+                + "<br>".join(_said(rival.pair, measure, decision.confidence))
+                for rival in shown.values()
+            ],
+            hoverinfo="text",
+            legendgroup=finding,
+            name=finding,
+            **common,
+        )
     return made
 
 
@@ -96,23 +116,21 @@ def pairs(
     levels = {i for i, _ in both}
     gain = {i: sum(both[i, j].difference for j in levels - {i}) for i in levels}
     order = sorted(levels, key=lambda i: -gain[i])
-    strength = np.full((len(order), len(order)), np.nan)
-    texts = [[""] * len(order) for _ in order]
-    hover = [[escape(names[i])] * len(order) for i in order]
-    for row, i in enumerate(order):
-        for column, j in enumerate(order):
-            if i == j:
-                continue
-            pair = both[i, j]
-            strength[row, column], mark = _mark(pair, measure.margin)
-            shown = f"{pair.difference:+z.{measure.digits}f}"
-            texts[row][column] = (shown if float(shown) else shown[1:]) + mark
-            said = "<br>".join(_said(pair, measure))
-            hover[row][column] = f"{escape(names[i])} less {escape(names[j])}<br>{said}"
+    table = [[both.get((i, j)) for j in order] for i in order]
+    margin = measure.margin
+    strength = [[math.nan if p is None else _mark(p, margin)[0] for p in row] for row in table]
+
+    def cell(row: int, column: int) -> tuple[str, str]:
+        one, other = escape(names[order[row]]), escape(names[order[column]])
+        pair = table[row][column]
+        if pair is None:
+            return "", one
+        shown = f"{pair.difference:+z.{measure.digits}f}"
+        text = (shown if float(shown) else shown[1:]) + _mark(pair, margin)[1]
+        return text, "<br>".join([f"{one} less {other}", *_said(pair, measure)])
+
     labels = [names[i] for i in order]
-    return matrix(
-        strength, texts, hover, rows=labels, columns=labels, scale=_SCALE, white=(0.0, 0.9)
-    )
+    return matrix(np.array(strength), cell, rows=labels, columns=labels, scale=_SCALE)
 
 
 def _mark(pair: Pair, margin: float) -> tuple[float, str]:
@@ -130,73 +148,23 @@ def _finding(rival: Rival) -> str:
     return "worse" if rival.is_worse else "open"
 
 
-def _reach(decision: Decision, measure: Measure) -> list[float]:
-    """The ends of the axis: of all that is drawn, and a little room."""
-    found = [0.0, -measure.margin, measure.margin]
-    for rival in decision.rivals:
-        pair = rival.pair
-        found += [pair.difference, pair.low, pair.high, pair.equal_low, pair.equal_high]
-    known = [value for value in found if math.isfinite(value)]
-    room = 0.04 * (max(known) - min(known)) or 1.0
-    return [min(known) - room, max(known) + room]
-
-
-def _rows(
-    decision: Decision,
-    places: Sequence[int],
-    finding: str,
-    names: Sequence[str],
-    measure: Measure,
-) -> list[go.Scatter]:
-    """The two intervals and the marker of each rival of one finding."""
-    colour, symbol = _FINDINGS[finding]
-    shown = [decision.rivals[i] for i in places]
-    lines = {
-        2: [(rival.pair.low, rival.pair.high) for rival in shown],
-        7: [(rival.pair.equal_low, rival.pair.equal_high) for rival in shown],
+def _bars(
+    ends: Sequence[tuple[float, float, float]], colour: str, thickness: int
+) -> dict[str, Any]:
+    """Plotly's error bars from middles and intervals, of which some may not be known."""
+    known = [
+        (middle - low, high - middle) if math.isfinite(low) and math.isfinite(high) else (0, 0)
+        for middle, low, high in ends
+    ]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "arrayminus": [below for below, _ in known],
+        "array": [above for _, above in known],
+        "color": colour,
+        "thickness": thickness,
+        "width": 0,
     }
-    traces = [
-        go.Scatter(
-            x=[x for low, high in ends for x in _ends(low, high)],
-            y=[y for place in places for y in (place, place, None)],
-            mode="lines",
-            line={"color": colour, "width": width},
-            hoverinfo="skip",
-            legendgroup=finding,
-            showlegend=False,
-        )
-        for width, ends in lines.items()
-    ]
-    hover = [
-        "<br>".join(
-            [
-                f"<b>{escape(names[rival.level])}</b>, {finding}",
-                f"behind {escape(names[decision.leader])} by",
-                *_said(rival.pair, measure, decision.confidence),
-            ]
-        )
-        for rival in shown
-    ]
-    traces.append(
-        go.Scatter(
-            x=[rival.pair.difference for rival in shown],
-            y=list(places),
-            mode="markers",
-            marker={"color": colour, "symbol": symbol, "size": 12}
-            | {"line": {"color": colour, "width": 2}},
-            hovertext=hover,
-            hoverinfo="text",
-            legendgroup=finding,
-            name=finding,
-        )
-    )
-    return traces
-
-
-def _ends(low: float, high: float) -> tuple[float | None, float | None, None]:
-    """An interval as a part of a line that has gaps; all gap where there is none yet."""
-    known = math.isfinite(low) and math.isfinite(high)
-    return (low, high, None) if known else (None, None, None)
 
 
 def _said(pair: Pair, measure: Measure, confidence: float | None = None) -> list[str]:

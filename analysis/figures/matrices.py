@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,39 +13,36 @@ from numpy.typing import NDArray
 from analysis.figures.points import shown, words
 from analysis.figures.style import blank, escape, figure, label
 
-# Solid, so that numbers in dark or white ink can be read on them on any page.
+# Solid, so that numbers can be read on them on any page.
 _AMOUNTS = ((0, "rgb(233,238,241)"), (1, "rgb(0,80,127)"))
 _ROW, _COLUMN = 30, 66  # pixels
+_MOST_FACTORS = 12
 
 
-def latent_factors(information: pd.DataFrame, *, factors: int = 12) -> go.Figure:
+def latent_factors(information: pd.DataFrame) -> go.Figure:
     """How much of each factor each latent unit knows, in percent of the factor's entropy.
 
-    Shown are the factors that any unit knows best, and for each the unit that knows most. Read
+    Shown are the 12 factors that any unit knows best, and for each the unit that knows most. Read
     from it which unit follows what: a dark cell alone in its row and column is a unit with one
     meaning; a column of pale cells is a factor that the units share, or do not know.
 
     Args:
         information: of `analysis.latents.information`, units by factors.
-        factors: how many, at most.
     """
     best = information.max().sort_values(ascending=False, kind="stable")
-    names = list(best[best > 0].index[:factors])
+    names = list(best[best > 0].index[:_MOST_FACTORS])
     if not names:
         return blank("No latent unit knows anything about any factor.")
     units = list(dict.fromkeys(information[name].idxmax() for name in names))
-    table = information.loc[units, names]
-    share = table.to_numpy()
+    share = information.loc[units, names].to_numpy()
+
+    def cell(i: int, j: int) -> tuple[str, str]:
+        percent = 100 * share[i, j]
+        return f"{percent:.0f}", escape(f"unit {units[i]} knows {percent:.1f}% of {names[j]}")
+
     return matrix(
-        share / max(share.max(), 1e-12),
-        [[f"{100 * value:.0f}" for value in row] for row in share],
-        [
-            [
-                escape(f"unit {unit} knows {100 * table.loc[unit, name]:.1f}% of {name}")
-                for name in names
-            ]
-            for unit in units
-        ],
+        share / share.max(),
+        cell,
         rows=[f"unit {unit}" for unit in units],
         columns=[name.replace("_", " ") for name in names],
     )
@@ -62,53 +59,29 @@ def home_advantage(values: pd.DataFrame, ranks: pd.DataFrame, marks: pd.DataFram
         values: of `analysis.home`.
         ranks: from 1 for the best of each column, of the same shape.
         marks: whether to mark a cell, of the same shape.
-
-    Raises:
-        ValueError: the tables differ in shape.
     """
-    if not values.shape == ranks.shape == marks.shape:
-        raise ValueError(
-            "values, ranks and marks must have one shape, "
-            f"but got {values.shape}, {ranks.shape} and {marks.shape}"
-        )
     if values.empty:
         return blank("No model was scored.")
-    last = max(len(values) - 1, 1)
-    starred = marks.to_numpy(dtype=bool)
-    texts = [[shown(float(f"{value:.3g}")) for value in row] for row in values.to_numpy(float)]
+    models = [str(name) for name in values.index]
     columns = [words(str(name)) for name in values.columns]
-    return matrix(
-        1 - (ranks.to_numpy(dtype=float) - 1) / last,
-        [
-            [f"{text} ★" if star else text for text, star in zip(row, stars, strict=True)]
-            for row, stars in zip(texts, starred, strict=True)
-        ],
-        [
-            [
-                escape(
-                    f"{model} on {column}: {text}, place {rank:g} of {len(values)}"
-                    + (", first only at home" if star else "")
-                )
-                for column, text, rank, star in zip(columns, row, places, stars, strict=True)
-            ]
-            for model, row, places, stars in zip(
-                values.index, texts, ranks.to_numpy(), starred, strict=True
-            )
-        ],
-        rows=[str(model) for model in values.index],
-        columns=columns,
-    )
+
+    def cell(i: int, j: int) -> tuple[str, str]:
+        text = shown(float(f"{values.iat[i, j]:.3g}"))
+        place = f"{text}, place {ranks.iat[i, j]:g} of {len(models)}"
+        said = f"{escape(models[i])} on {columns[j]}: {place}"
+        return (f"{text} ★", f"{said}, first only at home") if marks.iat[i, j] else (text, said)
+
+    last = max(len(models) - 1, 1)
+    return matrix(1 - (ranks.to_numpy(float) - 1) / last, cell, rows=models, columns=columns)
 
 
 def matrix(
     strength: NDArray[np.float64],
-    texts: Sequence[Sequence[str]],
-    hover: Sequence[Sequence[str]],
+    cell: Callable[[int, int], tuple[str, str]],
     *,
     rows: Sequence[str],
     columns: Sequence[str],
     scale: Sequence[Sequence[Any]] = _AMOUNTS,
-    white: tuple[float, float] = (-1.0, 0.5),
 ) -> go.Figure:
     """Cells with texts in them, coloured by numbers in [0, 1]; empty where there is no number.
 
@@ -116,35 +89,23 @@ def matrix(
 
     Args:
         strength: (rows, columns).
-        texts: in the cells.
-        hover: that appear on pointing at them, escaped.
+        cell: of a row and a column, the text in the cell, and what appears on pointing at it;
+            both escaped.
         rows: names, from top to bottom.
         columns: names, from left to right.
-        scale: the colours, from pale for 0 to deep for 1; solid, for any page.
-        white: ink is white at or below the one number, and above the other.
+        scale: the colours, from 0 to 1; solid, for any page.
     """
     down, across = strength.shape
+    cells = [[cell(i, j) for j in range(across)] for i in range(down)]
+    quiet = {"showgrid": False, "showline": False, "ticks": ""}
     made = figure(
         height=130 + _ROW * down,
         margin={"l": 8, "r": 100, "t": 8, "b": 8},
-        xaxis={
-            "tickvals": list(range(across)),
-            "ticktext": [label(name) for name in columns],
-            "tickangle": -40,
-            "side": "top",
-        },
-        yaxis={
-            "tickvals": list(range(down)),
-            "ticktext": [label(name) for name in rows],
-            "autorange": "reversed",
-        },
-        showlegend=False,
+        xaxis={"tickangle": -40, "side": "top", **_names(columns), **quiet},
+        yaxis={"autorange": "reversed", **_names(rows), **quiet},
         meta={"least_width": 200 + _COLUMN * across},
     )
-    quiet = {"showgrid": False, "showline": False, "ticks": ""}
-    made.update_xaxes(**quiet)
-    made.update_yaxes(**quiet)
-    made.add_heatmap(
+    return made.add_heatmap(
         z=strength,
         zmin=0,
         zmax=1,
@@ -152,23 +113,13 @@ def matrix(
         showscale=False,
         xgap=2,
         ygap=2,
-        hovertext=[list(row) for row in hover],
+        text=[[text for text, _ in row] for row in cells],
+        texttemplate="%{text}",  # its ink is light on dark cells and dark on light ones
+        textfont_size=12,
+        hovertext=[[said for _, said in row] for row in cells],
         hoverinfo="text",
     )
-    below, above = white
-    places = [(i, j) for i in range(down) for j in range(across)]
-    made.add_scatter(
-        x=[j for _, j in places],
-        y=[i for i, _ in places],
-        mode="text",
-        text=[escape(texts[i][j]) for i, j in places],
-        textfont={
-            "size": 12,
-            "color": [
-                "white" if strength[i, j] <= below or strength[i, j] > above else "#222222"
-                for i, j in places
-            ],
-        },
-        hoverinfo="skip",
-    )
-    return made
+
+
+def _names(texts: Sequence[str]) -> dict[str, Any]:
+    return {"tickvals": list(range(len(texts))), "ticktext": [label(text) for text in texts]}

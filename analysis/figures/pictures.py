@@ -1,7 +1,6 @@
 """What models make: reconstructions, samples, walks through latent space, and what is new in them.
 
-Networks are in eval mode, as `analysis.models.load_network` gives them; images are uint8 tensors
-(N, C, H, W).
+Images that are not those of a network are a ValueError.
 """
 
 from __future__ import annotations
@@ -25,41 +24,32 @@ _LARGEST_ERROR = 0.4
 """Mean absolute error of a pixel's channels that the error maps show as white."""
 
 
-def reconstructions(
-    images: Tensor, networks: Mapping[str, Network], *, errors: bool = True
-) -> go.Figure:
+def reconstructions(images: Tensor, networks: Mapping[str, Network]) -> go.Figure:
     """The same images as each network reconstructs them, without posterior noise.
 
-    Under each image its PSNR (dB) and SSIM; below each row a map of the error, the mean absolute
-    difference of the channels, from black (0) to white (0.4 and more). Read from it what the
-    numbers do not say: which loss keeps edges, which colours, which only the layout.
-
-    Args:
-        images: held-out ones.
-        networks: by name, such as the best trial of every loss.
-        errors: whether to show the maps.
-
-    Raises:
-        ValueError: the images are not those of a network.
+    Under each image its PSNR (dB) and, where it is large enough for the window, SSIM; below each
+    row a map of the error, the mean absolute difference of the channels, from black (0) to white
+    (0.4 and more). Read from it what the numbers do not say: which loss keeps edges, which
+    colours, which only the layout.
     """
     from experiments.data import to_float
     from experiments.evaluation import reconstruct
+    from experiments.metrics.reconstruction import reconstruction_metrics
 
-    if not networks or not len(images):
+    if not networks:
         return blank("There is no trained model to reconstruct images.")
+    formats = {"psnr": "{:.1f} dB", "ssim": "{:.2f}"}
+    names = list(formats) if min(images.shape[-2:]) >= _SSIM_WINDOW else ["psnr"]
+    original = to_float(images)
     rows = [Row("images", images.numpy())]
     for name, network in networks.items():
         shown = reconstruct(network, images, _device(network))
-        scores = _scores(shown, images)
-        captions = [", ".join(values) for values in zip(*scores.values(), strict=True)]
-        hover = [
-            "\n".join([name, *map(" ".join, zip(scores, values, strict=True))])
-            for values in zip(*scores.values(), strict=True)
-        ]
-        rows.append(Row(name, shown.numpy(), captions, hover, space=0.1))
-        if errors:
-            error = (to_float(shown) - to_float(images)).abs().mean(dim=1).numpy()
-            rows.append(Row("error", heat(error, _LARGEST_ERROR)))
+        made = to_float(shown)
+        found = reconstruction_metrics(made, original, names=names)
+        scores = [map(formats[metric].format, found[metric].tolist()) for metric in names]
+        rows.append(Row(name, shown.numpy(), [", ".join(one) for one in zip(*scores, strict=True)]))
+        error = (made - original).abs().mean(dim=1).numpy()
+        rows.append(Row("error", heat(error, _LARGEST_ERROR)))
     return tiles(rows)
 
 
@@ -69,12 +59,7 @@ def samples(networks: Mapping[str, Network], *, count: int = 8, seed: int = 0) -
     Read from it whether the prior covers what the decoder knows: good reconstructions with broken
     samples mean that the posteriors are far from the prior (raise `beta`), the same image
     everywhere that the latents are not used (lower it). Networks with as many latent units share
-    their draws.
-
-    Args:
-        networks: by name, such as the best trial of every loss.
-        count: images a row.
-        seed: of the draws.
+    their draws, `count` of them.
     """
     from experiments.evaluation import draw_samples
 
@@ -123,8 +108,7 @@ def traversals(
     rows = []
     for unit in np.argsort(-kl, kind="stable")[:units]:
         shown = decode(network, traverse(origin, int(unit), values)).numpy()
-        hover = [f"unit {unit} at {value}" for value in columns]
-        rows.append(Row(f"unit {unit}, {kl[unit]:.1f} nats", shown, hover=hover))
+        rows.append(Row(f"unit {unit}, {kl[unit]:.1f} nats", shown))
     return tiles(rows, columns=columns)
 
 
@@ -139,10 +123,7 @@ def interpolation(
         networks: by name.
         first: (C, H, W).
         second: (C, H, W).
-        steps: images a row, ends included.
-
-    Raises:
-        ValueError: `steps` is less than 2, or the images are not those of a network.
+        steps: images a row, ends included; 2 or more.
     """
     import torch
 
@@ -159,12 +140,7 @@ def interpolation(
 
 
 def nearest_training_images(
-    network: Network,
-    train: Tensor,
-    *,
-    held_out: Tensor | None = None,
-    count: int = 8,
-    seed: int = 0,
+    network: Network, train: Tensor, *, held_out: Tensor | None = None, count: int = 8
 ) -> go.Figure:
     """Samples from the prior, and below each the training image that is nearest to it.
 
@@ -177,43 +153,22 @@ def nearest_training_images(
         train: the images that it was trained on.
         held_out: others of the same kind.
         count: samples.
-        seed: of the draws.
-
-    Raises:
-        ValueError: the images are not those of the network, or there are none.
     """
     from analysis.neighbours import nearest
     from experiments.evaluation import draw_samples
 
-    drawn = draw_samples(network, count, seed=seed, device=_device(network))
+    drawn = draw_samples(network, count, seed=0, device=_device(network))
     places, distances = nearest(drawn, train)
     note = "Below each pair: root mean squared error."
     if held_out is not None and len(held_out):
         usual = nearest(held_out, train)[1].median().item()
         note = f"Below each pair: root mean squared error; of held-out images {usual:.3f} (median)."
     captions = [f"{value:.3f}" for value in distances.tolist()]
-    hover = [
-        f"training image {place}, error {error}"
-        for place, error in zip(places.tolist(), captions, strict=True)
-    ]
     rows = [
         Row("samples", drawn.numpy()),
-        Row("nearest in training", train[places].numpy(), captions, hover),
+        Row("nearest in training", train[places].numpy(), captions),
     ]
     return tiles(rows, note=note)
-
-
-def _scores(shown: Tensor, images: Tensor) -> dict[str, list[str]]:
-    """PSNR and, where images are large enough for its window, SSIM of each image, as text."""
-    from experiments.data import to_float
-    from experiments.metrics.reconstruction import reconstruction_metrics
-
-    names = ("psnr", "ssim") if min(images.shape[-2:]) >= _SSIM_WINDOW else ("psnr",)
-    found = reconstruction_metrics(to_float(shown), to_float(images), names=names)
-    texts = {"PSNR": [f"{value:.1f} dB" for value in found["psnr"].tolist()]}
-    if "ssim" in found:
-        texts["SSIM"] = [f"{value:.2f}" for value in found["ssim"].tolist()]
-    return texts
 
 
 def _device(network: Network) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
-from analysis.figures.style import escape
+from analysis.figures.style import Look, escape, label
 from analysis.labels import title
 from analysis.runs import Runs
 from experiments.metrics import METRICS
@@ -101,6 +102,11 @@ def parameters(runs: Runs) -> list[str]:
     return [n for n in _EVERYDAY if n in columns and runs.trials[n].map(shown).nunique() > 1]
 
 
+def described_by(runs: Runs) -> list[str]:
+    """The same, or all everyday knobs where nothing distinguishes trials."""
+    return parameters(runs) or [name for name in _EVERYDAY if name in runs.trials]
+
+
 def hover_texts(runs: Runs, table: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     """For each row of `table`: the trial, its parameters and its values, escaped.
 
@@ -109,20 +115,67 @@ def hover_texts(runs: Runs, table: pd.DataFrame, metrics: Sequence[str]) -> list
         table: rows of `runs.trials`.
         metrics: columns to show.
     """
-    names = parameters(runs)[:_SHOWN] or [n for n in _EVERYDAY if n in table.columns]
-    names += ["seed"] if "seed" in table.columns and "seed" not in names else []
+    names = dict.fromkeys([*described_by(runs)[:_SHOWN], "seed"])
     texts = []
     for _, row in table.iterrows():
-        lines = [f"<b>{escape(row['trial'])}</b>, {escape(row.get('status', ''))}"]
-        lines += [f"{escape(n)} {escape(_cut(shown(row[n])))}" for n in names]
+        lines = [f"<b>{escape(row['trial'])}</b>, {escape(row['status'])}"]
+        lines += [f"{escape(n)} {label(shown(row[n]))}" for n in names]
         lines += [f"{words(m)} {escape(shown(row[m]))}" for m in metrics]
         texts.append("<br>".join(lines))
     return texts
 
 
-def identities(table: pd.DataFrame) -> list[list[str]]:
-    """`customdata` of points: the trial of each, so that a page can show more of it."""
-    return [[str(trial)] for trial in table["trial"]]
+def add_dots(
+    made: go.Figure,
+    trials: pd.DataFrame,
+    x: Any,
+    y: Any,
+    look: Look,
+    hover: Sequence[str],
+    name: str,
+    **options: Any,
+) -> None:
+    """Add a dot for each trial, which tells on hovering what it is.
+
+    `customdata` holds the trial of each, so that a page can show more of it.
+    """
+    made.add_scatter(
+        x=x,
+        y=y,
+        mode="markers",
+        marker={"color": look.colour, "symbol": look.symbol, "size": 8, "opacity": 0.8},
+        customdata=[[str(trial)] for trial in trials["trial"]],
+        hovertext=hover,
+        hoverinfo="text",
+        legendgroup=name,
+        name=label(name),
+        **options,
+    )
+
+
+def add_curve(
+    made: go.Figure, x: Any, low: Any, middle: Any, high: Any, look: Look, group: str, **line: Any
+) -> None:
+    """Add a group's curve, with a faint band from `low` to `high` where these are known."""
+    known = np.isfinite(low) & np.isfinite(high)
+    made.add_scatter(
+        x=np.concatenate([x[known], x[known][::-1]]),
+        y=np.concatenate([high[known], low[known][::-1]]),
+        fill="toself",
+        fillcolor=look.band,
+        mode="lines",
+        line_width=0,
+        hoverinfo="skip",
+        legendgroup=group,
+        showlegend=False,
+    )
+    made.add_scatter(
+        x=x,
+        y=middle,
+        line={"color": look.colour, "dash": look.dash, "width": 2},
+        legendgroup=group,
+        **line,
+    )
 
 
 def finite(values: pd.Series) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -137,23 +190,3 @@ def is_number(values: pd.Series) -> bool:
     return len(present) > 0 and all(
         isinstance(v, numbers.Real) and not isinstance(v, bool) for v in present
     )
-
-
-def is_logarithmic(values: pd.Series) -> bool:
-    """Whether numbers are better seen by their ratio: all above 0 and over 8 times apart."""
-    if not is_number(values):
-        return False
-    floats = finite(values)
-    floats = floats[~np.isnan(floats)]
-    return bool(len(floats) and floats.min() > 0 and floats.max() / floats.min() > 8)
-
-
-def log_ticks(low: float, high: float) -> dict[float, str]:
-    """Places 1 and 3 of each decade between two numbers above 0, and what to write there."""
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [m * 10.0**exponent for exponent in exponents for m in (1, 3)]
-    return {t: shown(t) for t in ticks if low * 0.99 <= t <= high * 1.01}
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
@@ -23,9 +24,6 @@ FAINT = "rgba(128,128,128,0.25)"
 BLUE, ORANGE, SKY, GREEN, VERMILLION, PURPLE, GREY = COLOURS = (
     "#1B7FC0", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#999999",
 )  # fmt: skip
-
-HEIGHT = 380
-"""Of most figures, pixels."""
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _SYMBOLS = (
@@ -43,10 +41,11 @@ class Look(NamedTuple):
     dash: str
     symbol: str
 
-    def faint(self, opacity: float) -> str:
-        """The colour as rgba, for bands."""
+    @property
+    def band(self) -> str:
+        """The colour as rgba, faint."""
         red, green, blue = (int(self.colour[i : i + 2], 16) for i in (1, 3, 5))
-        return f"rgba({red},{green},{blue},{opacity:g})"
+        return f"rgba({red},{green},{blue},0.15)"
 
 
 def looks(labels: Sequence[str]) -> dict[str, Look]:
@@ -56,41 +55,30 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
     Labels without a loss take what is left, in their order.
     """
     known = losses.names()
-    found: dict[str, Look] = {}
-    taken: set[int] = set()
-    variants: dict[int, list[str]] = {}
-    for label in labels:
-        name, _, rest = label.partition(", ")
-        if name in known:
-            index = known.index(name)
-            others = variants.setdefault(index, list(losses.SCALES))
-            if rest and rest not in others:
-                others.append(rest)
-            found[label] = _look(index, others.index(rest) if rest else 0)
-            taken.add(index)
-    free = (i for i in range(len(_SYMBOLS) * len(COLOURS)) if i not in taken)
-    for label in labels:
-        if label not in found:
-            found[label] = _look(next(free), 0)
-    return {label: found[label] for label in labels}
+    parts = {label: label.partition(", ")[::2] for label in labels}
+    taken = {known.index(name) for name, _ in parts.values() if name in known}
+    free = (i for i in count() if i not in taken)
+    rests = [rest for name, rest in parts.values() if rest and name in known]
+    variants = list(dict.fromkeys([*losses.SCALES, *rests]))
+    return {
+        label: _look(known.index(name), variants.index(rest) if rest else 0)
+        if name in known
+        else _look(next(free), 0)
+        for label, (name, rest) in parts.items()
+    }
 
 
 def figure(**layout: Any) -> go.Figure:
     """An empty figure in the common style; `layout` as plotly's, on top of it."""
-    made = go.Figure(layout={"template": TEMPLATE, "height": HEIGHT})
-    made.update_layout(**layout)
-    return made
+    return go.Figure(layout={"template": TEMPLATE, "height": 380}).update_layout(**layout)
 
 
 def blank(message: str) -> go.Figure:
     """A figure that says why there is nothing to see."""
-    made = figure(height=160)
-    made.update_xaxes(visible=False)
-    made.update_yaxes(visible=False)
-    made.add_annotation(
+    made = figure(height=160, xaxis_visible=False, yaxis_visible=False)
+    return made.add_annotation(
         text=escape(message), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False
     )
-    return made
 
 
 def escape(text: object) -> str:
@@ -115,40 +103,29 @@ def _look(index: int, variant: int) -> Look:
     )
 
 
-def _template() -> go.layout.Template:
-    axis = {
-        "gridcolor": FAINT,
-        "linecolor": INK,
-        "showline": True,
-        "ticks": "outside",
-        "ticklen": 4,
-        "tickcolor": INK,
-        "zeroline": False,
-        "automargin": True,
-        "title": {"standoff": 10},
-        "exponentformat": "power",
+_CLEAR = "rgba(0,0,0,0)"
+_AXIS = {
+    "gridcolor": FAINT, "linecolor": INK, "showline": True, "ticks": "outside", "ticklen": 4,
+    "tickcolor": INK, "zeroline": False, "automargin": True, "title": {"standoff": 10},
+    "exponentformat": "power",
+}  # fmt: skip
+TEMPLATE = go.layout.Template(
+    layout={
+        "paper_bgcolor": _CLEAR,
+        "plot_bgcolor": _CLEAR,
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        "colorway": list(COLOURS),
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": ""},
+        "margin": {"l": 56, "r": 16, "t": 24, "b": 48},
+        "hoverlabel": {
+            "bgcolor": "#333333",
+            "bordercolor": "#999999",
+            "font": {"color": "white", "size": 12},
+            "align": "left",
+        },
+        "hovermode": "closest",
+        "modebar": {"bgcolor": _CLEAR, "color": INK, "activecolor": BLUE},
     }
-    clear = "rgba(0,0,0,0)"
-    return go.layout.Template(
-        layout={
-            "paper_bgcolor": clear,
-            "plot_bgcolor": clear,
-            "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
-            "colorway": list(COLOURS),
-            "xaxis": axis,
-            "yaxis": axis,
-            "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": ""},
-            "margin": {"l": 56, "r": 16, "t": 24, "b": 48},
-            "hoverlabel": {
-                "bgcolor": "#333333",
-                "bordercolor": "#999999",
-                "font": {"color": "white", "size": 12},
-                "align": "left",
-            },
-            "hovermode": "closest",
-            "modebar": {"bgcolor": clear, "color": INK, "activecolor": BLUE},
-        }
-    )
-
-
-TEMPLATE = _template()
+)

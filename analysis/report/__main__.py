@@ -11,6 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
+from analysis.report import FORMS, default_path, write
 from experiments.terminal import errors_for_people
 
 _SOURCES = """\
@@ -25,7 +26,6 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("analysis").setLevel(logging.INFO)
     from analysis.load import load
-    from analysis.report.writing import default_path, write
 
     out = arguments.out or default_path(arguments.source, arguments.format)
     runs = load(*arguments.source)
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("source", nargs="+", help=_SOURCES)
     parser.add_argument(
         "--format",
-        choices=("html", "md", "csv"),
+        choices=FORMS,
         default="html",
         help="one HTML file; Markdown; or the table of all trials",
     )

@@ -1,19 +1,25 @@
-"""The tables of a comparison."""
+"""What a comparison found, as tables, and whether a loss's win counts, as chapters."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from analysis import labels
 from analysis.comparison.results import settings
-from analysis.report.content import Detail
-from analysis.report.tables import Cell, Column, Row, Table, common_decimals, number
+from analysis.report.content import Cell, Chapter, Column, Row, Table
+from analysis.report.plots import plot
+from analysis.report.tables import common_decimals, digits, number, texts
+from analysis.runs import Runs
 
 if TYPE_CHECKING:
     from analysis.comparison import Comparison, Result
+    from analysis.rate_distortion import RateDistortion
+    from analysis.scores import Scores
 
-_MARKS = {"best": "best", "leads": "leads", "equal": "equal", "open": "open", "worse": ""}
+_LOSS = "loss.name"
+_MOST_SENTENCES = 6
 _MEANINGS = {
     "best": "best: surely better than every other",
     "leads": "leads: the first, but not surely best",
@@ -37,29 +43,79 @@ def estimates_table(comparison: Comparison) -> Table | None:
         seeds = max(one.seeds[one.levels.index(level.name)] for one in results)
         cells = [Cell(level.name, level.name, settings(level)), number(seeds, 0)]
         for one in results:
-            mean = number(one.means[one.levels.index(level.name)], _decimals(one))
-            mark = _MARKS[marks.get(one.metric, {}).get(level.name, "worse")]
+            mark = marks.get(one.metric, {}).get(level.name, "")
             note = behind.get(one.metric, {}).get(level.name, "")
-            cells.append(Cell(mean.text, mean.sort, note, mark))
+            cells.append(_mean(one, level.name, note, mark if mark in _MEANINGS else ""))
         rows.append(Row(cells))
     title = ", ".join(name.removesuffix(".name").removeprefix("loss.") for name in comparison.by)
-    columns = [Column(title), Column("seeds", numeric=True), *map(_column, results)]
+    columns = [Column(title), Column("seeds", numeric=True)]
+    columns += [Column(one.measure.title, one.measure.unit, numeric=True) for one in results]
     return Table(_caption(comparison, marks), columns, rows)
 
 
-def details(comparison: Comparison) -> list[Detail]:
+def details(comparison: Comparison) -> list[Chapter]:
     """What stands behind the table of estimates."""
     if not comparison.levels:
         return []
-    found = [Detail("chosen", "What stands for each", _chosen_table(comparison))]
+    found = [Chapter("chosen", "What stands for each", table=_chosen_table(comparison))]
     if len(comparison.levels) > 1:
-        found.append(Detail("pairs", "Every pair", _pairs_table(comparison)))
+        found.append(Chapter("pairs", "Every pair", table=_pairs_table(comparison)))
     if comparison.checks:
-        found.append(Detail("check", "The same on the test images", _check_table(comparison)))
+        title = "The same on the test images"
+        found.append(Chapter("check", title, table=_check_table(comparison)))
     return found
 
 
-def _caption(comparison: Comparison, marks: dict[str, dict[str, str]]) -> str:
+def home_chapter(comparison: Comparison, scores: Scores | None) -> Chapter | None:
+    """Every model under every loss and every metric; None where fewer than two were scored."""
+    from analysis import figures as f
+    from analysis.home import home_advantage
+
+    found = home_advantage(comparison, scores)
+    if len(found.values) < 2:
+        return None
+    drawn = plot(
+        "Every model under every loss",
+        "Darker is better in a column. A star: first only where it was trained to be.",
+        *(f.home_advantage, found.values, found.ranks, found.marks),
+        wide=True,
+    )
+    return Chapter("home", "Home advantage", found.sentences, plots=drawn)
+
+
+def rate_chapter(
+    runs: Runs, by: Sequence[str], margins: Mapping[str, float] | None = None
+) -> tuple[Chapter | None, str | None]:
+    """Losses at the same KL, on what the records say of the validation or test images.
+
+    Returns:
+        The chapter, None where no two losses were trained at several values of `beta`; then the
+        command that trains them, None where there are no two losses.
+    """
+    from analysis import figures as f
+    from analysis.rate_distortion import rate_distortion
+
+    if _LOSS not in by:
+        return None, None
+    metrics = [name for name in runs.objectives if labels.is_quality(name)] or ["psnr"]
+    found = [rate_distortion(runs, metric=metric, by=by, margins=margins) for metric in metrics]
+    if found[0].command is not None:
+        return None, found[0].command
+    plots = [
+        drawn
+        for one in found
+        for drawn in plot(
+            f"{labels.title(one.metric)} against the KL",
+            "Compare at one KL. Lines on top of each other are one loss at other values of beta.",
+            *(f.rate_distortion, one.points, one.bands, one.metric),
+        )
+    ]
+    sentences = [sentence for one in found for sentence in one.verdict]
+    said = [*(sentences if len(sentences) <= _MOST_SENTENCES else []), *found[0].notes]
+    return Chapter("rate", "At the same KL", said, _rates_table(found), plots), None
+
+
+def _caption(comparison: Comparison, marks: Mapping[str, Mapping[str, str]]) -> str:
     primary = labels.listed([one.measure.title for one in comparison.primary])
     sentences = ["Means over seeds, on the validation images."]
     if len(comparison.results) > len(comparison.primary):
@@ -74,16 +130,22 @@ def _caption(comparison: Comparison, marks: dict[str, dict[str, str]]) -> str:
 
 def _behind(result: Result) -> dict[str, str]:
     """How far each level is behind the first, with its interval."""
-    if result.decision is None:
-        return {}
     found = {}
-    for rival in result.decision.rivals:
-        pair, digits = rival.pair, result.measure.digits
-        said = f"{pair.difference:z.{digits}f} behind"
+    for rival in result.decision.rivals if result.decision is not None else ():
+        pair, decimals = rival.pair, result.measure.digits
+        said = f"{pair.difference:z.{decimals}f} behind"
         if math.isfinite(pair.low):
-            said += f" ({pair.low:z.{digits}f} to {pair.high:z.{digits}f})"
+            said += f" ({pair.low:z.{decimals}f} to {pair.high:z.{decimals}f})"
         found[result.levels[rival.level]] = said
     return found
+
+
+def _mean(result: Result, level: str, note: str = "", mark: str = "") -> Cell:
+    """As many decimals as the margin shows, for what is decided; else four digits."""
+    decimals = common_decimals(result.means)
+    if result.measure.margin > 0:
+        decimals = min(max(decimals, 1), result.measure.digits)
+    return number(result.means[result.levels.index(level)], decimals, note, mark)
 
 
 def _chosen_table(comparison: Comparison) -> Table:
@@ -93,11 +155,9 @@ def _chosen_table(comparison: Comparison) -> Table:
     ]  # fmt: skip
     rows = []
     for level in comparison.ordered:
-        texts = [level.name, settings(level), ", ".join(level.own)]
         fresh = "fresh seeds" if level.confirmed else ""
-        of = number(len(level.configurations), 0)
-        cells = [Cell(text, text) for text in texts]
-        rows.append(Row([*cells, Cell(of.text, of.sort, fresh)]))
+        cells = texts(level.name, settings(level), ", ".join(level.own))
+        rows.append(Row([*cells, number(len(level.configurations), 0, fresh)]))
     return Table("Chosen on the validation images, by the objective of the sweep.", columns, rows)
 
 
@@ -109,16 +169,10 @@ def _pairs_table(comparison: Comparison) -> Table:
     rows = []
     for one in comparison.primary:
         for pair in one.pairs().itertuples():
-            digits = one.measure.digits
-            interval = ""
-            if math.isfinite(pair.low):
-                interval = f"{number(pair.low, digits).text} to {number(pair.high, digits).text}"
-            title = one.measure.title
-            texts = [Cell(text, text) for text in (title, str(pair.a), str(pair.b))]
-            said = Cell(pair.finding, pair.finding)
-            rows.append(
-                Row([*texts, number(pair.difference, digits), Cell(interval, pair.low), said])
-            )
+            decimals = one.measure.digits
+            cells = [*texts(one.measure.title, pair.a, pair.b), number(pair.difference, decimals)]
+            interval = _interval(pair.low, pair.high, decimals)
+            rows.append(Row([*cells, Cell(interval, pair.low), *texts(pair.finding)]))
     margins = labels.listed(
         [f"{one.measure.title} {one.measure.said_margin}" for one in comparison.primary]
     )
@@ -137,24 +191,37 @@ def _check_table(comparison: Comparison) -> Table:
     for metric, one in comparison.checks.items():
         findings, shares = one.findings(), comparison.shares.get(metric, {})
         for level in comparison.ordered:
-            mean = one.means[one.levels.index(level.name)]
-            word = findings.get(level.name, "")
-            cells = [Cell(text, text) for text in (one.measure.title, level.name)]
-            cells += [number(mean, _decimals(one)), Cell(word, word)]
-            share = shares.get(level.name)
-            cells += [number(100 * share if share is not None else None, 0)] * bool(
-                comparison.shares
-            )
+            cells = [*texts(one.measure.title, level.name), _mean(one, level.name)]
+            cells += texts(findings.get(level.name, ""))
+            if comparison.shares:
+                cells.append(number(100 * shares.get(level.name, math.nan), 0))
             rows.append(Row(cells))
     caption = "The same decision on images that chose nothing, neither checkpoints nor settings."
     return Table(caption, columns, rows)
 
 
-def _column(result: Result) -> Column:
-    return Column(result.measure.title, result.measure.unit, numeric=True)
+def _rates_table(found: Sequence[RateDistortion]) -> Table:
+    columns = [
+        Column("metric"), Column("one"), Column("other"),
+        Column("KL", "nats per image", numeric=True), Column("better by", numeric=True),
+        Column("the one is"),
+    ]  # fmt: skip
+    rows = []
+    for one in found:
+        for pair in one.pairs.itertuples():
+            cells = texts(labels.title(one.metric), pair.a, pair.b)
+            reach = number(pair.kl_low)
+            if reach.sort is not None:
+                reach = reach._replace(text=f"{pair.kl_low:.3g} to {pair.kl_high:.3g}")
+            gain = number(pair.difference, note=_interval(pair.low, pair.high))
+            rows.append(Row([*cells, reach, gain, *texts(pair.finding)]))
+    caption = (
+        "How much better the one is over the KLs that both reach, seed by seed, with the interval "
+        "by which it was decided."
+    )
+    return Table(caption, columns, rows)
 
 
-def _decimals(result: Result) -> int:
-    """As many as the margin shows, for what is decided; else four digits."""
-    shown = common_decimals(result.means)
-    return min(max(shown, 1), result.measure.digits) if result.measure.margin > 0 else shown
+def _interval(low: float, high: float, decimals: int | None = None) -> str:
+    """«0.12 to 0.50», or nothing where it is not known."""
+    return f"{digits(low, decimals)} to {digits(high, decimals)}" if math.isfinite(low) else ""

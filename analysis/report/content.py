@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from analysis.report.commands import Command
-from analysis.report.tables import Table
 from analysis.runs import Broken
 
 if TYPE_CHECKING:
@@ -15,20 +13,52 @@ if TYPE_CHECKING:
 
     from analysis.diagnosis import Finding
 
-STATUSES = ("completed", "pruned", "failed", "running", "interrupted", "waiting")
+STATUSES = ("completed", "pruned", "running", "interrupted", "waiting", "failed")
 
 
-@dataclass(frozen=True)
-class Detail:
-    """A table for those who want to know more."""
+class Column(NamedTuple):
+    """A column: its heading, what the heading leaves out, such as the unit, and its alignment."""
 
-    id: str
     title: str
-    table: Table
+    note: str = ""
+    numeric: bool = False
 
 
-@dataclass(frozen=True)
-class Plot:
+class Cell(NamedTuple):
+    """A cell.
+
+    Attributes:
+        text: what it says.
+        sort: what rows are sorted by; None goes last, whichever way.
+        note: a second, smaller line.
+        mark: a word before it, such as "best", or "".
+        link: an address, or "".
+    """
+
+    text: str
+    sort: float | str | None = None
+    note: str = ""
+    mark: str = ""
+    link: str = ""
+
+
+class Row(NamedTuple):
+    """A row, and the name and the status of the trial that it is about, if it is about one."""
+
+    cells: Sequence[Cell]
+    trial: str = ""
+    status: str = ""
+
+
+class Table(NamedTuple):
+    """A table: a sentence on what it shows, and its columns, of which the first names each row."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Row] = ()
+
+
+class Plot(NamedTuple):
     """A figure.
 
     Attributes:
@@ -46,8 +76,7 @@ class Plot:
     metric: str = ""
 
 
-@dataclass(frozen=True)
-class Chapter:
+class Chapter(NamedTuple):
     """A part of the report: sentences, a table and figures, each of which may be missing."""
 
     id: str
@@ -55,6 +84,13 @@ class Chapter:
     sentences: Sequence[str] = ()
     table: Table | None = None
     plots: Sequence[Plot] = ()
+
+
+class Command(NamedTuple):
+    """What a command is for, and the command."""
+
+    purpose: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -79,25 +115,25 @@ class Content:
         commands: what to run next.
         pictured: names and directories of trials whose pictures the page may show, the most
             important first.
-        made: by what, when.
         recommended: the trials of what the verdict says to use.
+        made: by what, when.
     """
 
     title: str
     subtitle: str
     verdict: Sequence[str]
+    facts: Sequence[tuple[str, str]]
+    estimates: Table | None
+    effects: Sequence[Plot]
+    levels: Sequence[tuple[str, str]]
+    details: Sequence[Chapter]
+    findings: Sequence[Finding]
+    notes: Sequence[str]
+    chapters: Sequence[Chapter]
     trials: Table
+    statuses: Sequence[tuple[str, int]]
+    broken: Sequence[Broken]
+    commands: Sequence[Command]
+    pictured: Sequence[tuple[str, str | None]]
+    recommended: Sequence[str]
     made: str
-    facts: Sequence[tuple[str, str]] = ()
-    estimates: Table | None = None
-    effects: Sequence[Plot] = ()
-    levels: Sequence[tuple[str, str]] = ()
-    details: Sequence[Detail] = ()
-    findings: Sequence[Finding] = ()
-    notes: Sequence[str] = ()
-    chapters: Sequence[Chapter] = ()
-    statuses: Sequence[tuple[str, int]] = ()
-    broken: Sequence[Broken] = ()
-    commands: Sequence[Command] = ()
-    pictured: Sequence[tuple[str, str | None]] = field(default=(), repr=False)
-    recommended: Sequence[str] = ()

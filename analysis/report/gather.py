@@ -6,20 +6,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from analysis import labels
-from analysis.report.commands import Command, commands
-from analysis.report.comparing import details, estimates_table
-from analysis.report.content import STATUSES, Chapter, Content, Plot
-from analysis.report.grounds import home_chapter, rate_chapter
-from analysis.report.models import model_plots, representatives
-from analysis.report.plots import decision_plots, search_plots
+from analysis.comparison import Comparison, checked
+from analysis.diagnosis import diagnose
+from analysis.report.commands import commands
+from analysis.report.comparing import details, estimates_table, home_chapter, rate_chapter
+from analysis.report.content import STATUSES, Chapter, Command, Content
+from analysis.report.plots import decision_plots, model_plots, search_plots
 from analysis.report.trials import ranked, trial_table
 from analysis.runs import Runs
-
-if TYPE_CHECKING:
-    from analysis.comparison import Comparison
 
 log = logging.getLogger(__name__)
 
@@ -37,25 +33,21 @@ def gather(
     """
     counts = runs.trials["status"].value_counts()
     statuses = [(status, int(counts[status])) for status in STATUSES if status in counts]
-    from analysis.comparison import checked
-    from analysis.diagnosis import diagnose
-
     comparison, scores = checked(runs, margins=margins)
-    by = comparison.by
+    by, settling = comparison.by, comparison.settling
+    levels = [(level.name, level.own[0]) for level in comparison.ordered]
     log.info("drawing figures")
     rate, vary_beta = rate_chapter(runs, by, margins)
     chapters = [
-        Chapter("models", "What they make", plots=model_plots(runs, comparison)),
+        Chapter("models", "What they make", plots=model_plots(runs, levels)),
         home_chapter(comparison, scores),
         rate,
         Chapter("search", "The search", plots=search_plots(runs, by)),
     ]
     to_run = commands(runs, sources, margins)
-    if comparison.settling is not None:
-        purpose = f"train what {comparison.settling.purpose}"
-        to_run.insert(
-            0, Command(f"{purpose}, {comparison.settling.cost}", comparison.settling.command)
-        )
+    if settling is not None:
+        purpose = f"train what {settling.purpose}, {settling.cost}"
+        to_run.insert(0, Command(purpose, settling.command))
     if vary_beta is not None:
         to_run.append(Command("compare the losses at the same KL", vary_beta))
     now = datetime.now().astimezone()
@@ -65,9 +57,9 @@ def gather(
         subtitle=f"{_states(statuses)} · {now.day} {now:%B %Y}",
         verdict=comparison.verdict,
         facts=_facts(runs, comparison),
-        effects=_effects(comparison),
-        levels=representatives(comparison),
         estimates=estimates_table(comparison),
+        effects=decision_plots(comparison),
+        levels=levels,
         details=details(comparison),
         findings=diagnose(runs),
         notes=comparison.notes,
@@ -76,32 +68,15 @@ def gather(
         statuses=statuses,
         broken=runs.broken,
         commands=to_run,
-        pictured=list(zip(order["trial"], order["directory"], strict=True)) if len(order) else [],
+        pictured=list(zip(order["trial"], order["directory"], strict=True)),
         recommended=comparison.recommended,
         made=f"Made by vaesweep on {now:%Y-%m-%d at %H:%M %Z}",
     )
 
 
-def _effects(comparison: Comparison) -> list[Plot]:
-    """The figures of each metric that was decided, the objectives first."""
-    return [
-        drawn
-        for one in comparison.results.values()
-        if one.decision is not None
-        for drawn in decision_plots(
-            one.decision,
-            one.every_pair(),
-            one.levels,
-            one.measure,
-            is_secondary=one.metric not in comparison.objectives,
-        )
-    ]
-
-
 def _title(runs: Runs) -> str:
-    names = list(dict.fromkeys(runs.trials["sweep"].dropna().astype(str)))
-    if not names:
-        names = list(runs.trials["trial"].astype(str))
+    names = [str(name) for name in runs.trials["sweep"].dropna().unique()]
+    names = names or list(runs.trials["trial"])
     if len(names) > 3:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
     return ", ".join(names) or "no trials"
@@ -133,10 +108,9 @@ def _facts(runs: Runs, comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _data(runs: Runs) -> str:
-    """«cats, 64 x 64»."""
-    columns = [name for name in ("data.name", "data.size") if name in runs.trials]
-    rows = runs.trials[columns].dropna().drop_duplicates()
-    if len(columns) < 2 or len(rows) != 1:
+    """«cats, 64 x 64 pixels», where all trials saw the same."""
+    rows = runs.trials.reindex(columns=["data.name", "data.size"]).dropna().drop_duplicates()
+    if len(rows) != 1:
         return ""
     name, size = rows.iloc[0]
     return f"{name}, {size} x {size} pixels"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from analysis.report.commands import Command
-from analysis.report.content import Content, Plot
-from analysis.report.tables import Cell, Table
+from analysis.report.content import Cell, Chapter, Command, Content, Plot, Table
+from experiments import commands
+from experiments.errors import UserError
 
 _MOST_ROWS = 50
 _MOST_NAMED = 8
+_WIDTH, _WIDE = 760, 1100  # pixels of figures
 
 
 def render(content: Content, figures: Mapping[str, str] | None = None) -> str:
@@ -21,6 +23,56 @@ def render(content: Content, figures: Mapping[str, str] | None = None) -> str:
         figures: where files of plots are, by the plots' titles; the others are left to the page.
     """
     return "\n".join(_lines(content, figures or {})).rstrip() + "\n"
+
+
+def save_figures(content: Content, folder: Path) -> dict[str, Path]:
+    """Write each figure as an SVG that can be read on light and on dark pages.
+
+    Those that consist of pictures of the data or of models are left out; of each part of the
+    report those of its first metric are drawn.
+
+    Args:
+        content: of the report.
+        folder: for the files, made if need be.
+
+    Returns:
+        The file of each plot by its title.
+
+    Raises:
+        UserError: kaleido is not installed, or finds no browser that draws.
+    """
+    parts = {"comparison": content.effects} | {one.id: one.plots for one in content.chapters}
+    plots = {
+        folder / f"{name}-{_slug(plot.title)}.svg": plot
+        for name, part in parts.items()
+        for plot in part
+        if not plot.figure.layout.images
+        and plot.metric in ("", next((one.metric for one in part if one.metric), ""))
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    if plots:
+        _draw(plots)
+    return {plot.title: path for path, plot in plots.items()}
+
+
+def _draw(plots: Mapping[Path, Plot]) -> None:
+    import plotly.io
+
+    widths = [_WIDE if plot.wide else _WIDTH for plot in plots.values()]
+    figures = [plot.figure for plot in plots.values()]
+    try:
+        plotly.io.write_images(figures, list(plots), width=widths, validate=False)
+    except Exception as error:  # of kaleido and of the browser that it starts
+        raise UserError(
+            "figures are drawn by kaleido and Chrome or Chromium "
+            f"({commands.install('notebooks')}; BROWSER_PATH names the browser), but that failed: "
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def _slug(title: str) -> str:
+    """«what-mattered» of «What mattered»."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def _lines(content: Content, figures: Mapping[str, str]) -> Iterator[str]:
@@ -37,8 +89,7 @@ def _lines(content: Content, figures: Mapping[str, str]) -> Iterator[str]:
         yield from _drawn(content.effects, figures)
         yield from _table(content.estimates)
     for detail in content.details:
-        yield f"\n### {_text(detail.title)}\n"
-        yield from _table(detail.table)
+        yield from _chapter(detail, "###", figures)
     if content.findings or content.notes:
         yield "\n## Know before you trust it\n"
     for finding in content.findings:
@@ -48,14 +99,7 @@ def _lines(content: Content, figures: Mapping[str, str]) -> Iterator[str]:
     for note in content.notes:
         yield f"- {_text(note)}"
     for chapter in content.chapters:
-        drawn = [plot for plot in chapter.plots if plot.title in figures]
-        if chapter.sentences or chapter.table or drawn:
-            yield f"\n## {_text(chapter.title)}\n"
-            for sentence in chapter.sentences:
-                yield f"{_text(sentence)}\n"
-            if chapter.table:
-                yield from _table(chapter.table)
-            yield from _drawn(drawn, figures)
+        yield from _chapter(chapter, "##", figures)
     yield "\n## Trials\n"
     yield from _table(content.trials)
     for broken in content.broken:
@@ -65,6 +109,15 @@ def _lines(content: Content, figures: Mapping[str, str]) -> Iterator[str]:
     for command in content.commands:
         yield f"To {_text(command.purpose)}:\n\n```bash\n{command.text}\n```\n"
     yield f"\n{_text(content.made)}"
+
+
+def _chapter(chapter: Chapter, level: str, figures: Mapping[str, str]) -> Iterator[str]:
+    said = [f"{_text(sentence)}\n" for sentence in chapter.sentences]
+    said += _table(chapter.table) if chapter.table else []
+    said += _drawn(chapter.plots, figures)
+    if said:
+        yield f"\n{level} {_text(chapter.title)}\n"
+        yield from said
 
 
 def _drawn(plots: Sequence[Plot], figures: Mapping[str, str]) -> Iterator[str]:
@@ -90,7 +143,7 @@ def _cell(cell: Cell) -> str:
     return f"{cell.text}{note}{mark}"
 
 
-def _row(cells: list[str]) -> str:
+def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(_text(cell) for cell in cells) + " |"
 
 

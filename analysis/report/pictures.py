@@ -6,9 +6,8 @@ import base64
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 
-RECONSTRUCTIONS = "reconstructions.png"
+_NAME = "reconstructions.png"
 _WIDTH = 268  # pixels of a thumbnail
 _MOST_THUMBNAILS = 2_000_000  # bytes of all of them together, as text in the page
 _MOST_SIDE_BY_SIDE = 1_500_000  # the same
@@ -32,16 +31,8 @@ _STEPS = (
 """Images of each level, the pixels of their sides and their quality; the first that fits counts."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """What one level made of the images.
-
-    Attributes:
-        name: of the level.
-        trial: whose model it is.
-        images: reconstructions, in data URIs.
-        scores: the PSNR of each, such as `21.3 dB`.
-    """
+class Line(NamedTuple):
+    """What the model of a level's trial made of the images (data URIs), and the PSNR of each."""
 
     name: str
     trial: str
@@ -49,15 +40,8 @@ class Line:
     scores: Sequence[str]
 
 
-@dataclass(frozen=True)
-class SideBySide:
-    """The same held-out images by every level.
-
-    Attributes:
-        originals: the images, in data URIs.
-        lines: of the levels, in the order in which they were given.
-        missing: of which levels there are no pictures, and why, in sentences.
-    """
+class SideBySide(NamedTuple):
+    """The same held-out images (data URIs) by every level; which levels have none, and why."""
 
     originals: Sequence[str]
     lines: Sequence[Line]
@@ -75,22 +59,23 @@ def side_by_side(
         levels: the name of each, the trial that stands for it, and that trial's directory.
         most: bytes of all pictures together, as text in the page.
     """
-    originals: Pixels | None = None
     found: list[tuple[str, str, Pixels]] = []
     missing = []
+    originals: Pixels | None = None
     for name, trial, directory in levels:
-        pairs = _pairs(directory)
-        if pairs is None:
+        try:
+            x, x_hat = split_reconstruction_grid(np.asarray(_read(directory)))
+        except ValueError:
             missing.append(f"{name}: the record of {trial} has no reconstructions")
-        elif originals is not None and not np.array_equal(originals, pairs[0]):
-            missing.append(f"{name}: {trial} was validated on other images")
+            continue
+        originals = x if originals is None else originals
+        if np.array_equal(originals, x):
+            found.append((name, trial, x_hat))
         else:
-            originals = pairs[0]
-            found.append((name, trial, pairs[1]))
+            missing.append(f"{name}: {trial} was validated on other images")
     if originals is None:
         return SideBySide((), (), missing)
-    all_images = np.stack([originals, *(made for _, _, made in found)])
-    above, *rows = _fitting(all_images, most)
+    above, *rows = _fitting(np.stack([originals, *(made for _, _, made in found)]), most)
     lines = [
         Line(name, trial, row, _scores(originals, made)[: len(row)])
         for (name, trial, made), row in zip(found, rows, strict=True)
@@ -111,8 +96,9 @@ def thumbnails(
     found: dict[str, str] = {}
     left = min(most, _MOST_THUMBNAILS)
     for trial, directory in trials:
-        picture = _read(directory)
-        if picture is None:
+        try:
+            picture = _read(directory)
+        except ValueError:
             continue
         height = max(1, round(picture.height * _WIDTH / picture.width))
         uri = _encoded(picture, (_WIDTH, height), 60)
@@ -123,29 +109,24 @@ def thumbnails(
     return found
 
 
-def _read(directory: object) -> Image | None:
-    """The reconstructions of a trial; None if there are none or they are broken.
+def _read(directory: object) -> Image:
+    """The reconstructions of a trial.
 
     A link is not followed: pages are passed on, and a sweep that somebody else has made could put
     a reader's own picture into one.
-    """
-    from PIL import Image, UnidentifiedImageError
 
-    if not isinstance(directory, str) or (path := Path(directory) / RECONSTRUCTIONS).is_symlink():
-        return None
+    Raises:
+        ValueError: there are none, or they are broken.
+    """
+    from PIL import Image
+
+    if not isinstance(directory, str) or (path := Path(directory) / _NAME).is_symlink():
+        raise ValueError(f"a picture must be a file in a record, but got a link or {directory!r}")
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             return picture.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError):
-        return None
-
-
-def _pairs(directory: object) -> tuple[Pixels, Pixels] | None:
-    picture = _read(directory)
-    try:
-        return None if picture is None else split_reconstruction_grid(np.asarray(picture))
-    except ValueError:
-        return None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"a picture must be a PNG, but {path} could not be read") from error
 
 
 def _fitting(images: Pixels, most: int) -> list[list[str]]:

@@ -249,7 +249,7 @@ async function draw(place) {
 
 function drawn() { return document.querySelectorAll(".plot[data-drawn]"); }
 
-function ink() { return getComputedStyle(document.documentElement).getPropertyValue("--soft"); }
+function ink() { return getComputedStyle(document.querySelector("footer")).color; }
 
 function trialOf({ customdata }) {
   const first = Array.isArray(customdata) ? customdata[0] : customdata;

@@ -1,97 +1,42 @@
-"""Tables as a report shows them, whatever its format."""
+"""Cells of tables, as people write them, and which columns say nothing new."""
 
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import pandas as pd
 
+from analysis.figures.points import shown
+from analysis.report.content import Cell, Table
+
 DASH = "\N{EN DASH}"
 _DIGITS = 4
+_ALIKE = 0.995  # correlation
+_LEAST_ROWS = 12  # fewer often agree by chance
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column.
-
-    Attributes:
-        title: its heading.
-        note: what the heading leaves out, such as the unit.
-        numeric: whether its cells are numbers, one below the other.
-    """
-
-    title: str
-    note: str = ""
-    numeric: bool = False
+def texts(*words: object) -> list[Cell]:
+    """A cell for each word, sorted by it."""
+    return [Cell(str(word), str(word)) for word in words]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A cell.
-
-    Attributes:
-        text: what it says.
-        sort: what rows are sorted by; None goes last, whichever way.
-        note: a second, smaller line.
-        mark: a word before it, such as "best", or "".
-        link: an address, or "".
-    """
-
-    text: str
-    sort: float | str | None = None
-    note: str = ""
-    mark: str = ""
-    link: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row.
-
-    Attributes:
-        cells: one for each column.
-        trial: the name of the trial that the row is about, or "".
-        status: of that trial, or "".
-    """
-
-    cells: Sequence[Cell]
-    trial: str = ""
-    status: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        caption: a sentence on what it shows.
-        columns: of the table; the first names each row.
-        rows: of the table.
-    """
-
-    caption: str
-    columns: Sequence[Column]
-    rows: Sequence[Row] = field(default_factory=tuple)
-
-
-def number(value: Any, decimals: int | None = None) -> Cell:
+def number(value: Any, decimals: int | None = None, note: str = "", mark: str = "") -> Cell:
     """A number with so many decimals, else with four significant digits; a dash for none."""
-    if not is_finite(value):
+    if not _is_finite(value):
         return Cell(DASH)
-    return Cell(digits(value, decimals), float(value))
+    return Cell(digits(value, decimals), float(value), note, mark)
 
 
 def word(value: Any) -> Cell:
     """A parameter's value as a person writes it, sorted as what it is."""
-    if is_missing(value):
+    if value is None or value is pd.NA or value != value:
         return Cell(DASH)
-    if _is_number(value):
-        return Cell(f"{float(value):.4g}", float(value))
-    return Cell(str(value), str(value).casefold())
+    is_text = isinstance(value, bool) or not isinstance(value, Real)
+    return Cell(shown(value), str(value).casefold() if is_text else float(value))
 
 
 def digits(value: float, decimals: int | None = None) -> str:
@@ -102,28 +47,43 @@ def digits(value: float, decimals: int | None = None) -> str:
 
 def common_decimals(values: Iterable[Any]) -> int:
     """How many decimals a column needs so that its largest number shows four digits."""
-    found = [abs(float(value)) for value in values if is_finite(value)]
+    found = [abs(float(value)) for value in values if _is_finite(value)]
     if all(value.is_integer() for value in found):
         return 0
-    largest = max(found)
-    return min(6, max(0, _DIGITS - 1 - math.floor(math.log10(largest))))
+    return min(6, max(0, _DIGITS - 1 - math.floor(math.log10(max(found)))))
 
 
-def is_finite(value: Any) -> bool:
-    """Whether it is a number that can be shown."""
-    return _is_number(value) and math.isfinite(float(value))
+def folded(table: Table) -> frozenset[int]:
+    """The places of columns that have one value, or go along with a column to their left.
+
+    The first column, which names the rows, is none of them, nor is one that has more to say, such
+    as why trials failed.
+    """
+    if len(table.rows) < 2:
+        return frozenset()
+    columns = list(zip(*(row.cells for row in table.rows), strict=True))
+    found = {
+        place
+        for place, cells in enumerate(columns[1:], start=1)
+        if not cells[0].note and all(one == other for one, other in pairwise(cells))
+    }
+    numbers = pd.DataFrame(
+        {
+            place: [cell.sort for cell in columns[place]]
+            for place, column in enumerate(table.columns)
+            if column.numeric and place not in found
+        },
+        dtype=float,
+    )
+    # A few rows far from the others lie on any line, so that the order is asked for as well.
+    alike = (numbers.corr().abs() > _ALIKE) & (numbers.corr("spearman").abs() > _ALIKE)
+    present = numbers.notna()
+    for place in numbers.columns[present.sum() >= _LEAST_ROWS]:
+        left = [p for p in numbers if p < place and p not in found and alike.loc[p, place]]
+        if any((present[p] == present[place]).all() for p in left):
+            found.add(place)
+    return frozenset(found)
 
 
-def is_missing(value: Any) -> bool:
-    """Whether a table has no value there."""
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
-
-
-def is_numeric(values: Iterable[Any]) -> bool:
-    """Whether all that is there are numbers."""
-    present = [v for v in values if not is_missing(v)]
-    return bool(present) and all(map(_is_number, present))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)

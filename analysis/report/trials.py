@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,25 +10,15 @@ from urllib.parse import quote
 import pandas as pd
 
 from analysis import labels
+from analysis.figures.points import described_by, is_number
 from analysis.ranking import merit
-from analysis.report.tables import (
-    DASH,
-    Cell,
-    Column,
-    Row,
-    Table,
-    common_decimals,
-    is_numeric,
-    number,
-    word,
-)
+from analysis.report.content import STATUSES, Cell, Column, Row, Table
+from analysis.report.tables import DASH, common_decimals, number, word
 from analysis.runs import Runs
 from experiments.metrics import METRICS
 
 MOST_ROWS = 2000
 """Of the table; the CSV format has them all."""
-_EVERYDAY = ("loss.name", "loss.scale", "loss.degree", "latent_dim", "lr", "beta")
-_STATUSES = ("completed", "pruned", "running", "interrupted", "waiting", "failed")
 _REASON = 160  # characters
 
 
@@ -42,59 +31,44 @@ def trial_table(runs: Runs, base: Path) -> Table:
     """
     table = ranked(runs)
     shown = table.head(MOST_ROWS)
-    parameters, metrics = parameter_columns(runs), metric_columns(runs)
-    makers = [_Values(shown, name) for name in (*parameters, "seed", *metrics)]
-    makers += [_Values(shown, name) for name in ("epochs", "seconds/total") if name in shown]
-    columns = [Column("trial"), Column("status"), *(m.column() for m in makers)]
-    has_wandb = "wandb" in shown and shown["wandb"].map(is_web).any()
-    if has_wandb:
+    parameters = [name for name in described_by(runs) if name != "seed"]
+    measured = ["seed", *_metric_columns(runs), "epochs", "seconds/total"]
+    columns = [Column("trial"), Column("status")]
+    columns += [Column(name, numeric=is_number(shown[name])) for name in parameters]
+    columns += [_measured(name) for name in measured]
+    cells = [
+        [_name(row, base) for _, row in shown.iterrows()],
+        [_status(row) for _, row in shown.iterrows()],
+        *([word(value) for value in shown[name]] for name in parameters),
+        *(_numbers(shown[name]) for name in measured),
+    ]
+    if shown["wandb"].map(_is_web).any():
         columns.append(Column("W&B"))
-    rows = []
-    for _, row in shown.iterrows():
-        cells = [_name(row, base), _status(row), *(m.cell(row) for m in makers)]
-        if has_wandb:
-            web = is_web(row["wandb"])
-            cells.append(Cell("run", str(row["wandb"]), link=row["wandb"]) if web else Cell(DASH))
-        rows.append(Row(cells, str(row["trial"]), str(row["status"])))
+        cells.append([Cell("run", a, link=a) if _is_web(a) else Cell(DASH) for a in shown["wandb"]])
+    rows = zip(zip(*cells, strict=True), shown["trial"], shown["status"], strict=True)
     left_out = (
         f" These are the first {MOST_ROWS:,} of {len(table):,}." if len(table) > MOST_ROWS else ""
     )
     caption = f"Best first, by the validation split.{left_out}"
-    return Table(caption, columns, rows)
+    return Table(caption, columns, [Row(*row) for row in rows])
 
 
 def ranked(runs: Runs) -> pd.DataFrame:
     """The trials by status, and the completed ones by the objectives, best first."""
     table = runs.trials
-    if table.empty:
-        return table
-    places = {status: place for place, status in enumerate(_STATUSES)}
-    keys = {"_status": table["status"].map(places).fillna(len(places))}
-    keys["_merit"] = -merit(table, runs.objectives)
-    keys |= {"_sweep": table["sweep"].astype(str), "_number": table["number"]}
+    keys = {
+        "status": table["status"].map(dict(zip(STATUSES, range(len(STATUSES)), strict=True))),
+        "merit": -merit(table, runs.objectives),
+        "sweep": table["sweep"].astype(str),
+        "number": table["number"],
+    }
     order = pd.DataFrame(keys, index=table.index).sort_values(list(keys), kind="stable").index
     return table.loc[order]
 
 
-def parameter_columns(runs: Runs) -> list[str]:
-    """What was searched, else what varies of the everyday knobs."""
-    found = [name for name in runs.searched if name in runs.trials and name != "seed"]
-    if found:
-        return found
-    table = runs.trials
-    return [n for n in _EVERYDAY if n in table and (len(table) == 1 or table[n].nunique() > 1)]
-
-
-def metric_columns(runs: Runs) -> list[str]:
-    """The metrics of the validation split, the objectives first, then those of the test split."""
-    names = [*runs.objectives, *(name for name in METRICS if name not in runs.objectives)]
-    columns = [f"{split}/{name}" for split in ("val", "test") for name in names]
-    return [name for name in columns if name in runs.trials and runs.trials[name].notna().any()]
-
-
 def link_to(path: Any, base: Path) -> str:
     """A relative address of a file or folder from `base`, or "" if there is no such thing here."""
-    if not isinstance(path, str | os.PathLike) or not Path(path).exists():
+    if not isinstance(path, str) or not Path(path).exists():
         return ""
     target = Path(path).absolute()
     try:
@@ -105,45 +79,39 @@ def link_to(path: Any, base: Path) -> str:
     return "./" + quote(relative) + ("/" if target.is_dir() else "")
 
 
-def is_web(address: Any) -> bool:
+def _metric_columns(runs: Runs) -> list[str]:
+    """The metrics of the validation split, the objectives first, then those of the test split."""
+    names = dict.fromkeys([*runs.objectives, *METRICS])
+    columns = [f"{split}/{name}" for split in ("val", "test") for name in names]
+    return [name for name in columns if name in runs.trials and runs.trials[name].notna().any()]
+
+
+def _is_web(address: Any) -> bool:
     """Whether it is safe to link: a record could hold `javascript:` as well."""
     return isinstance(address, str) and address.startswith(("https://", "http://"))
 
 
-class _Values:
-    """A column of values: one number format for all of them."""
+def _measured(name: str) -> Column:
+    if name == "seconds/total":
+        return Column("time", "s", numeric=True)
+    split, _, metric = name.rpartition("/")
+    if not split:
+        return Column(name, numeric=True)
+    title = labels.title(metric) if split == "val" else f"{split} {labels.title(metric)}"
+    return Column(title, labels.unit(metric), numeric=True)
 
-    def __init__(self, table: pd.DataFrame, name: str) -> None:
-        self._name = name
-        self._values: Sequence[Any] = table[name].tolist() if name in table else ()
-        self._is_measured = name.startswith(("val/", "test/", "seconds/"))
-        self._decimals = common_decimals(self._values)
 
-    def column(self) -> Column:
-        if self._name == "seconds/total":
-            return Column("time", "s", numeric=True)
-        split, _, metric = self._name.rpartition("/")
-        if not split:
-            return Column(self._name, numeric=is_numeric(self._values))
-        title = labels.title(metric) if split == "val" else f"{split} {labels.title(metric)}"
-        return Column(title, labels.unit(metric), numeric=True)
-
-    def cell(self, row: pd.Series) -> Cell:
-        value = row.get(self._name)
-        if self._is_measured:
-            return number(value, self._decimals)
-        if self._name in ("seed", "epochs"):
-            return number(value, 0)
-        return word(value)
+def _numbers(values: pd.Series) -> list[Cell]:
+    decimals = common_decimals(values)
+    return [number(value, decimals) for value in values]
 
 
 def _name(row: pd.Series, base: Path) -> Cell:
-    return Cell(str(row["trial"]), str(row["trial"]), link=link_to(row.get("directory"), base))
+    return Cell(str(row["trial"]), str(row["trial"]), link=link_to(row["directory"], base))
 
 
 def _status(row: pd.Series) -> Cell:
-    status = str(row["status"])
-    reason = row.get("reason")
-    lines = reason.strip().splitlines() if isinstance(reason, str) else []
-    text = lines[0] if lines else ""
-    return Cell(status, status, text if len(text) <= _REASON else f"{text[: _REASON - 1]}…")
+    reason = row["reason"]
+    text = reason.strip().partition("\n")[0] if isinstance(reason, str) else ""
+    note = text if len(text) <= _REASON else f"{text[: _REASON - 1]}…"
+    return Cell(row["status"], row["status"], note)
