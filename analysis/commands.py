@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis import repeated
-from analysis.found import DEGREE
-from analysis.runs import Runs
+from analysis.runs import DEGREE, Runs
 from experiments.commands import train
 from experiments.grammar import literal
 

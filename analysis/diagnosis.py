@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import ranking
-from analysis.found import DEGREE
-from analysis.runs import Runs
+from analysis.runs import DEGREE, Runs
 from experiments import symptoms
 from experiments.symptoms import Symptom
 
@@ -71,7 +70,7 @@ def diagnose(runs: Runs) -> list[Finding]:
     """
     if runs.trials.empty:
         return []
-    seen = [(row, _of_trial(row, of, _objective(runs))) for row, of in _completed(runs)]
+    seen = [(row, _of_trial(row, of, runs.objective)) for row, of in _completed(runs)]
     found = [
         *_nothing_completed(runs),
         *_failures(runs.trials),
@@ -205,12 +204,12 @@ def _lr_at_an_edge(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
         for row, its_own in seen
         if {symptom.kind for symptom in its_own} & {symptoms.UNSTABLE, symptoms.SATURATED}
     }
-    column = f"val/{_objective(runs)}"
+    column = f"val/{runs.objective}"
     if "lr" not in runs.searched or column not in runs.trials:
         return
     for loss, rows in _by_loss(runs.trials):
         tried = pd.to_numeric(rows["lr"], errors="coerce").dropna()
-        best = ranking.best(rows, [_objective(runs)])
+        best = ranking.best(rows, [runs.objective])
         if best is None or tried.nunique() < _LEAST_VALUES or tried.min() <= 0:
             continue
         low, high, lr = float(tried.min()), float(tried.max()), float(best["lr"])
@@ -232,13 +231,13 @@ def _lr_at_an_edge(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
 
 def _latent_at_an_edge(runs: Runs) -> Iterator[Finding]:
     """Of each loss that is best at the largest latent size and has every unit of it in use."""
-    column = f"val/{_objective(runs)}"
+    column = f"val/{runs.objective}"
     needed = {"latent_dim", "val/active_units", column}
     if "latent_dim" not in runs.searched or not needed <= set(runs.trials):
         return
     found: list[Finding] = []
     for loss, rows in _by_loss(runs.trials):
-        best = ranking.best(rows, [_objective(runs)])
+        best = ranking.best(rows, [runs.objective])
         sizes = pd.to_numeric(rows["latent_dim"], errors="coerce").dropna()
         if best is None or sizes.nunique() < 2:
             continue
@@ -269,10 +268,6 @@ def _by_loss(trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         return
     for name, rows in trials.groupby("loss.name"):
         yield f" of loss={name}", rows
-
-
-def _objective(runs: Runs) -> str:
-    return runs.objectives[0] if runs.objectives else "psnr"
 
 
 def _names(rows: Sequence[Mapping[Any, Any]]) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.scores import DISTANCE
 from experiments.metrics import METRICS, Direction
 
+DISTANCE = "distance/"
+"""Before a loss's name: the metric that this loss minimises, unscaled."""
 SECONDS = "seconds/epoch"
 MOST_NAMED = 8
 """Groups that a sentence names; more are counted."""
@@ -66,12 +67,7 @@ def unit(metric: str) -> str:
 
 
 def group_label(values: Mapping[str, Any]) -> str:
-    """Of the trials that share these values of columns: «ssim, mean» or «ssim, latent 64»."""
-    return ", ".join(_said(column, value) for column, value in values.items())
-
-
-def parameters(values: Mapping[str, Any]) -> str:
-    """Of a configuration, for a sentence: «latent 64, lr 0.0003»."""
+    """Of the trials that share these values of columns: «ssim, mean» or «latent 64, lr 0.0003»."""
     return ", ".join(_said(column, value) for column, value in values.items())
 
 

@@ -19,16 +19,15 @@ import pandas as pd
 import decisions
 from analysis import commands, labels
 from analysis.comparison import Comparison, compare
-from analysis.comparison.alike import LEVEL, comparable
+from analysis.comparison.alike import LEVEL, comparable, design_of
 from analysis.comparison.comparing import student
-from analysis.comparison.factor import design_of
 from analysis.runs import Runs
 from decisions import Array
 from experiments import metrics as known_metrics
 from experiments.commands import module
 
 if TYPE_CHECKING:
-    from analysis.scores import Scores
+    from analysis.trained.scores import Scores
 
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Of the command that is given where there are too few, for a level of usual KL."""
@@ -198,9 +197,7 @@ def _family(rows: pd.DataFrame, runs: Runs, by: Sequence[str]) -> pd.DataFrame:
     fixed = [c for c in runs.searched if c in rows.columns and c not in (*by, "beta")]
     if not fixed:
         return rows
-    objective = (runs.objectives or ("psnr",))[0]
-    column = f"val/{objective}"
-    sign = labels.sign(objective)
+    column, sign = f"val/{runs.objective}", labels.sign(runs.objective)
 
     def merit(family: pd.DataFrame) -> tuple[int, float]:
         best = (sign * family[column]).max() if column in family.columns else 0.0

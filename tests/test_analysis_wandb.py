@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from analysis.load import load
+from analysis.sources.tables import runs_of
 from analysis.sources.wandb_runs import findings_of
-from analysis.tables import runs_of
 from experiments.errors import UserError
 from experiments.record import KL_WEIGHT, at_full_weight
 from tests.records import result, write_sweep

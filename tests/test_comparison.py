@@ -12,8 +12,7 @@ from scipy import stats
 
 import decisions
 from analysis.comparison import Comparison, compare
-from analysis.design import Design
-from analysis.runs import Runs
+from analysis.runs import Design, Runs
 from experiments.errors import UserError
 from tests.planted import Planted, runs, scores
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.latents import posteriors
 from analysis.load import load
-from analysis.models import load_network
 from analysis.notebooks import execute, paths
-from analysis.trained import best_trials, images_of
+from analysis.trained.latents import posteriors
+from analysis.trained.models import best_trials, images_of, load_network
 from experiments.data import to_float
 from experiments.errors import UserError
 from experiments.metrics.reconstruction import reconstruction_metrics

@@ -13,9 +13,9 @@ import pytest
 from scipy import stats
 from torch import Tensor
 
-from analysis.design import Design
 from analysis.rate_distortion import RateDistortion, common_range, curve, rate_distortion
-from analysis.scores import Scores
+from analysis.runs import Design
+from analysis.trained.scores import Scores
 from decisions import levels
 from tests.conftest import Compose
 from tests.planted import Planted, runs

@@ -1,9 +1,10 @@
-"""The comparison: `compare`."""
+"""The comparison: `compare`, and `checked` on the test images."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,22 +14,21 @@ import decisions
 from analysis import labels
 from analysis.commands import Settling
 from analysis.comparison import saying
-from analysis.comparison.alike import comparable
-from analysis.comparison.factor import check_columns, design_of, groups_of
+from analysis.comparison.alike import check_columns, comparable, design_of, groups_of
 from analysis.comparison.levels import Level, Levels, levels_of
 from analysis.comparison.results import Result, result
 from analysis.runs import Runs
 from decisions import Array
 
 if TYPE_CHECKING:
-    from analysis.scores import Scores
+    from analysis.trained.scores import Scores
+
+log = logging.getLogger(__name__)
 
 METRICS = (
     "psnr", "ssim", "ms_ssim", "l1", "laplacian_swd", "kl", "active_units", labels.SECONDS,
 )  # fmt: skip
 """What levels are compared on besides the objectives: metrics that no loss is."""
-
-_DEFAULT_OBJECTIVES = ("psnr",)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def compare(
     is_planned = design is not None and (not design.compare or design.compare[0] in by)
     planned = design.planned if design is not None and is_planned else None
     changed = {**(design.margins if design is not None else {}), **(margins or {})}
-    objectives = runs.objectives or _DEFAULT_OBJECTIVES
+    objectives = runs.objectives or (runs.objective,)
     chosen = _levels(runs, by, objectives)
     levels = chosen.levels
     rows = runs.trials.set_index("trial")
@@ -163,6 +163,33 @@ def compare(
         tuple(by), tuple(levels), tuple(objectives), results, checks, shares, planned=planned
     )
     return saying.said(runs, comparison, chosen, scores, margins)
+
+
+def checked(
+    runs: Runs, *, by: Sequence[str] | None = None, margins: Mapping[str, float] | None = None
+) -> tuple[Comparison, Scores | None]:
+    """The comparison, and the scores on test images of the trials that count in it.
+
+    Where none of them can be scored, since their checkpoints or images are not here, there is no
+    check, and a note says why.
+
+    Args:
+        runs: the trials.
+        by: see `compare`.
+        margins: the same.
+    """
+    from analysis.trained.scores import score
+
+    comparison = compare(runs, by=by, margins=margins)
+    trials = [name for level in comparison.levels for name in level.counted]
+    if not trials:
+        return comparison, None
+    log.info("scoring %d trials on the test split", len(trials))
+    scores = score(runs, trials)
+    if scores.values:
+        return compare(runs, scores, by=by, margins=margins), scores
+    why = f"the test split is not scored: {scores.missing[0].reason}"
+    return replace(comparison, notes=[*comparison.notes, why]), None
 
 
 def student(values: Array) -> tuple[float, float]:

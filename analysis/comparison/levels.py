@@ -12,8 +12,8 @@ import pandas as pd
 import decisions
 from analysis import labels
 from analysis.comparison.alike import LEVEL
-from analysis.found import CONFIRM
 from analysis.ranking import merit
+from analysis.runs import CONFIRM
 from decisions import Array
 
 _ENDED = ("completed", "pruned", "failed")

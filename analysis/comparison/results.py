@@ -146,6 +146,6 @@ def settings(level: Level) -> str:
     others = {
         column: value
         for column, value in level.parameters.items()
-        if labels.parameters({column: value}) not in said
+        if labels.group_label({column: value}) not in said
     }
-    return labels.parameters(others)
+    return labels.group_label(others)

@@ -17,7 +17,7 @@ from experiments.symptoms import BETTER_THAN_MEAN
 if TYPE_CHECKING:
     from analysis.comparison.comparing import Comparison
     from analysis.comparison.levels import Levels
-    from analysis.scores import Scores
+    from analysis.trained.scores import Scores
 
 _MOST_NAMED = 4
 _SAID = {

@@ -26,7 +26,7 @@ def latent_factors(information: pd.DataFrame, *, factors: int = 12) -> go.Figure
     meaning; a column of pale cells is a factor that the units share, or do not know.
 
     Args:
-        information: of `analysis.latents.information`, units by factors.
+        information: of `analysis.trained.latents.information`, units by factors.
         factors: how many, at most.
     """
     best = information.max().sort_values(ascending=False, kind="stable")

@@ -1,7 +1,7 @@
 """What models make: reconstructions, samples, walks through latent space, and what is new in them.
 
-Networks are in eval mode, as `analysis.models.load_network` gives them; images are uint8 tensors
-(N, C, H, W).
+Networks are in eval mode, as `analysis.trained.models.load_network` gives them; images are uint8
+tensors (N, C, H, W).
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def traversals(
     """
     import torch
 
-    from analysis.latents import decode, posteriors, traverse, unit_kl
+    from analysis.trained.latents import decode, posteriors, traverse, unit_kl
 
     kl = unit_kl(network, images)
     values = torch.linspace(-1, 1, steps) * reach
@@ -146,7 +146,7 @@ def interpolation(
     """
     import torch
 
-    from analysis.latents import decode, interpolate, posteriors
+    from analysis.trained.latents import decode, interpolate, posteriors
 
     if not networks:
         return blank("There is no trained model to interpolate with.")
@@ -182,7 +182,7 @@ def nearest_training_images(
     Raises:
         ValueError: the images are not those of the network, or there are none.
     """
-    from analysis.neighbours import nearest
+    from analysis.trained.latents import nearest
     from experiments.evaluation import draw_samples
 
     drawn = draw_samples(network, count, seed=seed, device=_device(network))

@@ -28,7 +28,7 @@ def model_plots(runs: Runs, comparison: Comparison) -> list[Plot]:
     or images are not here is left out, and the log says so.
     """
     from analysis import figures as f
-    from analysis.models import held_out, train_images
+    from analysis.trained.models import held_out, train_images
 
     trials = runs.trials.set_index("trial", drop=False)
     compared = representatives(comparison)[:_MOST_MODELS]
@@ -69,7 +69,7 @@ def representatives(comparison: Comparison) -> list[tuple[str, str]]:
 
 def _networks(rows: Mapping[str, dict[str, Any]]) -> dict[str, Network]:
     """Those that are here, of one shape of images."""
-    from analysis.models import held_out, load_network
+    from analysis.trained.models import held_out, load_network
 
     networks: dict[str, Network] = {}
     shapes = set()

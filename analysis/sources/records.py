@@ -9,10 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis import design
-from analysis.design import Design
-from analysis.found import SEARCH, Findings, Found, Row, config_of, row_of, run_id
-from analysis.runs import Broken
+from analysis.runs import SEARCH, Broken, Design, parsed_design
+from analysis.sources.found import (
+    Findings,
+    Found,
+    Row,
+    checkpoint_in,
+    config_of,
+    row_of,
+    run_id,
+)
 from experiments.membership import DESIGN, OWNER, is_foreign, may_hold_trials, membership, owner
 from experiments.record import HISTORY, RERUN_OF, RESULT, SCHEMA_VERSION, STATUSES
 
@@ -90,7 +96,7 @@ class Records:
             return
         path = Path(sweep.directory, DESIGN)
         try:
-            self._designs[sweep.directory] = design.parsed(json.loads(path.read_bytes()))
+            self._designs[sweep.directory] = parsed_design(json.loads(path.read_bytes()))
         except (OSError, ValueError, RecursionError) as error:
             self._note(str(path), f"it says not how the sweep compares: {error}")
 
@@ -120,7 +126,7 @@ class Records:
             "source": self._source,
             "phase": SEARCH if sweep is not None else None,
             "directory": directory,
-            "checkpoint": _checkpoint(directory, result.get("checkpoint")),
+            "checkpoint": checkpoint_in(directory, result.get("checkpoint")),
         }
         self.findings.trials.append(
             Found(
@@ -172,11 +178,6 @@ def _check(result: Any) -> None:
         )
     if result.get("status") not in STATUSES or not isinstance(result.get("name"), str):
         raise ValueError(f"a record must have a name, and a status of {', '.join(STATUSES)}")
-
-
-def _checkpoint(directory: str, name: Any) -> str | None:
-    path = os.path.join(directory, str(name))
-    return path if name and os.path.isfile(path) else None
 
 
 def _history(directory: str) -> list[Row]:

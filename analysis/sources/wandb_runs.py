@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from analysis.found import Findings, Found, Row, as_columns
 from analysis.runs import Broken
+from analysis.sources.found import Findings, Found, Row, as_columns
 from experiments.errors import UserError
 from experiments.record import KL_WEIGHT, STATUSES, at_full_weight, flat
 
