@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,40 +70,12 @@ def group_label(values: Mapping[str, Any]) -> str:
     return ", ".join(_said(column, value) for column, value in values.items())
 
 
-def quantity(metric: str, value: float) -> str:
-    """A value with its unit and 4 digits."""
-    return _with_unit(f"{value:.4g}", metric)
-
-
-def interval(metric: str, value: float, low: float, high: float) -> str:
-    """A value and its interval, as exactly as that allows: 0.31 dB, interval 0.12 to 0.50.
-
-    Without an interval only the value.
-    """
-    half = (high - low) / 2
-    if not math.isfinite(half):
-        return quantity(metric, value)
-    decimals = _decimals(half, value)
-    mean, lower, upper = (f"{number:z.{decimals}f}" for number in (value, low, high))
-    return f"{_with_unit(mean, metric)}, interval {lower} to {upper}"
-
-
 def listed(names: Sequence[str], last: str = "and") -> str:
     """Names in a sentence: a, b and c; with semicolons where a name has a comma."""
     if len(names) < 2:
         return "".join(names)
     between = "; " if any(", " in name for name in names) else ", "
     return f"{between.join(names[:-1])} {last} {names[-1]}"
-
-
-def _decimals(half: float, value: float) -> int:
-    """Digits after the point that show two digits of an interval's half width."""
-    shown = half if half > 0 else abs(value) / 100
-    return min(max(0, 1 - math.floor(math.log10(shown))), 8) if shown > 0 else 0
-
-
-def _with_unit(text: str, metric: str) -> str:
-    return f"{text} {unit(metric)}".rstrip()
 
 
 def _said(column: str, value: Any) -> str:

@@ -21,8 +21,10 @@ from analysis import commands, labels
 from analysis.comparison import Comparison, compare
 from analysis.comparison.alike import LEVEL, comparable, design_of
 from analysis.comparison.comparing import student
+from analysis.comparison.results import finding
 from analysis.runs import Runs
 from decisions import Array
+from decisions.answer import Measure
 from experiments import metrics as known_metrics
 from experiments.commands import module
 
@@ -38,7 +40,7 @@ _MOST = math.log(1e4)  # of that factor
 _NEAR = 2.0  # the factor of beta from which a level gets values of its own
 _POINTS = ("group", "trial", "seed", "beta", "kl", "value")
 _BANDS = ("group", "kl", "mean", "low", "high", "seeds")
-_PAIRS = ("a", "b", "kl_low", "kl_high", "difference", "low", "high", "finding")
+_PAIRS = ("a", "b", "kl_low", "kl_high", "difference", "low", "high", "margin", "finding")
 
 Curve = tuple[Array, Array]
 """KLs of one seed, increasing, and the metric at each."""
@@ -58,7 +60,8 @@ class RateDistortion:
             `low` to `high`, NaN with one seed; over the KLs that all seeds of the group reach.
         pairs: a row a pair of groups: how much better `a` is, the `difference` averaged over the
             KLs `kl_low` to `kl_high` that all seeds of both reach, seed by seed where they share
-            any, with its interval; and the `finding`: "better", "worse", "equal" or "open".
+            any, with its interval; the `margin` within which they are practically equal; and the
+            `finding`: "better", "worse", "equal" or "open".
         notes: what a reader has to know.
         verdict: the answer, in sentences.
         command: what trains the missing values of `beta`, a line for each command, where no two
@@ -147,12 +150,10 @@ def curve(kl: Sequence[float] | Array, value: Sequence[float] | Array) -> Curve 
 
     None with fewer than two.
     """
-    kl, value = np.asarray(kl, dtype=np.float64), np.asarray(value, dtype=np.float64)
-    finite = np.isfinite(kl) & np.isfinite(value)
-    rounded = np.round(kl[finite], 3)  # below a thousandth of a nat, all are collapsed
-    levels, index, counts = np.unique(rounded, return_inverse=True, return_counts=True)
-    means = np.bincount(index, weights=value[finite], minlength=len(levels)) / counts
-    return (levels, means) if len(levels) > 1 else None
+    points = pd.DataFrame({"kl": kl, "value": value}, dtype=np.float64)
+    points = points[np.isfinite(points).all(axis=1)].round({"kl": 3})  # all below are collapsed
+    means = points.groupby("kl")["value"].mean()
+    return (means.index.to_numpy(), means.to_numpy()) if len(means) > 1 else None
 
 
 def common_range(curves: Sequence[Curve]) -> tuple[float, float] | None:
@@ -243,12 +244,11 @@ def _pairs(
             best = max(float(np.nanmean(of_a)), float(np.nanmean(of_b)))
             margin = known_metrics.margin(metric, best, margins)
             row |= {"kl_low": reached[0], "kl_high": reached[1], "difference": found.difference}
-            row |= {"low": found.low, "high": found.high, "finding": _finding(found, margin)}
+            row |= {"low": found.low, "high": found.high, "finding": finding(found, margin)}
+            row["margin"] = margin
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(_PAIRS))
-    numbers = [c for c in _PAIRS if c not in ("a", "b", "finding")]
-    table[numbers] = table[numbers].astype(float)
-    return table
+    return table.astype(dict.fromkeys(_PAIRS[2:-1], float))
 
 
 def _gains(of_seeds: Mapping[Any, Curve], seeds: Sequence[Any], kls: Array, sign: int) -> Array:
@@ -261,14 +261,6 @@ def _gains(of_seeds: Mapping[Any, Curve], seeds: Sequence[Any], kls: Array, sign
     return found
 
 
-def _finding(found: decisions.Pair, margin: float) -> str:
-    if found.is_within(margin):
-        return "equal"
-    if not found.is_sure:
-        return "open"
-    return "better" if found.difference > 0 else "worse"
-
-
 def _sentences(pairs: pd.DataFrame, metric: str) -> list[str]:
     lines = []
     for row in pairs.itertuples():
@@ -276,10 +268,13 @@ def _sentences(pairs: pd.DataFrame, metric: str) -> list[str]:
             lines.append(f"{row.a} and {row.b} reach no common KL; add values of beta to one")
             continue
         where = f"at the same KL, {row.kl_low:.3g} to {row.kl_high:.3g} nats,"
-        on = labels.title(metric)
+        measure = Measure(labels.title(metric), labels.unit(metric), row.margin)
+        on, digits = measure.title, measure.digits
         a, b, sign = (row.a, row.b, 1) if row.difference >= 0 else (row.b, row.a, -1)
-        ends = sorted((sign * row.low, sign * row.high))
-        said = labels.interval(metric, sign * row.difference, *ends)
+        low, high = sorted((sign * row.low, sign * row.high))
+        said = measure.said(sign * row.difference, digits)
+        if math.isfinite(low):
+            said += f", interval {low:z.{digits}f} to {high:z.{digits}f}"
         if row.finding == "open":
             lines.append(
                 f"{where} it is open which of {a} and {b} is better on {on} ({a} by {said})"

@@ -97,12 +97,6 @@ class Comparison:
         return pd.DataFrame(rows, columns=["group", "metric", "mean", "low", "high", "seeds"])
 
     @property
-    def chosen(self) -> pd.DataFrame:
-        """A row a level: `group`, `parameters`, `trials` of what stands for it, `confirmed`."""
-        rows = [(one.name, one.parameters, one.own, one.confirmed) for one in self.ordered]
-        return pd.DataFrame(rows, columns=["group", "parameters", "trials", "confirmed"])
-
-    @property
     def pairs(self) -> pd.DataFrame:
         """A row an objective and two levels, as `Result.pairs`."""
         found = [one.pairs() for one in self.primary]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.runs import FINGERPRINT, GROUPS, Runs
@@ -87,23 +86,15 @@ def _trials(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
 
 
 def _history(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
-    # Rows with the same keys become one array, which is several times faster than row by row.
-    alike: dict[tuple[str, ...], tuple[list[int], list[list[float | None]]]] = {}
-    for index, trial in enumerate(found):
-        for row in trial.history:
-            indices, values = alike.setdefault(tuple(row), ([], []))
-            indices.append(index)
-            values.append(list(row.values()))
-    parts = [
-        pd.DataFrame(np.array(values, dtype=np.float64), columns=list(keys), index=indices)
-        for keys, (indices, values) in alike.items()
+    rows = [
+        {"trial": name, **row}
+        for name, trial in zip(names, found, strict=True)
+        for row in trial.history
     ]
-    history = pd.concat(parts) if parts else pd.DataFrame(index=np.array([], dtype=np.int64))
-    history = history.sort_index(kind="stable")
-    history.insert(0, "trial", np.array(names, dtype=object)[history.index])
-    columns = [*_HISTORY, *(column for column in history if column not in _HISTORY)]
-    history = history.reindex(columns=columns).reset_index(drop=True)
-    return history.astype({"epoch": "Int64", "step": "Int64"})
+    keys = dict.fromkeys([*_HISTORY, *(key for row in rows for key in row)])
+    history = pd.DataFrame.from_records(rows, columns=list(keys))
+    values = {key: "Int64" if key in _HISTORY else "float64" for key in keys if key != "trial"}
+    return history.astype(values)
 
 
 def _objectives(found: Sequence[Found]) -> tuple[str, ...]:
