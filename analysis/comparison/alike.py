@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -27,13 +27,12 @@ def design_of(runs: Runs) -> Design | None:
     said = list(runs.designs.values())
     if not said:
         return None
-    compare, plans = {one.compare for one in said}, {one.planned for one in said}
-    keys = said[0].compare if len(compare) == 1 else ()
-    margins: Mapping[str, float] = {k: v for one in said for k, v in one.margins.items()}
+    first = said[0]
+    is_one = all(one.compare == first.compare for one in said)
     return Design(
-        keys if set(keys) <= set(runs.trials.columns) else (),
-        said[0].planned if len(plans) == 1 else None,
-        margins,
+        first.compare if is_one and set(first.compare) <= set(runs.trials.columns) else (),
+        first.planned if all(one.planned == first.planned for one in said) else None,
+        {name: margin for one in said for name, margin in one.margins.items()},
     )
 
 
@@ -127,9 +126,11 @@ def _majority(
     if others.empty:
         return trials[fits], []
     shown = [
-        c for c in columns if c != FINGERPRINT and others[c].map(str).ne(str(example[c])).any()
+        f"{c}={example[c]}"
+        for c in columns
+        if c != FINGERPRINT and others[c].map(str).ne(str(example[c])).any()
     ]
-    kept = f": compared are those with {_settings(example, shown)}" if shown else ""
+    kept = f": compared are those with {labels.listed(shown)}" if shown else ""
     count = len(others)
     return trials[fits], [
         f"{count} trial{'s' if count > 1 else ''} of {labels.listed(list(others[LEVEL].unique()))} "
@@ -139,9 +140,9 @@ def _majority(
 
 def _old_scale(trials: pd.DataFrame) -> list[str]:
     """What was trained on the scale of an older version, beside what was not."""
-    if DEGREE not in trials.columns or "loss.name" not in trials.columns:
+    if not {DEGREE, LOSS} <= set(trials.columns):
         return []
-    degrees = trials.groupby("loss.name")[DEGREE].nunique()
+    degrees = trials.groupby(LOSS)[DEGREE].nunique()
     both = list(degrees[degrees > 1].index)
     if not both:
         return []
@@ -150,10 +151,6 @@ def _old_scale(trials: pd.DataFrame) -> list[str]:
         "of loss.degree, such as that of an older version beside today's: these weigh the KL "
         "differently and are levels of their own"
     ]
-
-
-def _settings(row: pd.Series, columns: Sequence[str]) -> str:
-    return labels.listed([f"{column}={row[column]}" for column in columns])
 
 
 def _completed(trials: pd.DataFrame) -> pd.DataFrame:
