@@ -77,11 +77,7 @@ def comparable(runs: Runs, by: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """The trials that can be compared, in the order of their numbers, and sentences on the others.
 
     Where they do not agree, those are kept of which most levels, and then most trials, are. They
-    have the column `level`.
-
-    Args:
-        runs: the trials; a budget that was searched is a parameter.
-        by: what is compared, which differs.
+    have the column `level`. What is compared differs, and so may a budget that was searched.
     """
     trials, notes = _with_levels(runs.trials, by), []
     has_prints = FINGERPRINT in trials and _completed(trials)[FINGERPRINT].notna().any()

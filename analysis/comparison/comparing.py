@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from analysis import labels
 from analysis.commands import Settling
 from analysis.comparison import saying
 from analysis.comparison.alike import check_columns, comparable, design_of, groups_of
-from analysis.comparison.levels import Level, Levels, levels_of
+from analysis.comparison.levels import Level, levels_of
 from analysis.comparison.results import Result, result
 from analysis.runs import Runs
 from decisions import Array
@@ -140,7 +140,9 @@ def compare(
     planned = design.planned if design is not None and is_planned else None
     changed = {**(design.margins if design is not None else {}), **(margins or {})}
     objectives = runs.objectives or (runs.objective,)
-    chosen = _levels(runs, by, objectives)
+    alike, notes = comparable(runs, by)
+    chosen = levels_of(alike, objectives, runs.searched, by)
+    chosen = chosen._replace(notes=[*notes, *chosen.notes])
     levels = chosen.levels
     rows = runs.trials.set_index("trial")
     results = {}
@@ -165,12 +167,7 @@ def checked(
     """The comparison, and the scores on test images of the trials that count in it.
 
     Where none of them can be scored, since their checkpoints or images are not here, there is no
-    check, and a note says why.
-
-    Args:
-        runs: the trials.
-        by: see `compare`.
-        margins: the same.
+    check, and a note says why. The arguments are those of `compare`.
     """
     from analysis.trained.scores import score
 
@@ -197,12 +194,6 @@ def student(values: Array) -> tuple[float, float]:
     return float(known.mean() - half), float(known.mean() + half)
 
 
-def _levels(runs: Runs, by: Sequence[str], objectives: Sequence[str]) -> Levels:
-    alike, notes = comparable(runs, by)
-    found = levels_of(alike, objectives, runs.searched, by)
-    return found._replace(notes=[*notes, *found.notes])
-
-
 def _values(rows: pd.DataFrame, column: str) -> dict[str, float]:
     if column not in rows.columns:
         return {}
@@ -222,23 +213,16 @@ def _checks(
     counted = [name for level in levels for name in level.counted]
     found = {}
     for metric in objectives if counted else ():
-        values = _values(rows, f"test/{metric}") | _scored(scores, counted, metric)
+        values = _values(rows, f"test/{metric}")
+        if scores is not None:
+            common = scores.on_common_images(counted)
+            means = {name: scores.mean(name, metric) for name in common}
+            values |= {name: mean for name, mean in means.items() if np.isfinite(mean)}
         if set(counted) <= set(values):
             one = result(metric, levels, values, planned, margins, has_chosen=False)
             if one is not None:
                 found[metric] = one
     return found
-
-
-def _scored(scores: Scores | None, trials: Iterable[str], metric: str) -> dict[str, float]:
-    """The means over the images that most of the trials were scored on."""
-    if scores is None:
-        return {}
-    return {
-        trial: scores.mean(trial, metric)
-        for trial in scores.on_common_images(trials)
-        if np.isfinite(scores.mean(trial, metric))
-    }
 
 
 def _shares(

@@ -89,10 +89,7 @@ def as_columns(config: Mapping[str, Any]) -> Row:
 
 
 def row_of(result: Mapping[str, Any]) -> Row:
-    """The other columns that the content of a result.json fills.
-
-    Args:
-        result: as `experiments.record` writes it; a study's summary has the same keys.
+    """The other columns that the content of a result.json fills, or a study's summary.
 
     Raises:
         ValueError: it is not of that form.

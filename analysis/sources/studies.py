@@ -39,11 +39,8 @@ def read(study: Study, source: str) -> Findings:
     """The trials of a study that count: not those whose work another one does.
 
     A trial whose worker died has the number of the first trial that it continues, as its record
-    has; a trial that was ended as the copy of another is left out.
-
-    Args:
-        study: of a sweep.
-        source: how to name it, without passwords.
+    has; a trial that was ended as the copy of another is left out. `source` is how to name the
+    study, without passwords.
 
     Raises:
         UserError: it is not vaesweep's, or another version's.

@@ -183,14 +183,7 @@ def _distances(image_shape: tuple[int, int, int]) -> dict[str, Distance]:
 def _evaluated(
     network: Network, images: Tensor, measures: Mapping[str, Distance], *, samples: int
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """Scores of each of the images (N, C, H, W), uint8, and of all of them together.
-
-    Args:
-        network: in evaluation mode.
-        images: held out.
-        measures: distances, by metric.
-        samples: how many are drawn from the prior.
-    """
+    """Scores of each of the images (N, C, H, W), uint8, and of all of them together."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network.to(device)
     batches: list[dict[str, Tensor]] = []
