@@ -78,7 +78,8 @@ def home_advantage(comparison: Comparison, scores: Scores | None) -> HomeAdvanta
             if found:
                 rows[level.name] = _means(found)
                 homes[level.name] = home(level.parameters)
-    values = _table(rows)
+    values = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+    values = values[sorted(values, key=lambda column: column.startswith(DISTANCE))]
     ranks = values.apply(lambda column: (-labels.sign(str(column.name)) * column).rank())
     first = ranks.eq(1)
     at_home = pd.DataFrame(
@@ -106,22 +107,9 @@ def home(parameters: Mapping[str, Any]) -> frozenset[str]:
 
 def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Of each column that all seeds have, over seeds and images."""
-    columns = [
-        name
-        for name in found[0]
-        if (name in RECONSTRUCTION or name.startswith(DISTANCE))
-        and all(name in values for values in found)
-    ]
+    wanted = (c for c in found[0] if c in RECONSTRUCTION or c.startswith(DISTANCE))
+    columns = [c for c in wanted if all(c in values for values in found)]
     return {c: float(np.mean([np.mean(values[c]) for values in found])) for c in columns}
-
-
-def _table(rows: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    found = dict.fromkeys(column for row in rows.values() for column in row)
-    columns = [*(c for c in RECONSTRUCTION if c in found), *(c for c in found if DISTANCE in c)]
-    return pd.DataFrame.from_dict(
-        {group: [row.get(column, np.nan) for column in columns] for group, row in rows.items()},
-        orient="index", columns=columns, dtype=float,
-    )  # fmt: skip
 
 
 def _sentences(first: pd.DataFrame, at_home: pd.DataFrame) -> list[str]:

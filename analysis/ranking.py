@@ -67,22 +67,22 @@ def parameter_importance(runs: Runs, metrics: Sequence[str] = ()) -> pd.DataFram
 
     trials = runs.trials[(runs.trials["status"] == "completed") & (runs.trials["phase"] != CONFIRM)]
     searched = [p for p in runs.searched if p in trials and trials[p].notna().all()]
-    distributions = {p: _distribution(trials[p]) for p in searched if trials[p].nunique() > 1}
+    taken = {p: _plain(trials[p]) for p in searched if trials[p].nunique() > 1}
+    distributions = {name: _distribution(values) for name, values in taken.items()}
     found: dict[str, dict[str, float]] = {}
     for name in metrics or runs.objectives or (runs.objective,):
         column = column_of(runs.trials, name)
         if column is None or not distributions:
             continue
         study = _silent_study("maximize" if maximized(name) else "minimize")
-        rows = trials.assign(value=finite(trials[column])).dropna(subset=["value"])
-        study.add_trials(
-            optuna.trial.create_trial(
-                params={p: _plain(row[p]) for p in distributions},
-                distributions=distributions,
-                value=row["value"],
-            )
-            for row in rows.to_dict("records")
-        )
+        for i, value in enumerate(finite(trials[column])):
+            if math.isfinite(value):
+                params = {p: values[i] for p, values in taken.items()}
+                study.add_trial(
+                    optuna.trial.create_trial(
+                        params=params, distributions=distributions, value=value
+                    )
+                )
         found |= importances(study, [name])
     table = pd.DataFrame(found)
     return table.loc[table.mean(axis=1).sort_values(ascending=False).index]
@@ -99,21 +99,17 @@ def _silent_study(direction: Literal["maximize", "minimize"]) -> Study:
         optuna.logging.set_verbosity(before)
 
 
-def _distribution(values: pd.Series) -> BaseDistribution:
+def _plain(values: pd.Series) -> list[Any]:
+    """As Optuna takes them: numbers, and texts of all else."""
+    return [v if isinstance(v, bool | int | float) else str(v) for v in values.tolist()]
+
+
+def _distribution(values: Sequence[Any]) -> BaseDistribution:
     """An interval for many numbers, else the choices that were taken."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    taken = sorted({_plain(value) for value in values}, key=lambda value: (str(type(value)), value))
-    numbers = all(isinstance(value, int | float) for value in taken)
-    if not numbers or len(taken) <= _CHOICES:
+    taken = sorted(set(values), key=lambda value: (str(type(value)), value))
+    if len(taken) <= _CHOICES or not all(isinstance(value, int | float) for value in taken):
         return CategoricalDistribution(taken)
-    low, high = float(taken[0]), float(taken[-1])
+    low, high = float(min(taken)), float(max(taken))
     return FloatDistribution(low, high, log=low > 0 and high / low > _LOGARITHMIC)
-
-
-def _plain(value: Any) -> str | bool | int | float:
-    """As Optuna takes it."""
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    return str(value)

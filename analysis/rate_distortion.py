@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,6 @@ from decisions import Array
 from decisions.answer import Measure
 from experiments import metrics as known_metrics
 from experiments.commands import module
-
-if TYPE_CHECKING:
-    from analysis.trained.scores import Scores
 
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Of the command that is given where there are too few, for a level of usual KL."""
@@ -80,7 +77,6 @@ class RateDistortion:
 
 def rate_distortion(
     runs: Runs,
-    scores: Scores | None = None,
     *,
     metric: str = "psnr",
     by: Sequence[str] = ("loss.name",),
@@ -94,9 +90,7 @@ def rate_distortion(
     reach, and decided by `decisions.pair`.
 
     Args:
-        runs: the trials.
-        scores: of their test images; without them what `runs` says of the test split if all
-            trials have it, else of the validation split.
+        runs: the trials, of which the test split counts if all have it, else the validation split.
         metric: on the curves.
         by: columns of `runs.trials` that make a group.
         margins: by metric, below which a difference does not matter.
@@ -111,7 +105,7 @@ def rate_distortion(
     labels.better(metric)
     compared = compare(runs, by=by, metrics=("kl", "active_units"))
     alike, left_out = comparable(runs, by)
-    split, measured = _measured(alike[alike["status"] == "completed"], scores, metric)
+    split, measured = _measured(alike[alike["status"] == "completed"], metric)
     found = [
         _family(rows, runs, by).assign(group=group)
         for group, rows in measured.groupby(LEVEL, sort=False)
@@ -174,17 +168,11 @@ def interpolated(curves: Sequence[Curve], kl: Array) -> Array:
     return np.stack([PchipInterpolator(*points)(kl) for points in curves])
 
 
-def _measured(trials: pd.DataFrame, scores: Scores | None, metric: str) -> tuple[str, pd.DataFrame]:
+def _measured(trials: pd.DataFrame, metric: str) -> tuple[str, pd.DataFrame]:
     """The split, and the trials with their `kl` and `value` on it."""
-    if scores is not None:
-        rows = trials[trials["trial"].isin(scores.on_common_images(trials["trial"]))]
-        values = [scores.mean(str(trial), metric) for trial in rows["trial"]]
-        kls = scores.split_level["kl"].reindex(rows["trial"]).to_numpy()
-        return scores.split, rows.assign(value=values, kl=kls)
-    split = "val"
     tested = [f"test/{metric}", "test/kl"]
-    if len(trials) and set(tested) <= set(trials.columns) and trials[tested].notna().all(axis=None):
-        split = "test"
+    has_tests = set(tested) <= set(trials.columns) and trials[tested].notna().all(axis=None)
+    split = "test" if has_tests and len(trials) else "val"
     columns = {"value": f"{split}/{metric}", "kl": f"{split}/kl"}
     return split, trials.assign(
         **{name: trials.get(column, np.nan) for name, column in columns.items()}

@@ -46,13 +46,11 @@ class Images:
     Attributes:
         train: it was trained on these.
         val: it was chosen by these.
-        test: neither.
         factors: of the validation images, if they are drawn cats (`analysis.trained.latents`).
     """
 
     train: Tensor
     val: Tensor
-    test: Tensor
     factors: pd.DataFrame | None
 
 
@@ -179,7 +177,7 @@ def images_of(trial: Trial) -> Images:
     factors = None
     if found.factors is not None:
         factors = factor_table(found.factors).iloc[splits.val].reset_index(drop=True)
-    return Images(train_images(trial), held_out(trial, "val"), held_out(trial), factors)
+    return Images(train_images(trial), held_out(trial, "val"), factors)
 
 
 def splits_of(trial: Trial) -> tuple[ImageSet, Splits]:
