@@ -123,7 +123,7 @@ def _symptoms(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
     named = [pair for pair in _GROUP if several or pair[1] != DEGREE]
     gravest = _gravest(seen)
     for row, its_own in seen:
-        group = tuple((k, str(row[column])) for k, column in named if _is_known(row.get(column)))
+        group = tuple((k, str(row[column])) for k, column in named if pd.notna(row.get(column)))
         counts[group] += 1
         for symptom in its_own:
             if symptom.kind not in (gravest.get(_configuration(row)), symptoms.IDLE):
@@ -170,7 +170,7 @@ def _of_groups(groups: Sequence[_Group]) -> str:
 def _of_trial(
     row: Mapping[Any, Any], history: Sequence[Mapping[Any, Any]], objective: str
 ) -> list[Symptom]:
-    known = {str(key): value for key, value in row.items() if _is_known(value)}
+    known = {str(key): value for key, value in row.items() if pd.notna(value)}
     metrics = {k.removeprefix("val/"): v for k, v in known.items() if k.startswith("val/")}
     found = symptoms.symptoms(
         known, metrics, history, objective=objective, epochs=known.get("epochs")
@@ -265,13 +265,9 @@ def _count(some: int, of: int) -> str:
 
 def _settings(row: Mapping[Any, Any]) -> str:
     text = row.get("configuration")
-    return f" ({text})" if _is_known(text) and text else ""
+    return f" ({text})" if pd.notna(text) and text else ""
 
 
 def _first_line(reason: Any) -> str:
-    lines = str(reason).strip().splitlines() if _is_known(reason) else []
+    lines = str(reason).strip().splitlines() if pd.notna(reason) else []
     return lines[0] if lines else "for no known reason"
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and value is not pd.NA and value == value

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.metrics import METRICS, Direction
+from experiments.metrics import METRICS, Direction, Metric
 
 DISTANCE = "distance/"
 """Before a loss's name: the metric that this loss minimises, unscaled."""
@@ -18,6 +18,7 @@ DESCRIPTIVE = ("kl", "active_units")
 """Neither good nor bad as such: what a model pays for its reconstructions and how many units it
 spends it on. More of either is only better if it buys something, which the other metrics tell."""
 
+_SECONDS = Metric(SECONDS, "seconds per epoch", "minimize", "s", None, "what a training takes")
 _WORDS = {"latent_dim": "latent", "loss.degree": "degree"}
 _PLAIN = (".name", ".scale", ".target")  # columns whose values speak for themselves
 
@@ -36,12 +37,11 @@ def better(metric: str) -> Direction:
     Raises:
         ValueError: there is no such metric.
     """
-    if metric == SECONDS or metric.startswith(DISTANCE):
-        return "minimize"
-    if metric not in METRICS:
+    found = _metric(metric)
+    if found is None:
         choices = ", ".join([*METRICS, SECONDS, f"{DISTANCE}<loss>"])
         raise ValueError(f"a metric must be one of {choices}, but got {metric!r}")
-    return METRICS[metric].direction
+    return found.direction
 
 
 def sign(metric: str) -> int:
@@ -51,18 +51,20 @@ def sign(metric: str) -> int:
 
 def title(metric: str) -> str:
     """A metric in words: MS-SSIM for ms_ssim."""
-    if metric.startswith(DISTANCE):
-        return f"{metric.removeprefix(DISTANCE)} loss"
-    if metric == SECONDS:
-        return "seconds per epoch"
-    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ")
+    found = _metric(metric)
+    return metric.replace("_", " ") if found is None else found.title
 
 
 def unit(metric: str) -> str:
     """Of a metric, such as dB; empty where there is none."""
-    if metric == SECONDS:
-        return "s"
-    return METRICS[metric].unit if metric in METRICS else ""
+    found = _metric(metric)
+    return "" if found is None else found.unit
+
+
+def _metric(name: str) -> Metric | None:
+    if name.startswith(DISTANCE):
+        return Metric(name, f"{name.removeprefix(DISTANCE)} loss", "minimize", "", None, "")
+    return _SECONDS if name == SECONDS else METRICS.get(name)
 
 
 def group_label(values: Mapping[str, Any]) -> str:
@@ -79,7 +81,7 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 
 
 def _said(column: str, value: Any) -> str:
-    missing = value is None or value is pd.NA or value != value
+    missing = pd.isna(value)
     if column.endswith(_PLAIN):
         return "none" if missing else str(value)
     word = _WORDS.get(column, column)

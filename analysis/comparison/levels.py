@@ -196,11 +196,11 @@ def _level(
     scores = table.to_numpy(dtype=float)
     weights = decisions.chosen_by_other_seeds(scores, tries)
     of_first = scored[scored["configuration"] == order[0]]
-    first = of_first.iloc[0]
+    first = of_first.to_dict("records")[0]  # of Python's own numbers
     seconds = pd.to_numeric(of_first.get("seconds/total", pd.Series(dtype=float))).mean()
     return Level(
         name=name,
-        parameters={c: plain(first[c]) for c in parameters if not pd.isna(first[c])},
+        parameters={c: first[c] for c in parameters if not pd.isna(first[c])},
         configurations=tuple(order),
         trials=trials.to_numpy(),
         weights=weights,
@@ -218,11 +218,6 @@ def _merit(scored: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     return scored.assign(merit=pd.concat(of_seeds)).pivot(
         index="configuration", columns="seed", values="merit"
     )
-
-
-def plain(value: Any) -> Any:
-    """A NumPy scalar as Python's own."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _confirmed_best(search: pd.DataFrame, fresh: pd.DataFrame, objectives: Sequence[str]) -> str:

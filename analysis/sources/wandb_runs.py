@@ -39,7 +39,7 @@ def read(source: Any) -> Findings:
 
     name = source if isinstance(source, str) else f"W&B runs {getattr(source, 'project', '')}"
     try:
-        runs = list(_runs(source) if isinstance(source, str) else _iterable(source))
+        runs = list(_runs(source))
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             loaded = list(pool.map(_loaded, runs))
     except (wandb.Error, ValueError, OSError) as error:  # OSErrors of requests as well
@@ -58,28 +58,27 @@ def read(source: Any) -> Findings:
     return findings
 
 
-def _runs(address: str) -> Iterable[Any]:
+def _runs(source: Any) -> Iterable[Any]:
     import wandb
 
-    parts = _ADDRESS.fullmatch(address)
+    if not isinstance(source, str):
+        if not isinstance(source, Iterable):
+            raise UserError(
+                "a source must be a path, an address, a study, a sweep or W&B's runs, "
+                f"but got {type(source).__name__}"
+            )
+        return source
+    parts = _ADDRESS.fullmatch(source)
     if parts is None:
         raise UserError(
             "a W&B source must be wandb://ENTITY/PROJECT or wandb://ENTITY/PROJECT/sweeps/ID, "
-            f"but got {address!r}"
+            f"but got {source!r}"
         )
     filters = {"sweep": parts["sweep"]} if parts["sweep"] else None
-    api = wandb.Api(timeout=_TIMEOUT)
-    runs: Iterable[Any] = api.runs(parts["path"], filters=filters, lazy=False)
+    runs: Iterable[Any] = wandb.Api(timeout=_TIMEOUT).runs(
+        parts["path"], filters=filters, lazy=False
+    )
     return runs
-
-
-def _iterable(source: Any) -> Iterable[Any]:
-    if not isinstance(source, Iterable):
-        raise UserError(
-            "a source must be a path, an address, a study, a sweep or W&B's runs, "
-            f"but got {type(source).__name__}"
-        )
-    return source
 
 
 def _loaded(run: Any) -> tuple[Row, Row, Sequence[Row]]:

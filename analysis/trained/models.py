@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 import models
-from analysis import ranking
-from analysis.figures.points import grouped
+from analysis import labels, ranking
 from analysis.runs import FINGERPRINT, Runs
 from analysis.trained.latents import factor_table
 from experiments import data
@@ -65,14 +64,18 @@ def best_trials(
         by: columns that make the groups.
 
     Raises:
-        ValueError: there is no such metric, or no such column.
+        ValueError: there is no such metric.
+        KeyError: there is no such column.
     """
     table = runs.trials[runs.trials["checkpoint"].notna()]
-    found = {
-        name: ranking.best(rows, [metric or runs.objective])
-        for name, rows in grouped(table, by).items()
-    }
-    return {name: trial for name, trial in found.items() if trial is not None}
+    found: dict[str, pd.Series] = {}
+    if table.empty:
+        return found
+    for values, rows in table.groupby(list(by), sort=False, dropna=False):
+        best = ranking.best(rows, [metric or runs.objective])
+        if best is not None:
+            found[labels.group_label(dict(zip(by, values, strict=True)))] = best
+    return found
 
 
 def load_network(trial: Trial) -> Network:
