@@ -87,7 +87,7 @@ def _trials(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
 
 def _history(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
     rows = [
-        {"trial": name, **row}
+        {**row, "trial": name}
         for name, trial in zip(names, found, strict=True)
         for row in trial.history
     ]
@@ -143,7 +143,7 @@ def descriptions(configs: Sequence[Config]) -> list[str]:
     keys = list(dict.fromkeys(["loss.name", *varying(configs)]))
     writers = {key: _writer([c[key] for c in configs if key in c]) for key in keys}
     return [
-        " ".join(f"{_typed(key)}={writers[key](c[key])}" for key in keys if key in c)
+        " ".join(f"{key.removesuffix('.name')}={writers[key](c[key])}" for key in keys if key in c)
         for c in configs
     ]
 
@@ -163,12 +163,6 @@ def _varies(key: str, configs: Sequence[Config]) -> bool:
     return len({(c.get(choice), c[key]) for c in configs if key in c}) > len(
         {c.get(choice) for c in configs if key in c}
     )
-
-
-def _typed(key: str) -> str:
-    """The key as people type it."""
-    group, _, rest = key.partition(".")
-    return group if rest == "name" else key
 
 
 def _writer(values: Sequence[Any]) -> Callable[[Any], str]:
