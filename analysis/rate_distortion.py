@@ -241,12 +241,11 @@ def _pairs(
 
 def _gains(of_seeds: Mapping[Any, Curve], seeds: Sequence[Any], kls: Array, sign: int) -> Array:
     """The average of each seed's curve over equidistant KLs, by trapezoids; more is better."""
-    found = np.full(len(seeds), np.nan)
-    for place, seed in enumerate(seeds):
-        if seed in of_seeds:
-            values = interpolated([of_seeds[seed]], kls)[0]
-            found[place] = sign * np.trapezoid(values) / (len(kls) - 1)
-    return found
+    averages = {
+        seed: sign * np.trapezoid(interpolated([one], kls)[0]) / (len(kls) - 1)
+        for seed, one in of_seeds.items()
+    }
+    return np.array([averages.get(seed, np.nan) for seed in seeds])
 
 
 def _sentences(pairs: pd.DataFrame, metric: str) -> list[str]:

@@ -4,8 +4,8 @@ Every verdict is that of `decisions`; here is said which trials it is about, and
 """
 
 from analysis.comparison.alike import groups_of
-from analysis.comparison.comparing import METRICS, Comparison, checked, compare
+from analysis.comparison.comparing import Comparison, checked, compare
 from analysis.comparison.levels import Level
 from analysis.comparison.results import Result
 
-__all__ = ["METRICS", "Comparison", "Level", "Result", "checked", "compare", "groups_of"]
+__all__ = ["Comparison", "Level", "Result", "checked", "compare", "groups_of"]
