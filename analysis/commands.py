@@ -6,6 +6,7 @@ They repeat what a sweep was started with, as far as that can do no harm (`analy
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis import repeated
-from analysis.found import DEGREE
-from analysis.runs import Runs
+from analysis.runs import DEGREE, Runs
 from experiments.commands import train
-from experiments.grammar import literal
+from experiments.grammar import key_of, literal
 
-_GROUPS = (".name",)
 _DIRECTORY, _STORAGE = "hydra.sweep.dir", "hydra.sweeper.storage"
 SEEDS = "0,1,2"
 _OF_SEARCH = (
@@ -62,40 +61,36 @@ def settle(
         margins: by metric, those that a reader asked for.
     """
     sweep = _sweep(runs)
-    given = ", ".join(f"{name}: {value:g}" for name, value in (margins or {}).items())
-    wanted = {"sweep.margins": f"{{{given}}}"} if given else {}
     known = sorted({int(seed) for seed in runs.trials["seed"].dropna()})
     new = [seed for seed in range(seeds + len(known)) if seed not in known]
     added = new[: max(0, seeds - len(known))]
     configurations = runs.trials["configuration"].nunique()
-    fresh = sum(max(0, seeds - (count if confirmed else 0)) for count in have)
+    missing = sum(max(0, seeds - (count if confirmed else 0)) for count in have)
     is_sampled = sweep is not None and sweep.is_search
     has_best = configurations > len(chosen) and (
-        len(known) < 2 or len(added) * configurations > fresh
+        len(known) < 2 or len(added) * configurations > missing
     )
     if not (confirmed or is_sampled or has_best):
         changed = {} if sweep is not None else _choices(runs.trials, runs)
         changed["seed"] = ",".join(map(str, [*known, *added]))
-        changed |= wanted
-        return _settling(runs, sweep, changed, len(added) * configurations)
-    if sweep is None:  # nobody knows the search: the best by themselves, with seeds that chose none
+        missing = len(added) * configurations
+    elif (
+        sweep is None
+    ):  # nobody knows the search: the best by themselves, with seeds that chose none
         best = pd.DataFrame(list(chosen))
         changed = _choices(best, runs) | {"seed": ",".join(map(str, new[:seeds]))}
-        changed |= wanted
-        return _settling(runs, None, changed, seeds * math.prod(best.nunique()))
-    changed = wanted if confirmed else {"sweep.confirm": "1", **wanted}
-    changed["sweep.confirm_seeds"] = str(seeds)
-    if tuple(by) != ("loss.name",):
-        keys = [_key(column) for column in by]
-        changed["sweep.compare"] = keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"
-    return _settling(runs, sweep, changed, fresh)
-
-
-def _settling(
-    runs: Runs, sweep: _Sweep | None, changed: Mapping[str, str], missing: int
-) -> Settling:
+        missing = seeds * math.prod(best.nunique())
+    else:
+        changed = {} if confirmed else {"sweep.confirm": "1"}
+        changed["sweep.confirm_seeds"] = str(seeds)
+        if tuple(by) != ("loss.name",):
+            keys = [_key(column) for column in by]
+            changed["sweep.compare"] = keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"
+    if margins:
+        given = ", ".join(f"{name}: {value:g}" for name, value in margins.items())
+        changed["sweep.margins"] = f"{{{given}}}"
     typed = _run_overrides(runs) if sweep is None else sweep.overrides
-    return Settling(_joined(_without(typed, set(changed)), changed), _cost(runs, missing, sweep))
+    return Settling(_command(typed, changed), _cost(runs, missing, sweep))
 
 
 def _cost(runs: Runs, missing: int, sweep: _Sweep | None) -> str:
@@ -113,12 +108,12 @@ def _cost(runs: Runs, missing: int, sweep: _Sweep | None) -> str:
 def go_on(directory: Path) -> str | None:
     """The command that made the sweep of a directory, which also continues it; None if unknown."""
     sweep = _sweep_in(directory)
-    return None if sweep is None else _joined(sweep.overrides, {})
+    return None if sweep is None else _command(sweep.overrides, {})
 
 
 def left_out(directory: Path) -> list[str]:
     """Keys that `go_on` does not repeat of the sweep's command, since they could do harm."""
-    return repeated.split(_typed(directory))[1]
+    return repeated.split(_typed(_multirun(directory)))[1]
 
 
 def vary_beta(
@@ -144,7 +139,7 @@ def vary_beta(
         "beta": betas,
         "seed": SEEDS,
     }
-    return _joined(_without(overrides, set(changed)), changed)
+    return _command(overrides, changed)
 
 
 def rate_name(runs: Runs, part: str) -> str:
@@ -168,40 +163,39 @@ def _sweep(runs: Runs) -> _Sweep | None:
 
 def _sweep_in(directory: Path) -> _Sweep | None:
     """The sweep of a directory; None if it is none of vaesweep."""
-    typed = _typed(directory)
+    said = _multirun(directory)
+    typed = _typed(said)
     try:
-        sweeper = _read(directory / "multirun.yaml")["hydra"]["sweeper"]
+        sweeper = said["sweeper"]
         space = [*typed, *map(str, sweeper["params"].values())]
     except (KeyError, TypeError, AttributeError):
         return None
     overrides, missing = repeated.split(typed)
     if _DIRECTORY in missing:  # it is where it is now, whatever it says
-        overrides.append(f"{_DIRECTORY}={_quoted(directory)}")
+        path = str(directory.absolute())
+        is_plain = re.fullmatch(r"[\w./+-]+", path, re.ASCII)
+        overrides.append(f"{_DIRECTORY}={path if is_plain else literal(path)}")
     if _STORAGE in missing:
         overrides.append(f"{_STORAGE}=URL")
     sampled = sweeper.get("n_trials") is not None or any("interval(" in text for text in space)
     workers = sweeper.get("n_jobs")
-    count = workers if isinstance(workers, int) and not isinstance(workers, bool) else 1
-    return _Sweep(overrides, sampled, max(1, count))
+    return _Sweep(overrides, sampled, max(1, workers) if type(workers) is int else 1)
 
 
-def _typed(directory: Path) -> list[str]:
-    """What the sweep of a directory says was typed for it."""
+def _multirun(directory: Path) -> Any:
+    """What Hydra left of a sweep's command and settings."""
+    content = _read(directory / "multirun.yaml")
+    return content.get("hydra") if isinstance(content, dict) else None
+
+
+def _typed(said: Any) -> list[str]:
+    """What was typed for a sweep."""
     try:
-        said = _read(directory / "multirun.yaml")["hydra"]["overrides"]
-        texts = [*map(str, said["task"]), *map(str, said["hydra"])]
-    except (KeyError, TypeError, AttributeError):
+        overrides = said["overrides"]
+        texts = [*map(str, overrides["task"]), *map(str, overrides["hydra"])]
+    except (KeyError, TypeError):
         return []
     return [text for text in texts if not text.startswith("hydra.mode=")]
-
-
-def _quoted(directory: Path) -> str:
-    """A path as the override grammar reads it."""
-    path = str(directory.absolute())
-    if all(c.isascii() and (c.isalnum() or c in "/._-+") for c in path):
-        return path
-    escaped = path.replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _run_overrides(runs: Runs) -> list[str]:
@@ -246,10 +240,6 @@ def _is_swept(override: str) -> bool:
     return ("," in value and value[:1] not in "[{'\"") or "(" in value
 
 
-def _without(overrides: Sequence[str], keys: set[str]) -> list[str]:
-    return [text for text in overrides if text.partition("=")[0].lstrip("+") not in keys]
-
-
 def _name(runs: Runs) -> str | None:
     if "name" not in runs.trials.columns:
         return None
@@ -259,22 +249,19 @@ def _name(runs: Runs) -> str | None:
 
 def _key(column: str) -> str:
     """The override for a column: `loss` for `loss.name`."""
-    return next((column.removesuffix(end) for end in _GROUPS if column.endswith(end)), column)
+    return column.removesuffix(".name")
 
 
 def _text(column: str, value: Any) -> str:
-    if column == DEGREE:  # of which the columns have the text
+    # A mapping was kept as the text of one, and so is the degree.
+    if column == DEGREE or (isinstance(value, str) and value.startswith(("[", "{"))):
         return str(value)
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value is None or value is pd.NA:
-        return "null"
-    # A list or a mapping was kept as the text of one.
-    return literal(value) if isinstance(value, str) and value[:1] not in "[{" else str(value)
+    return literal(list(value) if isinstance(value, tuple) else value)
 
 
-def _joined(kept: Sequence[str], changed: Mapping[str, str]) -> str:
-    texts = [*kept, *(f"{key}={value}" for key, value in changed.items())]
-    return train("-m", *texts)
+def _command(typed: Sequence[str], changed: Mapping[str, str]) -> str:
+    """What was typed, with some keys changed."""
+    kept = [text for text in typed if key_of(text) not in changed]
+    return train("-m", *kept, *(f"{key}={value}" for key, value in changed.items()))

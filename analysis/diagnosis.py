@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import ranking
-from analysis.found import DEGREE
-from analysis.runs import Runs
+from analysis.runs import DEGREE, Runs
 from experiments import symptoms
 from experiments.symptoms import Symptom
 
@@ -71,7 +70,7 @@ def diagnose(runs: Runs) -> list[Finding]:
     """
     if runs.trials.empty:
         return []
-    seen = [(row, _of_trial(row, of, _objective(runs))) for row, of in _completed(runs)]
+    seen = [(row, _of_trial(row, of, runs.objective)) for row, of in _completed(runs)]
     found = [
         *_nothing_completed(runs),
         *_failures(runs.trials),
@@ -83,18 +82,14 @@ def diagnose(runs: Runs) -> list[Finding]:
 
 
 def _nothing_completed(runs: Runs) -> Iterator[Finding]:
-    status = runs.trials["status"]
-    ended = runs.trials[status.isin(["completed", "pruned", "failed"])]
-    if ended.empty or (status == "completed").any():
-        return
-    pruned = int((status == "pruned").sum())
-    if not pruned:
+    counts = runs.trials["status"].value_counts()
+    if "completed" in counts or "pruned" not in counts:
         return
     yield Finding(
         NOTHING_LEFT,
         "every trial was pruned or failed, so that nothing was trained to its end",
-        tuple(ended["trial"]),
-        f"{pruned} pruned, {len(ended) - pruned} failed",
+        tuple(runs.trials.loc[runs.trials["status"].isin(["pruned", "failed"]), "trial"]),
+        f"{counts['pruned']} pruned, {counts.get('failed', 0)} failed",
         "hydra/sweeper/pruner=none, or one that waits longer: hydra/sweeper/pruner=patient",
     )
 
@@ -110,7 +105,7 @@ def _failures(trials: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             FAILED,
             f"{_count(len(rows), len(trials))} failed: {reason}",
-            _names(rows),
+            tuple(str(row["trial"]) for row in rows),
             f"{rows[0]['trial']}{_settings(rows[0])}: {reason}",
             next(remedies, "see the trial's run.log; then sweep.retry_failed=true"),
         )
@@ -128,7 +123,7 @@ def _symptoms(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
     named = [pair for pair in _GROUP if several or pair[1] != DEGREE]
     gravest = _gravest(seen)
     for row, its_own in seen:
-        group = tuple((k, str(row[column])) for k, column in named if _is_known(row.get(column)))
+        group = tuple((k, str(row[column])) for k, column in named if pd.notna(row.get(column)))
         counts[group] += 1
         for symptom in its_own:
             if symptom.kind not in (gravest.get(_configuration(row)), symptoms.IDLE):
@@ -175,7 +170,7 @@ def _of_groups(groups: Sequence[_Group]) -> str:
 def _of_trial(
     row: Mapping[Any, Any], history: Sequence[Mapping[Any, Any]], objective: str
 ) -> list[Symptom]:
-    known = {str(key): value for key, value in row.items() if _is_known(value)}
+    known = {str(key): value for key, value in row.items() if pd.notna(value)}
     metrics = {k.removeprefix("val/"): v for k, v in known.items() if k.startswith("val/")}
     found = symptoms.symptoms(
         known, metrics, history, objective=objective, epochs=known.get("epochs")
@@ -184,9 +179,7 @@ def _of_trial(
     return collapse or found  # whatever else such a trial shows comes of it
 
 
-def _completed(
-    runs: Runs,
-) -> Iterator[tuple[Mapping[Any, Any], Sequence[Mapping[Any, Any]]]]:
+def _completed(runs: Runs) -> Iterator[tuple[Mapping[Any, Any], Sequence[Mapping[Any, Any]]]]:
     histories: dict[str, list[dict[Any, Any]]] = {}
     if not runs.history.empty:
         ordered = runs.history.sort_values("epoch")
@@ -205,52 +198,38 @@ def _lr_at_an_edge(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
         for row, its_own in seen
         if {symptom.kind for symptom in its_own} & {symptoms.UNSTABLE, symptoms.SATURATED}
     }
-    column = f"val/{_objective(runs)}"
-    if "lr" not in runs.searched or column not in runs.trials:
-        return
-    for loss, rows in _by_loss(runs.trials):
-        tried = pd.to_numeric(rows["lr"], errors="coerce").dropna()
-        best = ranking.best(rows, [_objective(runs)])
-        if best is None or tried.nunique() < _LEAST_VALUES or tried.min() <= 0:
+    for loss, best, tried in _bests(runs, "lr"):
+        if tried.nunique() < _LEAST_VALUES or tried.min() <= 0:
             continue
         low, high, lr = float(tried.min()), float(tried.max()), float(best["lr"])
         position = math.log(lr / low) / math.log(high / low)
-        if _AT_EDGE < position < 1 - _AT_EDGE:
+        is_high = position > 0.5
+        if _AT_EDGE < position < 1 - _AT_EDGE or (is_high and str(best["trial"]) in too_high):
             continue
-        if position > 0.5 and str(best["trial"]) in too_high:
-            continue
-        end, wider = ("lowest", (low / 10, low * 3)) if position < 0.5 else (
-            "highest", (high / 3, high * 10))  # fmt: skip
+        wider = (high / 3, high * 10) if is_high else (low / 10, low * 3)
         yield Finding(
             LR_EDGE,
-            f"the best learning rate{loss} is among the {end} that were tried",
+            f"the best learning rate{loss} is among the {'highest' if is_high else 'lowest'} that "
+            "were tried",
             (str(best["trial"]),),
-            f"lr={lr:.3g} of {low:.3g} to {high:.3g}, {column} {best[column]:.4g}",
+            f"lr={lr:.3g} of {low:.3g} to {high:.3g}, {_reached(runs, best)}",
             f"'lr=tag(log,interval({wider[0]:.1g},{wider[1]:.1g}))'",
         )
 
 
 def _latent_at_an_edge(runs: Runs) -> Iterator[Finding]:
     """Of each loss that is best at the largest latent size and has every unit of it in use."""
-    column = f"val/{_objective(runs)}"
-    needed = {"latent_dim", "val/active_units", column}
-    if "latent_dim" not in runs.searched or not needed <= set(runs.trials):
-        return
     found: list[Finding] = []
-    for loss, rows in _by_loss(runs.trials):
-        best = ranking.best(rows, [_objective(runs)])
-        sizes = pd.to_numeric(rows["latent_dim"], errors="coerce").dropna()
-        if best is None or sizes.nunique() < 2:
-            continue
-        size, active = int(best["latent_dim"]), best["val/active_units"]
-        if size < sizes.max() or not active >= size:
+    for loss, best, sizes in _bests(runs, "latent_dim"):
+        size, active = int(best["latent_dim"]), best.get("val/active_units", 0)
+        if sizes.nunique() < 2 or size < sizes.max() or not active >= size:
             continue
         found.append(
             Finding(
                 LATENT_EDGE,
                 f"the best latent size{loss} {_LARGEST}",
                 (str(best["trial"]),),
-                f"latent_dim={size}, {active:.0f} units active, {column} {best[column]:.4g}",
+                f"latent_dim={size}, {active:.0f} units active, {_reached(runs, best)}",
                 f"latent_dim={size},{2 * size},{4 * size}",
             )
         )
@@ -262,21 +241,22 @@ def _latent_at_an_edge(runs: Runs) -> Iterator[Finding]:
     yield replace(found[0], what=what, trials=trials)
 
 
-def _by_loss(trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The trials of each loss, with what to call it in a sentence."""
-    if "loss.name" not in trials or trials["loss.name"].nunique() < 2:
-        yield "", trials
+def _bests(runs: Runs, parameter: str) -> Iterator[tuple[str, pd.Series, pd.Series]]:
+    """Of each loss what to call it in a sentence, its best trial, and the values it tried."""
+    if parameter not in runs.searched or parameter not in runs.trials:
         return
-    for name, rows in trials.groupby("loss.name"):
-        yield f" of loss={name}", rows
+    losses = [("", runs.trials)]
+    if "loss.name" in runs.trials and runs.trials["loss.name"].nunique() > 1:
+        losses = [(f" of loss={name}", rows) for name, rows in runs.trials.groupby("loss.name")]
+    for loss, rows in losses:
+        best = ranking.best(rows, [runs.objective])
+        if best is not None:
+            yield loss, best, pd.to_numeric(rows[parameter], errors="coerce").dropna()
 
 
-def _objective(runs: Runs) -> str:
-    return runs.objectives[0] if runs.objectives else "psnr"
-
-
-def _names(rows: Sequence[Mapping[Any, Any]]) -> tuple[str, ...]:
-    return tuple(str(row["trial"]) for row in rows)
+def _reached(runs: Runs, trial: pd.Series) -> str:
+    column = f"val/{runs.objective}"
+    return f"{column} {trial[column]:.4g}"
 
 
 def _count(some: int, of: int) -> str:
@@ -285,13 +265,9 @@ def _count(some: int, of: int) -> str:
 
 def _settings(row: Mapping[Any, Any]) -> str:
     text = row.get("configuration")
-    return f" ({text})" if _is_known(text) and text else ""
+    return f" ({text})" if pd.notna(text) and text else ""
 
 
 def _first_line(reason: Any) -> str:
-    lines = str(reason).strip().splitlines() if _is_known(reason) else []
+    lines = str(reason).strip().splitlines() if pd.notna(reason) else []
     return lines[0] if lines else "for no known reason"
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and value is not pd.NA and value == value

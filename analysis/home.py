@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from analysis import labels
 from analysis.comparison import Comparison
-from analysis.scores import DISTANCE, Scores
+from analysis.labels import DISTANCE
 from experiments.metrics import RECONSTRUCTION
+
+if TYPE_CHECKING:
+    from analysis.trained.scores import Scores
 
 _SQUARED = ("mse", "kornia_charbonnier", "kornia_cauchy", "kornia_geman_mcclure", "kornia_welsch")
 """Kornia's robust losses are close to half a square for residuals in [0, 1]."""
@@ -32,7 +35,6 @@ _METRICS = {
     "ms_ssim": ("ms_ssim",),
 }
 """Neutral metrics that are a loss under another name."""
-_OWN = f"{DISTANCE}own"  # with options, so not the same column for two models
 _MIX = ("l1", "ms_ssim")  # its default terms
 
 
@@ -66,20 +68,19 @@ def home_advantage(comparison: Comparison, scores: Scores | None) -> HomeAdvanta
         scores: of these trials; those on other images than most are left out. Without them the
             tables are empty.
     """
-    scores = scores or Scores("test", {}, pd.DataFrame())
-    own = [trial for trials in comparison.chosen["trials"] for trial in trials]
-    comparable = scores.on_common_images(own)
     rows: dict[str, dict[str, float]] = {}
     homes: dict[str, frozenset[str]] = {}
-    for one in comparison.chosen.itertuples():
-        found = [scores.values[trial] for trial in one.trials if trial in comparable]
-        if found:
-            rows[one.group] = _means(found)
-            homes[one.group] = home(one.parameters)
-    values = _table(rows)
-    ranks = values.copy()
-    for column in values.columns:
-        ranks[column] = values[column].rank(ascending=labels.better(column) == "minimize")
+    if scores is not None:
+        own = [trial for level in comparison.levels for trial in level.own]
+        comparable = scores.on_common_images(own)
+        for level in comparison.ordered:
+            found = [scores.values[trial] for trial in level.own if trial in comparable]
+            if found:
+                rows[level.name] = _means(found)
+                homes[level.name] = home(level.parameters)
+    values = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+    values = values[sorted(values, key=lambda column: column.startswith(DISTANCE))]
+    ranks = values.apply(lambda column: (-labels.sign(str(column.name)) * column).rank())
     first = ranks.eq(1)
     at_home = pd.DataFrame(
         [[column in homes[group] for column in values.columns] for group in values.index],
@@ -106,23 +107,9 @@ def home(parameters: Mapping[str, Any]) -> frozenset[str]:
 
 def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Of each column that all seeds have, over seeds and images."""
-    columns = [
-        name
-        for name in found[0]
-        if (name in RECONSTRUCTION or name.startswith(DISTANCE))
-        and name != _OWN
-        and all(name in values for values in found)
-    ]
+    wanted = (c for c in found[0] if c in RECONSTRUCTION or c.startswith(DISTANCE))
+    columns = [c for c in wanted if all(c in values for values in found)]
     return {c: float(np.mean([np.mean(values[c]) for values in found])) for c in columns}
-
-
-def _table(rows: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    found = dict.fromkeys(column for row in rows.values() for column in row)
-    columns = [*(c for c in RECONSTRUCTION if c in found), *(c for c in found if DISTANCE in c)]
-    return pd.DataFrame.from_dict(
-        {group: [row.get(column, np.nan) for column in columns] for group, row in rows.items()},
-        orient="index", columns=columns, dtype=float,
-    )  # fmt: skip
 
 
 def _sentences(first: pd.DataFrame, at_home: pd.DataFrame) -> list[str]:

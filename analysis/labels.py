@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from analysis.scores import DISTANCE
-from experiments.metrics import METRICS, Direction
+from experiments.metrics import METRICS, Direction, Metric
 
+DISTANCE = "distance/"
+"""Before a loss's name: the metric that this loss minimises, unscaled."""
 SECONDS = "seconds/epoch"
 MOST_NAMED = 8
 """Groups that a sentence names; more are counted."""
@@ -18,6 +18,7 @@ DESCRIPTIVE = ("kl", "active_units")
 """Neither good nor bad as such: what a model pays for its reconstructions and how many units it
 spends it on. More of either is only better if it buys something, which the other metrics tell."""
 
+_SECONDS = Metric(SECONDS, "seconds per epoch", "minimize", "s", None, "what a training takes")
 _WORDS = {"latent_dim": "latent", "loss.degree": "degree"}
 _PLAIN = (".name", ".scale", ".target")  # columns whose values speak for themselves
 
@@ -36,12 +37,11 @@ def better(metric: str) -> Direction:
     Raises:
         ValueError: there is no such metric.
     """
-    if metric == SECONDS or metric.startswith(DISTANCE):
-        return "minimize"
-    if metric not in METRICS:
+    found = _metric(metric)
+    if found is None:
         choices = ", ".join([*METRICS, SECONDS, f"{DISTANCE}<loss>"])
         raise ValueError(f"a metric must be one of {choices}, but got {metric!r}")
-    return METRICS[metric].direction
+    return found.direction
 
 
 def sign(metric: str) -> int:
@@ -51,46 +51,25 @@ def sign(metric: str) -> int:
 
 def title(metric: str) -> str:
     """A metric in words: MS-SSIM for ms_ssim."""
-    if metric.startswith(DISTANCE):
-        return f"{metric.removeprefix(DISTANCE)} loss"
-    if metric == SECONDS:
-        return "seconds per epoch"
-    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ")
+    found = _metric(metric)
+    return metric.replace("_", " ") if found is None else found.title
 
 
 def unit(metric: str) -> str:
     """Of a metric, such as dB; empty where there is none."""
-    if metric == SECONDS:
-        return "s"
-    return METRICS[metric].unit if metric in METRICS else ""
+    found = _metric(metric)
+    return "" if found is None else found.unit
+
+
+def _metric(name: str) -> Metric | None:
+    if name.startswith(DISTANCE):
+        return Metric(name, f"{name.removeprefix(DISTANCE)} loss", "minimize", "", None, "")
+    return _SECONDS if name == SECONDS else METRICS.get(name)
 
 
 def group_label(values: Mapping[str, Any]) -> str:
-    """Of the trials that share these values of columns: «ssim, mean» or «ssim, latent 64»."""
+    """Of the trials that share these values of columns: «ssim, mean» or «latent 64, lr 0.0003»."""
     return ", ".join(_said(column, value) for column, value in values.items())
-
-
-def parameters(values: Mapping[str, Any]) -> str:
-    """Of a configuration, for a sentence: «latent 64, lr 0.0003»."""
-    return ", ".join(_said(column, value) for column, value in values.items())
-
-
-def quantity(metric: str, value: float) -> str:
-    """A value with its unit and 4 digits."""
-    return _with_unit(f"{value:.4g}", metric)
-
-
-def interval(metric: str, value: float, low: float, high: float) -> str:
-    """A value and its interval, as exactly as that allows: 0.31 dB, interval 0.12 to 0.50.
-
-    Without an interval only the value.
-    """
-    half = (high - low) / 2
-    if not math.isfinite(half):
-        return quantity(metric, value)
-    decimals = _decimals(half, value)
-    mean, lower, upper = (f"{number:z.{decimals}f}" for number in (value, low, high))
-    return f"{_with_unit(mean, metric)}, interval {lower} to {upper}"
 
 
 def listed(names: Sequence[str], last: str = "and") -> str:
@@ -101,18 +80,8 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return f"{between.join(names[:-1])} {last} {names[-1]}"
 
 
-def _decimals(half: float, value: float) -> int:
-    """Digits after the point that show two digits of an interval's half width."""
-    shown = half if half > 0 else abs(value) / 100
-    return min(max(0, 1 - math.floor(math.log10(shown))), 8) if shown > 0 else 0
-
-
-def _with_unit(text: str, metric: str) -> str:
-    return f"{text} {unit(metric)}".rstrip()
-
-
 def _said(column: str, value: Any) -> str:
-    missing = value is None or value is pd.NA or value != value
+    missing = pd.isna(value)
     if column.endswith(_PLAIN):
         return "none" if missing else str(value)
     word = _WORDS.get(column, column)

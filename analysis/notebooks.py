@@ -10,8 +10,6 @@ import base64
 import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +44,9 @@ def execute(path: Path, *, source: str | None = None, renderer: str = "png") -> 
     settings = {"PLOTLY_RENDERER": renderer, "PYTHONWARNINGS": "ignore:IProgress not found"}
     if source is not None:
         settings["VAESWEEP_SOURCE"] = source
-    with _environment(settings):
-        NotebookClient(
-            notebook, timeout=_SECONDS, resources={"metadata": {"path": str(FOLDER)}}
-        ).execute()
+    resources = {"metadata": {"path": str(FOLDER)}}
+    client = NotebookClient(notebook, timeout=_SECONDS, resources=resources)
+    client.execute(env=os.environ | settings)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when it ran is no part of the answer
         for output in cell.get("outputs", []):
@@ -76,20 +73,6 @@ def _smaller(picture: str) -> str:
     file = io.BytesIO()
     image.quantize(256, method=Image.Quantize.FASTOCTREE).save(file, format="PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
-
-
-@contextmanager
-def _environment(settings: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 if __name__ == "__main__":

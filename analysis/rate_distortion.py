@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,16 +19,14 @@ import pandas as pd
 import decisions
 from analysis import commands, labels
 from analysis.comparison import Comparison, compare
-from analysis.comparison.alike import LEVEL, comparable
+from analysis.comparison.alike import LEVEL, comparable, design_of
 from analysis.comparison.comparing import student
-from analysis.comparison.factor import design_of
+from analysis.comparison.results import finding
 from analysis.runs import Runs
 from decisions import Array
+from decisions.answer import Measure
 from experiments import metrics as known_metrics
 from experiments.commands import module
-
-if TYPE_CHECKING:
-    from analysis.scores import Scores
 
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Of the command that is given where there are too few, for a level of usual KL."""
@@ -39,7 +37,7 @@ _MOST = math.log(1e4)  # of that factor
 _NEAR = 2.0  # the factor of beta from which a level gets values of its own
 _POINTS = ("group", "trial", "seed", "beta", "kl", "value")
 _BANDS = ("group", "kl", "mean", "low", "high", "seeds")
-_PAIRS = ("a", "b", "kl_low", "kl_high", "difference", "low", "high", "finding")
+_PAIRS = ("a", "b", "kl_low", "kl_high", "difference", "low", "high", "margin", "finding")
 
 Curve = tuple[Array, Array]
 """KLs of one seed, increasing, and the metric at each."""
@@ -59,7 +57,8 @@ class RateDistortion:
             `low` to `high`, NaN with one seed; over the KLs that all seeds of the group reach.
         pairs: a row a pair of groups: how much better `a` is, the `difference` averaged over the
             KLs `kl_low` to `kl_high` that all seeds of both reach, seed by seed where they share
-            any, with its interval; and the `finding`: "better", "worse", "equal" or "open".
+            any, with its interval; the `margin` within which they are practically equal; and the
+            `finding`: "better", "worse", "equal" or "open".
         notes: what a reader has to know.
         verdict: the answer, in sentences.
         command: what trains the missing values of `beta`, a line for each command, where no two
@@ -78,7 +77,6 @@ class RateDistortion:
 
 def rate_distortion(
     runs: Runs,
-    scores: Scores | None = None,
     *,
     metric: str = "psnr",
     by: Sequence[str] = ("loss.name",),
@@ -92,9 +90,7 @@ def rate_distortion(
     reach, and decided by `decisions.pair`.
 
     Args:
-        runs: the trials.
-        scores: of their test images; without them what `runs` says of the test split if all
-            trials have it, else of the validation split.
+        runs: the trials, of which the test split counts if all have it, else the validation split.
         metric: on the curves.
         by: columns of `runs.trials` that make a group.
         margins: by metric, below which a difference does not matter.
@@ -109,7 +105,7 @@ def rate_distortion(
     labels.better(metric)
     compared = compare(runs, by=by, metrics=("kl", "active_units"))
     alike, left_out = comparable(runs, by)
-    split, measured = _measured(alike[alike["status"] == "completed"], scores, metric)
+    split, measured = _measured(alike[alike["status"] == "completed"], metric)
     found = [
         _family(rows, runs, by).assign(group=group)
         for group, rows in measured.groupby(LEVEL, sort=False)
@@ -148,12 +144,10 @@ def curve(kl: Sequence[float] | Array, value: Sequence[float] | Array) -> Curve 
 
     None with fewer than two.
     """
-    kl, value = np.asarray(kl, dtype=np.float64), np.asarray(value, dtype=np.float64)
-    finite = np.isfinite(kl) & np.isfinite(value)
-    rounded = np.round(kl[finite], 3)  # below a thousandth of a nat, all are collapsed
-    levels, index, counts = np.unique(rounded, return_inverse=True, return_counts=True)
-    means = np.bincount(index, weights=value[finite], minlength=len(levels)) / counts
-    return (levels, means) if len(levels) > 1 else None
+    points = pd.DataFrame({"kl": kl, "value": value}, dtype=np.float64)
+    points = points[np.isfinite(points).all(axis=1)].round({"kl": 3})  # all below are collapsed
+    means = points.groupby("kl")["value"].mean()
+    return (means.index.to_numpy(), means.to_numpy()) if len(means) > 1 else None
 
 
 def common_range(curves: Sequence[Curve]) -> tuple[float, float] | None:
@@ -174,17 +168,11 @@ def interpolated(curves: Sequence[Curve], kl: Array) -> Array:
     return np.stack([PchipInterpolator(*points)(kl) for points in curves])
 
 
-def _measured(trials: pd.DataFrame, scores: Scores | None, metric: str) -> tuple[str, pd.DataFrame]:
+def _measured(trials: pd.DataFrame, metric: str) -> tuple[str, pd.DataFrame]:
     """The split, and the trials with their `kl` and `value` on it."""
-    if scores is not None:
-        rows = trials[trials["trial"].isin(scores.on_common_images(trials["trial"]))]
-        values = [scores.mean(str(trial), metric) for trial in rows["trial"]]
-        kls = scores.split_level["kl"].reindex(rows["trial"]).to_numpy()
-        return scores.split, rows.assign(value=values, kl=kls)
-    split = "val"
     tested = [f"test/{metric}", "test/kl"]
-    if len(trials) and set(tested) <= set(trials.columns) and trials[tested].notna().all(axis=None):
-        split = "test"
+    has_tests = set(tested) <= set(trials.columns) and trials[tested].notna().all(axis=None)
+    split = "test" if has_tests and len(trials) else "val"
     columns = {"value": f"{split}/{metric}", "kl": f"{split}/kl"}
     return split, trials.assign(
         **{name: trials.get(column, np.nan) for name, column in columns.items()}
@@ -198,9 +186,7 @@ def _family(rows: pd.DataFrame, runs: Runs, by: Sequence[str]) -> pd.DataFrame:
     fixed = [c for c in runs.searched if c in rows.columns and c not in (*by, "beta")]
     if not fixed:
         return rows
-    objective = (runs.objectives or ("psnr",))[0]
-    column = f"val/{objective}"
-    sign = labels.sign(objective)
+    column, sign = f"val/{runs.objective}", labels.sign(runs.objective)
 
     def merit(family: pd.DataFrame) -> tuple[int, float]:
         best = (sign * family[column]).max() if column in family.columns else 0.0
@@ -246,30 +232,20 @@ def _pairs(
             best = max(float(np.nanmean(of_a)), float(np.nanmean(of_b)))
             margin = known_metrics.margin(metric, best, margins)
             row |= {"kl_low": reached[0], "kl_high": reached[1], "difference": found.difference}
-            row |= {"low": found.low, "high": found.high, "finding": _finding(found, margin)}
+            row |= {"low": found.low, "high": found.high, "finding": finding(found, margin)}
+            row["margin"] = margin
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(_PAIRS))
-    numbers = [c for c in _PAIRS if c not in ("a", "b", "finding")]
-    table[numbers] = table[numbers].astype(float)
-    return table
+    return table.astype(dict.fromkeys(_PAIRS[2:-1], float))
 
 
 def _gains(of_seeds: Mapping[Any, Curve], seeds: Sequence[Any], kls: Array, sign: int) -> Array:
     """The average of each seed's curve over equidistant KLs, by trapezoids; more is better."""
-    found = np.full(len(seeds), np.nan)
-    for place, seed in enumerate(seeds):
-        if seed in of_seeds:
-            values = interpolated([of_seeds[seed]], kls)[0]
-            found[place] = sign * np.trapezoid(values) / (len(kls) - 1)
-    return found
-
-
-def _finding(found: decisions.Pair, margin: float) -> str:
-    if found.is_within(margin):
-        return "equal"
-    if not found.is_sure:
-        return "open"
-    return "better" if found.difference > 0 else "worse"
+    averages = {
+        seed: sign * np.trapezoid(interpolated([one], kls)[0]) / (len(kls) - 1)
+        for seed, one in of_seeds.items()
+    }
+    return np.array([averages.get(seed, np.nan) for seed in seeds])
 
 
 def _sentences(pairs: pd.DataFrame, metric: str) -> list[str]:
@@ -279,10 +255,13 @@ def _sentences(pairs: pd.DataFrame, metric: str) -> list[str]:
             lines.append(f"{row.a} and {row.b} reach no common KL; add values of beta to one")
             continue
         where = f"at the same KL, {row.kl_low:.3g} to {row.kl_high:.3g} nats,"
-        on = labels.title(metric)
+        measure = Measure(labels.title(metric), labels.unit(metric), row.margin)
+        on, digits = measure.title, measure.digits
         a, b, sign = (row.a, row.b, 1) if row.difference >= 0 else (row.b, row.a, -1)
-        ends = sorted((sign * row.low, sign * row.high))
-        said = labels.interval(metric, sign * row.difference, *ends)
+        low, high = sorted((sign * row.low, sign * row.high))
+        said = measure.said(sign * row.difference, digits)
+        if math.isfinite(low):
+            said += f", interval {low:z.{digits}f} to {high:z.{digits}f}"
         if row.finding == "open":
             lines.append(
                 f"{where} it is open which of {a} and {b} is better on {on} ({a} by {said})"

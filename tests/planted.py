@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.runs import Runs
-from analysis.scores import Scores
+from analysis.trained.scores import Scores
 
 METRICS = ("psnr", "ssim", "l1")
 SPLIT_LEVEL = ("kl", "active_units", "laplacian_swd")

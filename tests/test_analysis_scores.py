@@ -13,9 +13,9 @@ import torch
 
 import losses
 from analysis.load import load
-from analysis.models import held_out, load_network, train_images
 from analysis.runs import Runs
-from analysis.scores import score, with_scores
+from analysis.trained.models import held_out, load_network, train_images
+from analysis.trained.scores import score
 from experiments.errors import UserError
 from experiments.metrics import RECONSTRUCTION
 from experiments.record import read_config, read_result
@@ -58,19 +58,15 @@ def test_scores_of_the_validation_images_are_those_of_the_trials_own_evaluation(
         assert values["kl"].mean() == pytest.approx(expected["kl"], rel=1e-4)
 
 
-def test_each_model_is_measured_by_every_loss_and_by_its_own(sweep: Path) -> None:
-    settings = {"name": "charbonnier", "scale": "sum", "epsilon": 0.1}
-    change_json(sweep / "0/config.json", loss=settings)
+def test_each_model_is_measured_by_every_loss(sweep: Path) -> None:
     values = score(load(sweep), ["tiny/0"]).values["tiny/0"]
     named = {f"distance/{name}" for name in losses.names() if name != "custom"}
-    assert set(values) == {*RECONSTRUCTION, *named, "distance/own", "kl"}
+    assert set(values) == {*RECONSTRUCTION, *named, "kl"}
     network, images = load_network(sweep / "0"), held_out(sweep / "0")
     assert len(images) == len(values["psnr"]) == read_result(sweep / "0")["data"]["test"]
     x = images / 255
     with torch.no_grad():
         error = (network(x) - x).double()
-    smooth = ((error**2 + 0.01).sqrt() - 0.1).mean(dim=(1, 2, 3))
-    np.testing.assert_allclose(values["distance/own"], smooth, rtol=1e-4)
     np.testing.assert_allclose(values["distance/mse"], (error**2).mean(dim=(1, 2, 3)), rtol=1e-4)
     np.testing.assert_allclose(values["mse"], values["distance/mse"], rtol=1e-5)
 
@@ -80,7 +76,7 @@ def test_scores_are_kept_beside_the_record_until_its_weights_change(
 ) -> None:
     first = score(runs, ["tiny/0"])
     with monkeypatch.context() as patch:
-        patch.setattr("analysis.scoring.load_network", None)  # nothing is computed again
+        patch.setattr("analysis.trained.scores.load_network", None)  # nothing is computed again
         again = score(runs, ["tiny/0"])
     for metric, values in first.values["tiny/0"].items():
         np.testing.assert_array_equal(values, again.values["tiny/0"][metric])
@@ -119,22 +115,12 @@ def test_other_images_than_those_of_the_training_are_refused(sweep: Path) -> Non
     assert list(scores.values) == ["tiny/1"]
 
 
-def test_only_trials_that_saw_the_same_images_are_one_group(sweep: Path) -> None:
+def test_only_trials_that_saw_the_same_images_are_paired(sweep: Path) -> None:
     data = read_config(sweep / "0")["data"] | {"split_seed": 7}
     change_json(sweep / "0/config.json", data=data)
     scores = score(load(sweep))
-    assert scores.groups() == [["tiny/1", "tiny/2", "tiny/3"], ["tiny/0"]]
-
-
-def test_scores_become_columns_of_the_trials(runs: Runs) -> None:
-    scores = score(runs, ["tiny/0", "tiny/5"])
-    table = with_scores(runs, scores).trials
-    assert table["trial"].equals(runs.trials["trial"])
-    assert table["test/psnr"][0] == pytest.approx(scores.values["tiny/0"]["psnr"].mean())
-    assert table["test/kl"][5] == scores.split_level["kl"]["tiny/5"]
-    assert table.loc[1:4, "test/psnr"].isna().all()
-    own = runs.trials["val/psnr"]
-    assert with_scores(runs, score(runs, split="val")).trials["val/psnr"].equals(own)
+    assert scores.on_common_images(scores.values) == {"tiny/1", "tiny/2", "tiny/3"}
+    assert scores.on_common_images(["tiny/0"]) == {"tiny/0"}
 
 
 def test_nothing_to_score_gives_no_scores(tmp_path: Path) -> None:
@@ -142,8 +128,6 @@ def test_nothing_to_score_gives_no_scores(tmp_path: Path) -> None:
     scores = score(runs)
     assert scores.values == {}
     assert scores.split_level.empty
-    assert scores.groups() == []
-    assert with_scores(runs, scores).trials["trial"].equals(runs.trials["trial"])
 
 
 def test_an_unknown_trial_or_split_is_refused(runs: Runs) -> None:

@@ -13,7 +13,6 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
 from analysis.load import load
-from analysis.sources.trials import trials_of
 from experiments.errors import UserError
 from sweeps.storage import attributes
 from sweeps.storage.opening import open_storage
@@ -158,38 +157,6 @@ def test_a_storage_is_named_by_its_address_and_study(
         load(url)
     with pytest.raises(UserError, match=r"one of those in .*cats.*but got 'mice'"):
         load(f"{url}#mice")
-
-
-@pytest.mark.parametrize("objectives", [1, 2])
-def test_trials_read_as_rows_are_optunas(tmp_path: Path, objectives: int) -> None:
-    storage = open_storage(None, tmp_path / "study.db")
-    directions = [optuna.study.StudyDirection.MAXIMIZE] * objectives
-    for name in ("another", "this"):
-        study = optuna.create_study(storage=storage, study_name=name, directions=directions)
-        for number in range(6):
-            trial = study.ask()
-            trial.suggest_float("lr", 1e-4, 1e-2, log=True)
-            trial.suggest_categorical("loss", ["mse", name])
-            if number % 2:
-                trial.suggest_int("latent_dim", 4, 64)
-                trial.set_user_attr(attributes.SUMMARY, {"seed": number})
-            if objectives == 1:
-                trial.report(float("inf") if number == 3 else number, 1)
-                trial.report(float("nan"), 2)
-            if number < 4:
-                study.tell(trial, [float("-inf") if number == 2 else number] * objectives)
-        study.tell(4, state=TrialState.FAIL)
-        study.enqueue_trial({"lr": 1e-3})
-
-    def told(trials: list[optuna.trial.FrozenTrial]) -> list[str]:
-        known = ("number", "state", "values", "params", "distributions", "user_attrs")
-        more = ("intermediate_values", "_trial_id")
-        fixed = [trial.system_attrs.get("fixed_params") for trial in trials]
-        values = [[getattr(t, a) for a in (*known, *more)] for t in trials]
-        return [repr(value) for value in zip(values, fixed, strict=True)]
-
-    assert told(trials_of(study)) == told(study.get_trials())
-    assert len(trials_of(study)) == 7
 
 
 def test_a_study_that_nobody_may_write_is_read(tmp_path: Path) -> None:

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 from analysis.load import load
-from analysis.sources.wandb_runs import findings_of
-from analysis.tables import runs_of
+from analysis.sources.found import Findings
+from analysis.sources.wandb_runs import read
 from experiments.errors import UserError
 from experiments.record import KL_WEIGHT, at_full_weight
 from tests.records import result, write_sweep
-
-SOURCE = "wandb://team/vaesweep"
 
 
 class Run:
@@ -28,6 +26,10 @@ class Run:
     def history(self, samples: int, pandas: bool) -> list[dict[str, Any]]:
         assert not pandas
         return list(self._history[:samples])
+
+
+def findings_of(*runs: dict[str, Any]) -> Findings:
+    return read([Run(one) for one in runs])
 
 
 def run(run_id: str = "a1", state: Any = "finished", **summary: Any) -> dict[str, Any]:
@@ -60,11 +62,11 @@ def run(run_id: str = "a1", state: Any = "finished", **summary: Any) -> dict[str
 
 
 def test_a_run_becomes_a_row_and_its_validations_a_history() -> None:
-    runs = runs_of(findings_of([run()], SOURCE))
+    runs = load([Run(run())])
     row = runs.trials.iloc[0]
     expected = {
         "trial": "cats/a1",
-        "source": SOURCE,
+        "source": "W&B runs",
         "sweep": "cats",
         "status": "completed",
         "seed": 3,
@@ -97,7 +99,7 @@ def test_a_run_becomes_a_row_and_its_validations_a_history() -> None:
 def test_the_trials_own_word_on_how_it_ended_comes_before_that_of_wandb(
     state: str, said: str | None, status: str
 ) -> None:
-    (trial,) = findings_of([run(state=state, status=said)], SOURCE).trials
+    (trial,) = findings_of(run(state=state, status=said)).trials
     assert trial.row["status"] == status
 
 
@@ -105,7 +107,7 @@ def test_a_pruned_run_has_its_best_validation() -> None:
     pruned = run(status="pruned")
     pruned["summary"] |= {"val/psnr": {"max": 17.0}, "val/ssim": 0.4}
     del pruned["summary"]["final/val/psnr"]
-    (trial,) = findings_of([pruned], SOURCE).trials
+    (trial,) = findings_of(pruned).trials
     assert (trial.row["val/psnr"], trial.row["val/ssim"]) == (17.0, 0.4)
 
 
@@ -115,16 +117,16 @@ def test_validations_while_the_kl_warmed_up_are_known_as_such() -> None:
         row[KL_WEIGHT] = weight
     del pruned["summary"]["final/val/psnr"]
     pruned["summary"]["val/psnr"] = 17.0
-    (trial,) = findings_of([pruned], SOURCE).trials
+    (trial,) = findings_of(pruned).trials
     assert [row["val/psnr"] for row in at_full_weight(trial.history)] == [17.0]
     assert trial.row["val/psnr"] == 17.0
     del pruned["history"][-1]
-    (trial,) = findings_of([pruned], SOURCE).trials
+    (trial,) = findings_of(pruned).trials
     assert "val/psnr" not in trial.row, "it has not been trained at its beta"
 
 
 def test_a_foreign_run_is_listed() -> None:
-    findings = findings_of([run() | {"config": {"lr": 1}}, run("b2")], SOURCE)
+    findings = findings_of(run() | {"config": {"lr": 1}}, run("b2"))
     assert [trial.run for trial in findings.trials] == ["b2"]
     assert "no run of vaesweep" in findings.broken[0].reason
 

@@ -12,8 +12,7 @@ from scipy import stats
 
 import decisions
 from analysis.comparison import Comparison, compare
-from analysis.design import Design
-from analysis.runs import Runs
+from analysis.runs import Design, Runs
 from experiments.errors import UserError
 from tests.planted import Planted, runs, scores
 
@@ -207,7 +206,7 @@ def test_nothing_completed_is_told_with_the_first_reason() -> None:
 def test_no_trials_at_all_are_told() -> None:
     found = compare(runs([]))
     assert found.verdict == ["there are no trials to compare"]
-    assert found.chosen.empty
+    assert found.levels == ()
 
 
 def test_a_key_with_one_level_is_told_with_what_it_reached() -> None:

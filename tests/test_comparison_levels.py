@@ -10,8 +10,8 @@ import pytest
 
 import decisions
 from analysis.comparison import Comparison, compare
-from analysis.comparison.factor import groups_of
-from analysis.design import Design
+from analysis.comparison.alike import groups_of
+from analysis.runs import Design
 from tests.planted import Planted, runs
 
 RATES = (1e-4, 3e-4, 1e-3, 2e-3)

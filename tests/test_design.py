@@ -10,8 +10,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from analysis.design import Design, check_margin, parsed
 from analysis.load import load
+from analysis.runs import Design, check_margin, parsed_design
 from experiments.membership import DESIGN as FILE
 from sweeps.storage.attributes import DESIGN as ATTRIBUTE
 from tests.records import result, write_sweep
@@ -66,11 +66,11 @@ def test_a_broken_design_of_a_study_is_named_and_the_trials_are_read() -> None:
 )  # fmt: skip
 def test_what_is_no_design_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        parsed(CONTENT | wrong)
+        parsed_design(CONTENT | wrong)
 
 
 def test_what_is_not_said_is_unknown() -> None:
-    assert parsed({"schema": 1, "compare": ["lr", "data"]}) == Design(("lr", "data.name"))
+    assert parsed_design({"schema": 1, "compare": ["lr", "data"]}) == Design(("lr", "data.name"))
 
 
 def test_a_margin_is_0_or_more() -> None:
@@ -80,4 +80,4 @@ def test_a_margin_is_0_or_more() -> None:
 
 
 def test_a_sweep_that_compares_nothing_keeps_its_plan() -> None:
-    assert parsed(CONTENT | {"compare": []}) == Design((), 5, {"psnr": 0.2})
+    assert parsed_design(CONTENT | {"compare": []}) == Design((), 5, {"psnr": 0.2})

@@ -14,7 +14,7 @@ import pytest
 from analysis import figures
 from analysis.figures.search import on_front
 from analysis.figures.style import escape, label, looks
-from analysis.importance import parameter_importance
+from analysis.ranking import parameter_importance
 from analysis.runs import Runs
 from losses import names
 from tests import tables

@@ -17,16 +17,16 @@ from torch import Tensor
 import models
 from analysis import figures
 from analysis.figures.tiles import Row, heat, tiles
-from analysis.latents import (
+from analysis.trained.latents import (
     decode,
     factor_table,
     information,
     interpolate,
+    nearest,
     posteriors,
     traverse,
     unit_kl,
 )
-from analysis.neighbours import nearest
 from experiments.data import to_float
 from experiments.data.cats import draw_factors
 from experiments.evaluation import draw_samples, reconstruct

@@ -11,7 +11,7 @@ import pytest
 import losses
 from analysis.comparison import compare
 from analysis.home import HomeAdvantage, home, home_advantage
-from analysis.scores import Scores
+from analysis.trained.scores import Scores
 from experiments.metrics import RECONSTRUCTION
 from tests.planted import Planted, runs
 
@@ -60,11 +60,6 @@ def test_a_column_that_a_model_lacks_is_empty_there() -> None:
     found = matrix({"mse": {"psnr": 20.0, "distance/ms_ssim": 0.1}, "l1": {"psnr": 19.0}})
     assert np.isnan(found.values.loc["l1", "distance/ms_ssim"])
     assert found.ranks.loc["mse", "distance/ms_ssim"] == 1
-
-
-def test_the_trials_own_options_are_no_column_for_others() -> None:
-    found = matrix({"mse": {"psnr": 20.0, "distance/own": 0.1}, "l1": {"psnr": 19.0}})
-    assert found.values.columns.tolist() == ["psnr"]
 
 
 def test_one_model_alone_has_no_advantage_over_others() -> None:

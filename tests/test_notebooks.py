@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.latents import posteriors
 from analysis.load import load
-from analysis.models import load_network
 from analysis.notebooks import execute, paths
-from analysis.trained import best_trials, images_of
+from analysis.trained.latents import posteriors
+from analysis.trained.models import best_trials, held_out, images_of, load_network
 from experiments.data import to_float
 from experiments.errors import UserError
 from experiments.metrics.reconstruction import reconstruction_metrics
@@ -67,7 +66,7 @@ def test_a_network_scores_on_its_images_as_its_record_says(tiny_sweep: Path) -> 
     shown = network.decode(posteriors(network, images.val)[0])
     psnr = reconstruction_metrics(shown, x, names=["psnr"])["psnr"].mean().item()
     assert psnr == pytest.approx(trial["val/psnr"], abs=1e-3)
-    assert len(images.train) + len(images.val) + len(images.test) == 120
+    assert len(images.train) + len(images.val) + len(held_out(trial)) == 120
     assert images.factors is not None
     assert len(images.factors) == len(images.val)
 

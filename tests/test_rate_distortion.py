@@ -8,14 +8,12 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 from torch import Tensor
 
-from analysis.design import Design
 from analysis.rate_distortion import RateDistortion, common_range, curve, rate_distortion
-from analysis.scores import Scores
+from analysis.runs import Design
 from decisions import levels
 from tests.conftest import Compose
 from tests.planted import Planted, runs
@@ -226,16 +224,13 @@ def test_trials_that_differ_in_more_than_beta_are_no_curve() -> None:
     assert set(found.points["trial"]) == set(known.trials["trial"][len(narrow) :])
 
 
-def test_scores_of_the_test_split_come_before_what_the_trials_say() -> None:
-    trials = [*trained("mse", BETAS), *trained("ssim", BETAS)]
-    known = runs(trials, searched=("loss.name", "beta"))
-    names = known.trials["trial"].tolist()
-    level = pd.DataFrame({"kl": known.trials["val/kl"].to_numpy()}, index=names)
-    values = {name: {"psnr": np.array([10.0, 12.0])} for name in names}
-    scores = Scores("test", values, level, dict.fromkeys(names, "cats"))
-    found = rate_distortion(known, scores)
-    assert found.split == "test"
-    assert set(found.points["value"]) == {11.0}
+def test_the_test_split_comes_before_the_validation_split_where_all_have_it() -> None:
+    known = runs([*trained("mse", BETAS), *trained("ssim", BETAS)], searched=("loss.name", "beta"))
+    known.trials["test/kl"], known.trials["test/psnr"] = known.trials["val/kl"], 11.0
+    found = rate_distortion(known)
+    assert (found.split, set(found.points["value"])) == ("test", {11.0})
+    known.trials.loc[0, "test/psnr"] = np.nan
+    assert rate_distortion(known).split == "val"
 
 
 def test_collapsed_trials_of_one_kl_are_one_point() -> None:

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.models import load_network, splits_of
+from analysis.trained.models import load_network, splits_of
 from experiments import schema
 from experiments.data import load_images
 from experiments.decided import BY_THE_RECORD, BY_US, NOT_IN_A_RECORD, decided, read_decided

@@ -1,9 +1,10 @@
-"""The comparison: `compare`."""
+"""The comparison: `compare`, and `checked` on the test images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,22 +14,21 @@ import decisions
 from analysis import labels
 from analysis.commands import Settling
 from analysis.comparison import saying
-from analysis.comparison.alike import comparable
-from analysis.comparison.factor import check_columns, design_of, groups_of
-from analysis.comparison.levels import Level, Levels, levels_of
+from analysis.comparison.alike import check_columns, comparable, design_of, groups_of
+from analysis.comparison.levels import Level, levels_of
 from analysis.comparison.results import Result, result
 from analysis.runs import Runs
 from decisions import Array
 
 if TYPE_CHECKING:
-    from analysis.scores import Scores
+    from analysis.trained.scores import Scores
+
+log = logging.getLogger(__name__)
 
 METRICS = (
     "psnr", "ssim", "ms_ssim", "l1", "laplacian_swd", "kl", "active_units", labels.SECONDS,
 )  # fmt: skip
 """What levels are compared on besides the objectives: metrics that no loss is."""
-
-_DEFAULT_OBJECTIVES = ("psnr",)
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,6 @@ class Comparison:
         return pd.DataFrame(rows, columns=["group", "metric", "mean", "low", "high", "seeds"])
 
     @property
-    def chosen(self) -> pd.DataFrame:
-        """A row a level: `group`, `parameters`, `trials` of what stands for it, `confirmed`."""
-        rows = [(one.name, one.parameters, one.own, one.confirmed) for one in self.ordered]
-        return pd.DataFrame(rows, columns=["group", "parameters", "trials", "confirmed"])
-
-    @property
     def pairs(self) -> pd.DataFrame:
         """A row an objective and two levels, as `Result.pairs`."""
         found = [one.pairs() for one in self.primary]
@@ -145,8 +139,10 @@ def compare(
     is_planned = design is not None and (not design.compare or design.compare[0] in by)
     planned = design.planned if design is not None and is_planned else None
     changed = {**(design.margins if design is not None else {}), **(margins or {})}
-    objectives = runs.objectives or _DEFAULT_OBJECTIVES
-    chosen = _levels(runs, by, objectives)
+    objectives = runs.objectives or (runs.objective,)
+    alike, notes = comparable(runs, by)
+    chosen = levels_of(alike, objectives, runs.searched, by)
+    chosen = chosen._replace(notes=[*notes, *chosen.notes])
     levels = chosen.levels
     rows = runs.trials.set_index("trial")
     results = {}
@@ -165,6 +161,28 @@ def compare(
     return saying.said(runs, comparison, chosen, scores, margins)
 
 
+def checked(
+    runs: Runs, *, by: Sequence[str] | None = None, margins: Mapping[str, float] | None = None
+) -> tuple[Comparison, Scores | None]:
+    """The comparison, and the scores on test images of the trials that count in it.
+
+    Where none of them can be scored, since their checkpoints or images are not here, there is no
+    check, and a note says why. The arguments are those of `compare`.
+    """
+    from analysis.trained.scores import score
+
+    comparison = compare(runs, by=by, margins=margins)
+    trials = [name for level in comparison.levels for name in level.counted]
+    if not trials:
+        return comparison, None
+    log.info("scoring %d trials on the test split", len(trials))
+    scores = score(runs, trials)
+    if scores.values:
+        return compare(runs, scores, by=by, margins=margins), scores
+    why = f"the test split is not scored: {scores.missing[0].reason}"
+    return replace(comparison, notes=[*comparison.notes, why]), None
+
+
 def student(values: Array) -> tuple[float, float]:
     """Student's 95% interval of the mean of a level's seeds; NaN with one seed."""
     from scipy.stats import t
@@ -174,12 +192,6 @@ def student(values: Array) -> tuple[float, float]:
         return np.nan, np.nan
     half = t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / len(known) ** 0.5
     return float(known.mean() - half), float(known.mean() + half)
-
-
-def _levels(runs: Runs, by: Sequence[str], objectives: Sequence[str]) -> Levels:
-    alike, notes = comparable(runs, by)
-    found = levels_of(alike, objectives, runs.searched, by)
-    return found._replace(notes=[*notes, *found.notes])
 
 
 def _values(rows: pd.DataFrame, column: str) -> dict[str, float]:
@@ -201,23 +213,16 @@ def _checks(
     counted = [name for level in levels for name in level.counted]
     found = {}
     for metric in objectives if counted else ():
-        values = _values(rows, f"test/{metric}") | _scored(scores, counted, metric)
+        values = _values(rows, f"test/{metric}")
+        if scores is not None:
+            common = scores.on_common_images(counted)
+            means = {name: scores.mean(name, metric) for name in common}
+            values |= {name: mean for name, mean in means.items() if np.isfinite(mean)}
         if set(counted) <= set(values):
             one = result(metric, levels, values, planned, margins, has_chosen=False)
             if one is not None:
                 found[metric] = one
     return found
-
-
-def _scored(scores: Scores | None, trials: Iterable[str], metric: str) -> dict[str, float]:
-    """The means over the images that most of the trials were scored on."""
-    if scores is None:
-        return {}
-    return {
-        trial: scores.mean(trial, metric)
-        for trial in scores.on_common_images(trials)
-        if np.isfinite(scores.mean(trial, metric))
-    }
 
 
 def _shares(

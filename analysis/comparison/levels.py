@@ -12,8 +12,8 @@ import pandas as pd
 import decisions
 from analysis import labels
 from analysis.comparison.alike import LEVEL
-from analysis.found import CONFIRM
 from analysis.ranking import merit
+from analysis.runs import CONFIRM
 from decisions import Array
 
 _ENDED = ("completed", "pruned", "failed")
@@ -69,14 +69,12 @@ class Levels(NamedTuple):
 
     Attributes:
         levels: in the order in which they were tried.
-        seeds: the columns of their trials.
         left_out: sentences on levels that are not compared.
         notes: how they were chosen, and what is missing.
         unconfirmed: names of levels that were searched but, unlike others, not confirmed.
     """
 
     levels: list[Level]
-    seeds: list[int]
     left_out: list[str]
     notes: list[str]
     unconfirmed: list[str]
@@ -94,11 +92,7 @@ def levels_of(
       same number of tries for every level (`decisions.chosen_by_other_seeds`).
     - Else there is one training of each level, the best: no more than a first look.
 
-    Args:
-        trials: that can be compared, with the column `level`, in the order in which they began.
-        objectives: of the sweep.
-        searched: columns.
-        by: columns that make the levels.
+    The trials have the column `level`, and the order in which they began.
     """
     columns = [f"val/{name}" for name in objectives]
     ended = trials[trials["status"].isin(_ENDED)]
@@ -116,7 +110,7 @@ def levels_of(
     left_out = [f"no training of {labels.listed(dead)} was completed: not compared"] if dead else []
     ended = ended[ended[LEVEL].isin(with_scores)]
     if ended.empty:
-        return Levels([], [], left_out, [], [])
+        return Levels([], left_out, [], [])
     return _chosen(ended, objectives, searched, by, left_out)
 
 
@@ -128,7 +122,8 @@ def _chosen(
     left_out: list[str],
 ) -> Levels:
     notes, unconfirmed = [], []
-    fresh = ended[(ended["phase"] == CONFIRM) & ended[LEVEL].isin(_confirmed(ended))]
+    fresh = ended[ended["phase"] == CONFIRM]
+    fresh = fresh[fresh[LEVEL].isin(fresh.loc[fresh[_SCORED], LEVEL])]
     if len(fresh):
         levels = set(fresh[LEVEL])
         unconfirmed = [name for name in dict.fromkeys(ended[LEVEL]) if name not in levels]
@@ -177,7 +172,7 @@ def _chosen(
             "configurations, which no other seed can judge: not compared"
         )
     judged = [level for level in found if level.weights.any()]
-    return Levels(judged, seeds, left_out, [*notes, *_missing(rows, seeds)], unconfirmed)
+    return Levels(judged, left_out, [*notes, *_missing(rows, seeds)], unconfirmed)
 
 
 def _level(
@@ -201,11 +196,11 @@ def _level(
     scores = table.to_numpy(dtype=float)
     weights = decisions.chosen_by_other_seeds(scores, tries)
     of_first = scored[scored["configuration"] == order[0]]
-    first = of_first.iloc[0]
+    first = of_first.to_dict("records")[0]  # of Python's own numbers
     seconds = pd.to_numeric(of_first.get("seconds/total", pd.Series(dtype=float))).mean()
     return Level(
         name=name,
-        parameters={c: plain(first[c]) for c in parameters if not pd.isna(first[c])},
+        parameters={c: first[c] for c in parameters if not pd.isna(first[c])},
         configurations=tuple(order),
         trials=trials.to_numpy(),
         weights=weights,
@@ -223,16 +218,6 @@ def _merit(scored: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     return scored.assign(merit=pd.concat(of_seeds)).pivot(
         index="configuration", columns="seed", values="merit"
     )
-
-
-def plain(value: Any) -> Any:
-    """A NumPy scalar as Python's own."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _confirmed(ended: pd.DataFrame) -> set[str]:
-    """The levels that have a confirmation."""
-    return set(ended.loc[(ended["phase"] == CONFIRM) & ended[_SCORED], LEVEL])
 
 
 def _confirmed_best(search: pd.DataFrame, fresh: pd.DataFrame, objectives: Sequence[str]) -> str:

@@ -83,15 +83,19 @@ class Result:
             if pair.difference < 0:
                 i, j, pair = j, i, pair.reversed()
             names = self.metric, self.levels[i], self.levels[j]
-            found = (pair.difference, pair.low, pair.high, self._finding(pair))
+            found = (pair.difference, pair.low, pair.high, finding(pair, self.measure.margin))
             rows.append((*names, *found, pair.seeds, pair.paired))
         columns = ["metric", "a", "b", "difference", "low", "high", "finding", "seeds", "paired"]
         return pd.DataFrame(rows, columns=columns)
 
-    def _finding(self, pair: Pair) -> str:
-        if pair.is_within(self.measure.margin):
-            return "equal"
-        return "better" if pair.is_sure else "open"
+
+def finding(pair: Pair, margin: float) -> str:
+    """What is found of the first of two: «better», «worse», «equal» or «open»."""
+    if pair.is_within(margin):
+        return "equal"
+    if not pair.is_sure:
+        return "open"
+    return "better" if pair.difference > 0 else "worse"
 
 
 def result(
@@ -142,10 +146,6 @@ def answer(result: Result, levels: Sequence[Level]) -> Answer:
 
 def settings(level: Level) -> str:
     """What else was chosen for a level: «latent 64, lr 0.0003»."""
-    said = {*level.name.split(", ")}
-    others = {
-        column: value
-        for column, value in level.parameters.items()
-        if labels.parameters({column: value}) not in said
-    }
-    return labels.parameters(others)
+    said = level.name.split(", ")
+    others = (labels.group_label({key: value}) for key, value in level.parameters.items())
+    return ", ".join(text for text in others if text not in said)

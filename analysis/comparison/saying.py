@@ -17,7 +17,7 @@ from experiments.symptoms import BETTER_THAN_MEAN
 if TYPE_CHECKING:
     from analysis.comparison.comparing import Comparison
     from analysis.comparison.levels import Levels
-    from analysis.scores import Scores
+    from analysis.trained.scores import Scores
 
 _MOST_NAMED = 4
 _SAID = {
@@ -38,15 +38,7 @@ def said(
     scores: Scores | None,
     margins: Mapping[str, float] | None = None,
 ) -> Comparison:
-    """The comparison with its verdict and its notes.
-
-    Args:
-        runs: the trials, for the command that settles what is open.
-        comparison: without sentences.
-        chosen: what is compared.
-        scores: of test images.
-        margins: by metric, those that a reader asked for.
-    """
+    """The comparison with its verdict and its notes, and with the command for what is open."""
     notes = [*_plans(runs), *chosen.notes]
     if not comparison.levels:
         notes = [*chosen.left_out, *notes]

@@ -27,7 +27,7 @@ def latent_factors(information: pd.DataFrame) -> go.Figure:
     meaning; a column of pale cells is a factor that the units share, or do not know.
 
     Args:
-        information: of `analysis.latents.information`, units by factors.
+        information: of `analysis.trained.latents.information`, units by factors.
     """
     best = information.max().sort_values(ascending=False, kind="stable")
     names = list(best[best > 0].index[:_MOST_FACTORS])

@@ -97,7 +97,7 @@ def traversals(
     """
     import torch
 
-    from analysis.latents import decode, posteriors, traverse, unit_kl
+    from analysis.trained.latents import decode, posteriors, traverse, unit_kl
 
     kl = unit_kl(network, images)
     values = torch.linspace(-1, 1, steps) * reach
@@ -127,7 +127,7 @@ def interpolation(
     """
     import torch
 
-    from analysis.latents import decode, interpolate, posteriors
+    from analysis.trained.latents import decode, interpolate, posteriors
 
     if not networks:
         return blank("There is no trained model to interpolate with.")
@@ -154,7 +154,7 @@ def nearest_training_images(
         held_out: others of the same kind.
         count: samples.
     """
-    from analysis.neighbours import nearest
+    from analysis.trained.latents import nearest
     from experiments.evaluation import draw_samples
 
     drawn = draw_samples(network, count, seed=0, device=_device(network))

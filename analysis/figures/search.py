@@ -24,7 +24,7 @@ from analysis.figures.points import (
     words,
 )
 from analysis.figures.style import COLOURS, INK, blank, figure, label, looks
-from analysis.importance import parameter_importance
+from analysis.ranking import parameter_importance
 from analysis.runs import Runs
 
 _CHOICES = 8  # as many different values are shown as choices, each with its own tick

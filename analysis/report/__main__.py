@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _margin(text: str) -> tuple[str, float]:
-    from analysis.design import check_margin
+    from analysis.runs import check_margin
 
     name, _, value = text.partition("=")
     try:

@@ -16,7 +16,7 @@ from analysis.runs import Runs
 if TYPE_CHECKING:
     from analysis.comparison import Comparison, Result
     from analysis.rate_distortion import RateDistortion
-    from analysis.scores import Scores
+    from analysis.trained.scores import Scores
 
 _LOSS = "loss.name"
 _MOST_SENTENCES = 6

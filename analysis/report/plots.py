@@ -121,7 +121,7 @@ def model_plots(runs: Runs, compared: Sequence[tuple[str, str]]) -> list[Plot]:
         runs: of the report.
         compared: the names of levels, best first, and the trial that stands for each.
     """
-    from analysis.models import held_out, load_network, train_images
+    from analysis.trained.models import held_out, load_network, train_images
 
     trials = runs.trials.set_index("trial", drop=False)
     networks = {}

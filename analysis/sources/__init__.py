@@ -1,1 +1,1 @@
-"""Where trials are read from, one module a source; each gives `analysis.found.Found` trials."""
+"""Where trials are read from, one module a source, and how they become one table."""

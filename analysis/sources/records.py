@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from analysis import design
-from analysis.design import Design
-from analysis.found import SEARCH, Findings, Found, Row, config_of, row_of, run_id
-from analysis.runs import Broken
+from analysis.runs import SEARCH, Broken, Design, parsed_design
+from analysis.sources.found import (
+    Findings,
+    Found,
+    Row,
+    checkpoint_in,
+    config_of,
+    row_of,
+    run_id,
+)
 from experiments.membership import DESIGN, OWNER, is_foreign, may_hold_trials, membership, owner
 from experiments.record import HISTORY, RERUN_OF, RESULT, SCHEMA_VERSION, STATUSES
 
@@ -37,7 +42,6 @@ class Records:
     def __init__(self, directory: Path) -> None:
         self.findings = Findings()
         self.studies: list[Path] = []
-        self._designs: dict[str, Design] = {}
         self._source = str(directory.absolute())
         self._visit(self._source, _DEPTH, _sweep_above(self._source))
 
@@ -56,7 +60,9 @@ class Records:
         except (ValueError, RecursionError) as error:  # ValueErrors of JSON as well
             self._note(directory, f"{RESULT} or {HISTORY} cannot be read: {error}")
         if sweep is not None and depth > 0:  # `a` and `a/b` may both be trials of a sweep
-            for path in _children(directory):
+            with os.scandir(directory) as entries:
+                below = sorted(entry.path for entry in entries if may_hold_trials(entry))
+            for path in below:
                 self._visit(path, depth - 1, sweep)
         return True
 
@@ -69,8 +75,8 @@ class Records:
             return True
         names = {entry.name for entry in children}
         if not names.isdisjoint(_SWEEPS_OWN):
-            sweep, depth = _Sweep(directory, owner(Path(directory))), _MORE_DEPTH
-            self._read_design(sweep, names)
+            design = self._design(Path(directory, DESIGN)) if DESIGN in names else None
+            sweep, depth = _Sweep(directory, owner(Path(directory)), design), _MORE_DEPTH
         if STUDY in names:
             self.studies.append(Path(directory, STUDY))
         below = {
@@ -85,14 +91,12 @@ class Records:
                 self._note(path, f"it holds no {RESULT}: no trial, or one that had not begun")
         return True
 
-    def _read_design(self, sweep: _Sweep, names: Collection[str]) -> None:
-        if DESIGN not in names:
-            return
-        path = Path(sweep.directory, DESIGN)
+    def _design(self, path: Path) -> Design | None:
         try:
-            self._designs[sweep.directory] = design.parsed(json.loads(path.read_bytes()))
+            return parsed_design(json.loads(path.read_bytes()))
         except (OSError, ValueError, RecursionError) as error:
             self._note(str(path), f"it says not how the sweep compares: {error}")
+            return None
 
     def _is_here(self, first: Any) -> bool:
         """Whether the record of which one is a repetition is read as well."""
@@ -113,20 +117,23 @@ class Records:
             return
         within = sweep.directory if sweep is not None else os.path.dirname(directory)
         name = os.path.relpath(directory, within)
-        number = int(name) if sweep is not None and name.isdecimal() else None
-        if within in self._designs and sweep is not None:
-            self.findings.designs[result["name"]] = self._designs[within]
+        number = None
+        if sweep is not None:
+            number = int(name) if name.isdecimal() else None
+            number = number if known is None else known.trial
+            if sweep.design is not None:
+                self.findings.designs[result["name"]] = sweep.design
         row = row_of(result) | {
             "source": self._source,
             "phase": SEARCH if sweep is not None else None,
             "directory": directory,
-            "checkpoint": _checkpoint(directory, result.get("checkpoint")),
+            "checkpoint": checkpoint_in(directory, result.get("checkpoint")),
         }
         self.findings.trials.append(
             Found(
                 origin=within,
                 sweep=result["name"] if sweep is not None else None,
-                number=known.trial if known is not None and sweep is not None else number,
+                number=number,
                 label=f"{result['name']}/{name}",
                 config=config_of(result),
                 row=row,
@@ -139,12 +146,12 @@ class Records:
         self.findings.broken.append(Broken(directory, reason))
 
 
-@dataclass(frozen=True)
-class _Sweep:
-    """A sweep's directory, and whose it is, as far as it says."""
+class _Sweep(NamedTuple):
+    """A sweep's directory, whose it is and what it compares, as far as it says."""
 
     directory: str
     owner: Mapping[str, str] | None
+    design: Design | None = None
 
 
 def _sweep_above(directory: str) -> _Sweep | None:
@@ -154,11 +161,6 @@ def _sweep_above(directory: str) -> _Sweep | None:
         if any((above / name).exists() for name in _SWEEPS_OWN):
             return _Sweep(str(above), owner(above))
     return None
-
-
-def _children(directory: str) -> list[str]:
-    with os.scandir(directory) as entries:
-        return sorted(entry.path for entry in entries if may_hold_trials(entry))
 
 
 def _check(result: Any) -> None:
@@ -172,11 +174,6 @@ def _check(result: Any) -> None:
         )
     if result.get("status") not in STATUSES or not isinstance(result.get("name"), str):
         raise ValueError(f"a record must have a name, and a status of {', '.join(STATUSES)}")
-
-
-def _checkpoint(directory: str, name: Any) -> str | None:
-    path = os.path.join(directory, str(name))
-    return path if name and os.path.isfile(path) else None
 
 
 def _history(directory: str) -> list[Row]:

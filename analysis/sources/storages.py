@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,12 +63,8 @@ def the_study(url: str, name: str | None) -> tuple[Study, str]:
         raise UserError(f"a storage must hold the study of a sweep, but {redacted(url)} holds none")
     raise UserError(
         f"a storage with several studies needs #STUDY after its address: {redacted(url)} has "
-        f"{_listed([study.study_name for study, _ in studies])}"
+        f"{', '.join(f'#{study.study_name}' for study, _ in studies)}"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"#{name}" for name in names)
 
 
 def _open(url: str) -> BaseStorage:

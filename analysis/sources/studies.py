@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import losses
-from analysis import design
-from analysis.found import (
-    CONFIRM,
-    SEARCH,
+from analysis.runs import CONFIRM, SEARCH, Broken, column_of, parsed_design
+from analysis.sources.found import (
     Findings,
     Found,
     Row,
     as_columns,
+    checkpoint_in,
     config_of,
     row_of,
     run_id,
 )
-from analysis.runs import Broken
-from analysis.sources.trials import trials_of
 from experiments.errors import UserError
 from experiments.membership import Membership, holds
 from experiments.metrics import METRICS
@@ -35,8 +32,6 @@ if TYPE_CHECKING:
 
 _SCALING = tuple(f"loss.{key}" for key in losses.SCALING)
 """Keys that stay as they are when another loss is chosen."""
-_GROUPS = ("loss", "model", "data", "logger")
-"""Config groups, which a search names without `.name`."""
 _STATUSES = {"COMPLETE": "completed", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
 
 
@@ -44,24 +39,21 @@ def read(study: Study, source: str) -> Findings:
     """The trials of a study that count: not those whose work another one does.
 
     A trial whose worker died has the number of the first trial that it continues, as its record
-    has; a trial that was ended as the copy of another is left out.
-
-    Args:
-        study: of a sweep.
-        source: how to name it, without passwords.
+    has; a trial that was ended as the copy of another is left out. `source` is how to name the
+    study, without passwords.
 
     Raises:
         UserError: it is not vaesweep's, or another version's.
     """
     description = _description(study, source)
-    frozen = attributes.counted(trials_of(study))
+    frozen = attributes.counted(study.get_trials(deepcopy=False))
     frozen = [trial for trial in frozen if attributes.SAME_AS not in trial.user_attrs]
     name = _sweep_name(study, frozen)
     findings = Findings(searched=_searched(description, name))
     stored = study.user_attrs.get(attributes.DESIGN)
     if stored is not None:
         try:
-            findings.designs[name] = design.parsed(stored)
+            findings.designs[name] = parsed_design(stored)
         except ValueError as error:
             findings.broken.append(Broken(source, str(error)))
     for trial in frozen:
@@ -112,10 +104,8 @@ def _sweep_name(study: Study, trials: Sequence[FrozenTrial]) -> str:
 
 
 def _searched(description: Mapping[str, Any], name: str) -> dict[str, tuple[str, ...]]:
-    keys = [key.lstrip("+") for key in description["space"]]
-    if "experiments" in keys:  # whose choices may set anything
-        return {}
-    return {name: tuple(f"{key}.name" if key in _GROUPS else key for key in keys)}
+    columns = tuple(map(column_of, description["space"]))
+    return {} if "experiments" in columns else {name: columns}  # whose choices may set anything
 
 
 def _found(trial: FrozenTrial, sweep: str, source: str, description: Mapping[str, Any]) -> Found:
@@ -125,7 +115,7 @@ def _found(trial: FrozenTrial, sweep: str, source: str, description: Mapping[str
     status = _status(trial, summary)
     seed = attrs.get(attributes.SEED, summary.get("seed"))
     config = config_of(summary) or _expected_config(trial, description["base"])
-    history = _history(trial, description["objectives"])
+    history, directory = _history(trial, description["objectives"]), _record(trial)
     if status in ("running", "waiting", "interrupted"):
         summary = {}  # of an earlier attempt
     row = row_of(summary) | {
@@ -135,7 +125,8 @@ def _found(trial: FrozenTrial, sweep: str, source: str, description: Mapping[str
         "reason": attrs.get(attributes.REASON) if status != "completed" else None,
         "seed": seed,
         "epochs": summary.get("epochs") or (history[-1]["epoch"] + 1 if history else None),
-        **_places(_record(trial), summary.get("checkpoint")),
+        "directory": directory,
+        "checkpoint": checkpoint_in(directory, summary.get("checkpoint")) if directory else None,
     }
     if status in ("completed", "pruned") and not summary.get("metrics"):
         row |= _values(trial, description["objectives"], history)
@@ -160,10 +151,9 @@ def _status(trial: FrozenTrial, summary: Mapping[str, Any]) -> str:
 
 def _expected_config(trial: FrozenTrial, base: Mapping[str, Any]) -> Row:
     """The config of a trial that has left none yet, as far as the study tells."""
-    params = {
-        f"{key}.name" if key in _GROUPS else key: value
-        for key, value in ((key.lstrip("+"), value) for key, value in _params(trial).items())
-    }
+    # A trial that waits has its parameters fixed only.
+    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    params = {column_of(key): value for key, value in params.items()}
     if "experiments" in params:
         del params["experiments"]
         return params
@@ -175,11 +165,6 @@ def _expected_config(trial: FrozenTrial, base: Mapping[str, Any]) -> Row:
         if key != attributes.SEED and (key in _SCALING or not key.startswith(others))
     }
     return as_columns(kept | params)
-
-
-def _params(trial: FrozenTrial) -> dict[str, Any]:
-    """Also of a trial that waits, which has them fixed only."""
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
 def _history(trial: FrozenTrial, objectives: Sequence[str]) -> list[Row]:
@@ -207,14 +192,3 @@ def _values(trial: FrozenTrial, objectives: Sequence[str], history: Sequence[Row
         return {}
     best = better(scored, key=lambda row: float(row[first]))
     return {key: value for key, value in best.items() if key != "epoch"}
-
-
-def _places(directory: str | None, checkpoint: str | None) -> Row:
-    """Where the record is, if it is on this machine."""
-    if directory is None:
-        return {"directory": None, "checkpoint": None}
-    path = os.path.join(directory, checkpoint) if checkpoint else None
-    return {
-        "directory": directory,
-        "checkpoint": path if path is not None and os.path.isfile(path) else None,
-    }

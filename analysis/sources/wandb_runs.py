@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from analysis.found import Findings, Found, Row, as_columns
 from analysis.runs import Broken
+from analysis.sources.found import Findings, Found, Row, as_columns
 from experiments.errors import UserError
 from experiments.record import KL_WEIGHT, STATUSES, at_full_weight, flat
 
@@ -39,102 +39,82 @@ def read(source: Any) -> Findings:
 
     name = source if isinstance(source, str) else f"W&B runs {getattr(source, 'project', '')}"
     try:
-        runs = list(_runs(source) if isinstance(source, str) else _iterable(source))
+        runs = list(_runs(source))
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            described = list(pool.map(_described, runs))
+            loaded = list(pool.map(_loaded, runs))
     except (wandb.Error, ValueError, OSError) as error:  # OSErrors of requests as well
         raise UserError(
             f"a W&B source must be readable, but {name} answered {type(error).__name__}: "
             f"{error}; check the entity, the project and `wandb login`"
         ) from error
-    if not described:
+    if not runs:
         raise UserError(f"a W&B source must hold runs, but {name} holds none")
-    return findings_of(described, name.rstrip())
-
-
-def findings_of(runs: Iterable[Mapping[str, Any]], source: str) -> Findings:
-    """Trials from runs as plain values.
-
-    Args:
-        runs: each with `id`, `state`, `group`, `url`, `config`, `summary` and `history`, as the
-            API's objects have them.
-        source: how to name where they are from.
-    """
     findings = Findings()
-    for run in runs:
+    for run, content in zip(runs, loaded, strict=True):
         try:
-            findings.trials.append(_found(run, source))
+            findings.trials.append(_found(run, *content, name.rstrip()))
         except ValueError as error:
-            findings.broken.append(Broken(run.get("url") or f"{source}/{run['id']}", str(error)))
+            findings.broken.append(Broken(run.url or f"{name}/{run.id}", str(error)))
     return findings
 
 
-def _runs(address: str) -> Iterable[Any]:
+def _runs(source: Any) -> Iterable[Any]:
     import wandb
 
-    parts = _ADDRESS.fullmatch(address)
+    if not isinstance(source, str):
+        if not isinstance(source, Iterable):
+            raise UserError(
+                "a source must be a path, an address, a study, a sweep or W&B's runs, "
+                f"but got {type(source).__name__}"
+            )
+        return source
+    parts = _ADDRESS.fullmatch(source)
     if parts is None:
         raise UserError(
             "a W&B source must be wandb://ENTITY/PROJECT or wandb://ENTITY/PROJECT/sweeps/ID, "
-            f"but got {address!r}"
+            f"but got {source!r}"
         )
     filters = {"sweep": parts["sweep"]} if parts["sweep"] else None
-    api = wandb.Api(timeout=_TIMEOUT)
-    runs: Iterable[Any] = api.runs(parts["path"], filters=filters, lazy=False)
+    runs: Iterable[Any] = wandb.Api(timeout=_TIMEOUT).runs(
+        parts["path"], filters=filters, lazy=False
+    )
     return runs
 
 
-def _iterable(source: Any) -> Iterable[Any]:
-    if not isinstance(source, Iterable):
-        raise UserError(
-            "a source must be a path, an address, a study, a sweep or W&B's runs, "
-            f"but got {type(source).__name__}"
-        )
-    return source
+def _loaded(run: Any) -> tuple[Row, Row, Sequence[Row]]:
+    """Config, summary and history, each of which may be a request."""
+    return dict(run.config), dict(run.summary), run.history(samples=_ROWS, pandas=False)
 
 
-def _described(run: Any) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "state": run.state,
-        "group": getattr(run, "group", None),
-        "url": run.url,
-        "config": dict(run.config),
-        "summary": dict(run.summary),
-        "history": run.history(samples=_ROWS, pandas=False),
-    }
-
-
-def _found(run: Mapping[str, Any], source: str) -> Found:
-    config = as_columns({k: v for k, v in flat(run["config"]).items() if not k.startswith("_")})
+def _found(run: Any, config: Row, summary: Row, logged: Sequence[Row], source: str) -> Found:
+    config = as_columns({k: v for k, v in flat(config).items() if not k.startswith("_")})
     if "loss.name" not in config:
         raise ValueError("its config names no loss (loss.name), so it is no run of vaesweep")
-    summary, history = run["summary"], _history(run["history"])
-    sweep = run.get("group") or config.get("name")
+    history = _history(logged)
+    sweep = getattr(run, "group", None) or config.get("name")
     status = summary.get("status")
     if status not in STATUSES:  # nobody has finished it
-        status = _STATUSES.get(run["state"], "interrupted")
-    epochs = history[-1]["epoch"] + 1 if history else None
+        status = _STATUSES.get(run.state, "interrupted")
     row: Row = {
         "source": source,
         "status": status,
         "reason": summary.get("reason"),
         "seed": config.get("seed"),
-        "epochs": epochs,
+        "epochs": history[-1]["epoch"] + 1 if history else None,
         "steps": history[-1]["step"] if history else None,
         "seconds/total": summary.get("_runtime"),
-        "wandb": run.get("url") or None,
+        "wandb": run.url or None,
         **_scores(summary, status, history),
     }
     return Found(
         origin=source,
         sweep=None if sweep is None else str(sweep),
         number=None,
-        label=f"{sweep}/{run['id']}",
+        label=f"{sweep}/{run.id}",
         config=config,
         row=row,
         history=history,
-        run=run["id"],
+        run=run.id,
     )
 
 

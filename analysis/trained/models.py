@@ -1,18 +1,22 @@
-"""The network that a trial trained, and the images that it trained and did not train on."""
+"""The best trials, the networks that they trained, and the images that these saw or did not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 import models
-from analysis.found import FINGERPRINT
+from analysis import labels, ranking
+from analysis.runs import FINGERPRINT, Runs
+from analysis.trained.latents import factor_table
 from experiments import data
 from experiments.data import ImageSet, Splits
 from experiments.decided import read_decided
@@ -32,6 +36,46 @@ SPLITS = ("val", "test")
 
 _NETWORK = "network."  # before the names of the network's weights
 _KEPT = 2  # sets of images in memory at once; they are memory-mapped
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a trial, by split, each uint8 (N, C, H, W), and what they were drawn from.
+
+    Attributes:
+        train: it was trained on these.
+        val: it was chosen by these.
+        factors: of the validation images, if they are drawn cats (`analysis.trained.latents`).
+    """
+
+    train: Tensor
+    val: Tensor
+    factors: pd.DataFrame | None
+
+
+def best_trials(
+    runs: Runs, metric: str | None = None, *, by: Sequence[str] = ("loss.name",)
+) -> dict[str, pd.Series]:
+    """The completed trial of each group that is best on the validation split, and has weights.
+
+    Args:
+        runs: to choose from.
+        metric: None for the first objective.
+        by: columns that make the groups.
+
+    Raises:
+        ValueError: there is no such metric.
+        KeyError: there is no such column.
+    """
+    table = runs.trials[runs.trials["checkpoint"].notna()]
+    found: dict[str, pd.Series] = {}
+    if table.empty:
+        return found
+    for values, rows in table.groupby(list(by), sort=False, dropna=False):
+        best = ranking.best(rows, [metric or runs.objective])
+        if best is not None:
+            found[labels.group_label(dict(zip(by, values, strict=True)))] = best
+    return found
 
 
 def load_network(trial: Trial) -> Network:
@@ -126,6 +170,19 @@ def train_images(trial: Trial) -> Tensor:
     return _of_split(trial, "train")
 
 
+def images_of(trial: Trial) -> Images:
+    """The images of a trial, split as the trial split them.
+
+    Raises:
+        UserError: the images cannot be had, or are not those that the trial saw.
+    """
+    found, splits = splits_of(trial)
+    factors = None
+    if found.factors is not None:
+        factors = factor_table(found.factors).iloc[splits.val].reset_index(drop=True)
+    return Images(train_images(trial), held_out(trial, "val"), factors)
+
+
 def splits_of(trial: Trial) -> tuple[ImageSet, Splits]:
     """All images of a trial and how it split them.
 
@@ -133,9 +190,11 @@ def splits_of(trial: Trial) -> tuple[ImageSet, Splits]:
         UserError: the images cannot be had, or are not those that the trial saw.
     """
     directory = directory_of(trial)
-    config = read_decided(directory)
-    images = _images(_fingerprint(trial, directory), directory)
-    settings = config["data"]
+    settings = read_decided(directory)["data"]
+    known = None if isinstance(trial, str | PathLike) else trial.get(FINGERPRINT)
+    if not isinstance(known, str):
+        known = str(read_result(directory).get("data", {}).get("fingerprint"))
+    images = _images(known, directory)
     return images, data.split(
         images.digests,
         val_fraction=settings["val_fraction"],
@@ -147,13 +206,6 @@ def splits_of(trial: Trial) -> tuple[ImageSet, Splits]:
 def _of_split(trial: Trial, name: str) -> Tensor:
     images, splits = splits_of(trial)
     return torch.from_numpy(np.ascontiguousarray(images.images[getattr(splits, name)]))
-
-
-def _fingerprint(trial: Trial, directory: Path) -> str:
-    known = None if isinstance(trial, str | PathLike) else trial.get(FINGERPRINT)
-    if isinstance(known, str):
-        return known
-    return str(read_result(directory).get("data", {}).get("fingerprint"))
 
 
 _loaded: dict[str, ImageSet] = {}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from analysis.configurations import descriptions, varying
-from analysis.found import FINGERPRINT, Findings, Found
-from analysis.runs import Runs
+from analysis.runs import FINGERPRINT, GROUPS, Runs
+from analysis.sources.found import Findings, Found
+from experiments.identity import is_relevant
+
+Config = Mapping[str, Any]
+"""Flat, with hashable values."""
 
 _FIRST = (
     "trial", "source", "sweep", "number", "phase", "status", "reason", "seed", "configuration",
@@ -22,6 +25,7 @@ _TYPES = {
     **dict.fromkeys(("number", "seed", "epochs", "steps"), "Int64"),
     **{name: "float64" for name in _LAST if name.startswith(("seconds", "images"))},
 }
+_NOT_COMPARED = {"seed", "objective"}
 _HISTORY = ("trial", "epoch", "step")
 
 
@@ -82,23 +86,15 @@ def _trials(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
 
 
 def _history(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
-    # Rows with the same keys become one array, which is several times faster than row by row.
-    alike: dict[tuple[str, ...], tuple[list[int], list[list[float | None]]]] = {}
-    for index, trial in enumerate(found):
-        for row in trial.history:
-            indices, values = alike.setdefault(tuple(row), ([], []))
-            indices.append(index)
-            values.append(list(row.values()))
-    parts = [
-        pd.DataFrame(np.array(values, dtype=np.float64), columns=list(keys), index=indices)
-        for keys, (indices, values) in alike.items()
+    rows = [
+        {**row, "trial": name}
+        for name, trial in zip(names, found, strict=True)
+        for row in trial.history
     ]
-    history = pd.concat(parts) if parts else pd.DataFrame(index=np.array([], dtype=np.int64))
-    history = history.sort_index(kind="stable")
-    history.insert(0, "trial", np.array(names, dtype=object)[history.index])
-    columns = [*_HISTORY, *(column for column in history if column not in _HISTORY)]
-    history = history.reindex(columns=columns).reset_index(drop=True)
-    return history.astype({"epoch": "Int64", "step": "Int64"})
+    keys = dict.fromkeys([*_HISTORY, *(key for row in rows for key in row)])
+    history = pd.DataFrame.from_records(rows, columns=list(keys))
+    values = {key: "Int64" if key in _HISTORY else "float64" for key in keys if key != "trial"}
+    return history.astype(values)
 
 
 def _objectives(found: Sequence[Found]) -> tuple[str, ...]:
@@ -126,3 +122,63 @@ def _searched(findings: Findings) -> tuple[str, ...]:
         )
     searched.pop(FINGERPRINT, None)
     return tuple(searched)
+
+
+def varying(configs: Sequence[Config]) -> list[str]:
+    """The keys by which configs differ, in the order of the configs.
+
+    Not the seed, not keys that cannot change a result, and not the options that come with a
+    choice: where every `ssim` has the same `loss.sigma`, only `loss.name` varies.
+    """
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [key for key in keys if _is_compared(key) and _varies(key, configs)]
+
+
+def descriptions(configs: Sequence[Config]) -> list[str]:
+    """For each config a text that it shares with those that differ in nothing but the seed.
+
+    It begins with the loss and says what else varies among these configs, as a command line
+    would: `loss=ssim latent_dim=16 lr=0.0003`.
+    """
+    keys = list(dict.fromkeys(["loss.name", *varying(configs)]))
+    writers = {key: _writer([c[key] for c in configs if key in c]) for key in keys}
+    return [
+        " ".join(f"{key.removesuffix('.name')}={writers[key](c[key])}" for key in keys if key in c)
+        for c in configs
+    ]
+
+
+def _is_compared(key: str) -> bool:
+    return is_relevant(key) and key not in _NOT_COMPARED
+
+
+def _varies(key: str, configs: Sequence[Config]) -> bool:
+    values = {config[key] for config in configs if key in config}
+    if len(values) < 2:
+        return False
+    group = key.partition(".")[0]
+    choice = f"{group}.name"
+    if group not in GROUPS or key == choice:
+        return True
+    return len({(c.get(choice), c[key]) for c in configs if key in c}) > len(
+        {c.get(choice) for c in configs if key in c}
+    )
+
+
+def _writer(values: Sequence[Any]) -> Callable[[Any], str]:
+    """Writes values as short as keeps them apart."""
+    floats = {value for value in values if isinstance(value, float)}
+    for digits in range(3, 17):
+        if len({f"{value:.{digits}g}" for value in floats}) == len(floats):
+            return lambda value: _text(value, f".{digits}g")
+    return lambda value: _text(value, "")
+
+
+def _text(value: Any, form: str) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, tuple):
+        return f"[{','.join(_text(item, form) for item in value)}]"
+    if isinstance(value, float):
+        return format(value, form) if form else repr(value)
+    return str(value)

@@ -1,29 +1,33 @@
-"""What a network's latent space holds: units in use, walks through it, factors it follows."""
+"""What a network's latent space holds: units in use, walks through it, factors it follows.
+
+And whether what it makes repeats what it has seen.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from scipy.stats import entropy
+from scipy.stats.contingency import crosstab
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from experiments.data import to_float
+from experiments.data.cats import ACCESSORIES, BACKGROUNDS, COATS, EYES
+from experiments.evaluation import to_uint8
+from losses.elbo import kl_divergence
+from models.network import Network
 
-    from models.network import Network
-
-_BATCH = 256
+_BATCH = 256  # images at once
 _BINS = 10  # of numbers, equally full
 
 
 def posteriors(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and log-variance of q(z|x), both (N, L) on the CPU, for uint8 images (N, C, H, W)."""
-    import torch
-
-    from experiments.data import to_float
-
     device = next(network.parameters()).device
     with torch.inference_mode():
         found = [network.encode(to_float(x.to(device))) for x in images.split(_BATCH)]
@@ -33,20 +37,13 @@ def posteriors(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def unit_kl(network: Network, images: Tensor) -> NDArray[np.float64]:
     """The KL of each latent unit, (L,), nats per image: how much it says about an image."""
-    from losses.elbo import kl_divergence
-
-    kl: NDArray[np.float64] = (
-        kl_divergence(*posteriors(network, images)).double().mean(dim=0).numpy()
-    )
-    return kl
+    kl = kl_divergence(*posteriors(network, images)).double().mean(dim=0)
+    found: NDArray[np.float64] = kl.numpy()
+    return found
 
 
 def decode(network: Network, latents: Tensor) -> Tensor:
     """Images, uint8 (N, C, H, W), of latents (N, L)."""
-    import torch
-
-    from experiments.evaluation import to_uint8
-
     device = next(network.parameters()).device
     with torch.inference_mode():
         return torch.cat([to_uint8(network.decode(z.to(device))) for z in latents.split(_BATCH)])
@@ -65,8 +62,6 @@ def interpolate(first: Tensor, second: Tensor, steps: int) -> Tensor:
     Raises:
         ValueError: `steps` is less than 2.
     """
-    import torch
-
     if steps < 2:
         raise ValueError(f"an interpolation needs 2 or more steps, but got {steps}")
     return torch.lerp(first, second, torch.linspace(0, 1, steps)[:, None])
@@ -78,8 +73,6 @@ def factor_table(factors: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
     Of a colour it is the lightness (mean of red, green and blue). Kinds, such as the coat, are
     categories of whole numbers; angles that go round stay as they are.
     """
-    from experiments.data.cats import ACCESSORIES, BACKGROUNDS, COATS, EYES
-
     kinds = {
         "coat": COATS, "background": BACKGROUNDS, "accessory": ACCESSORIES, "eye_colour": EYES,
         "tongue": ("no", "yes"), "odd_eyed": ("no", "yes"),
@@ -137,17 +130,41 @@ def _binned(values: NDArray[Any]) -> NDArray[np.intp]:
 
 def _shared(unit: NDArray[np.intp], factor: NDArray[np.intp]) -> float:
     """Mutual information of two labellings over the entropy of the second."""
-    table = np.zeros((unit.max() + 1, factor.max() + 1))
-    np.add.at(table, (unit, factor), 1)
-    table = table[table.any(axis=1)][:, table.any(axis=0)]
-    entropy = _entropy(table.sum(axis=0))
-    if entropy == 0:
+    table = crosstab(unit, factor).count
+    of_factor = entropy(table.sum(axis=0))
+    if of_factor == 0:
         return 0.0
-    mutual = _entropy(table.sum(axis=1)) + entropy - _entropy(table.ravel())
+    mutual = entropy(table.sum(axis=1)) + of_factor - entropy(table.ravel())
     chance = (table.shape[0] - 1) * (table.shape[1] - 1) / (2 * len(unit))
-    return float(max(0.0, mutual - chance) / entropy)
+    return float(max(0.0, mutual - chance) / of_factor)
 
 
-def _entropy(counts: NDArray[np.float64]) -> float:
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+def nearest(images: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+    """For each image, the nearest one among others, by the root mean squared error of pixels.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        among: uint8 (M, C, H, W), M >= 1.
+
+    Returns:
+        Indices into `among`, (N,), and the errors, (N,), of pixels in [0, 1].
+
+    Raises:
+        ValueError: the two hold images of different shapes, or one of them none.
+    """
+    if images.shape[1:] != among.shape[1:] or not len(images) or not len(among):
+        raise ValueError(
+            "images and those to search among must have one shape (N, C, H, W), N >= 1, "
+            f"but got {tuple(images.shape)} and {tuple(among.shape)}"
+        )
+    flat = images.flatten(1).float() / 255
+    found = []
+    for chunk in among.split(_BATCH):
+        # Not by matrix products, whose rounding would hide exact copies.
+        distances = torch.cdist(
+            flat, chunk.flatten(1).float() / 255, compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        found.append(distances.min(dim=1))
+    errors, chunks = torch.stack([part.values for part in found]).min(dim=0)
+    places = torch.stack([part.indices for part in found]).gather(0, chunks[None])[0]
+    return places + chunks * _BATCH, errors / flat.shape[1] ** 0.5

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import models
-from analysis.design import Design
-from analysis.runs import Broken
+from analysis.runs import DEGREE, FINGERPRINT, Broken, Design
 from experiments.decided import OLD_DEGREE
 
 Row = dict[str, Any]
 """Values by column."""
-
-FINGERPRINT = "data.fingerprint"
-"""The column that says which images a trial saw; its config says only where they lay."""
-DEGREE = "loss.degree"
-"""The column that tells what was trained on the scale of an older version."""
-SEARCH, CONFIRM = "search", "confirm"
-"""Phases of a sweep."""
 
 
 @dataclass
@@ -85,25 +78,18 @@ def config_of(result: Mapping[str, Any]) -> Row:
 
 def as_columns(config: Mapping[str, Any]) -> Row:
     """A flat config with values for columns, also for what those of older versions lack."""
-    columns = {key: column_value(value) for key, value in config.items()}
+    columns = {key: _column_value(value) for key, value in config.items()}
     if "loss.name" in columns:
-        columns[DEGREE] = _degree(columns.get(DEGREE, OLD_DEGREE))
+        degree = columns.get(DEGREE, OLD_DEGREE)  # a text: numbers and texts do not compare
+        columns[DEGREE] = f"{degree:g}" if isinstance(degree, int | float) else str(degree)
     if "model.name" in columns:
         model = models.complete({"name": columns["model.name"]}, recorded=True)
         columns = {f"model.{key}": value for key, value in model.items()} | columns
     return columns
 
 
-def _degree(value: Any) -> str:
-    """A text, since columns do not compare texts with numbers."""
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
-
-
 def row_of(result: Mapping[str, Any]) -> Row:
-    """The other columns that the content of a result.json fills.
-
-    Args:
-        result: as `experiments.record` writes it; a study's summary has the same keys.
+    """The other columns that the content of a result.json fills, or a study's summary.
 
     Raises:
         ValueError: it is not of that form.
@@ -133,10 +119,16 @@ def run_id(result: Mapping[str, Any]) -> str | None:
     return _mapping(result, "wandb").get("id") or None
 
 
-def column_value(value: Any) -> Any:
+def checkpoint_in(directory: str, name: Any) -> str | None:
+    """The file of that name in a record, if it is on this machine."""
+    path = os.path.join(directory, str(name))
+    return path if name and os.path.isfile(path) else None
+
+
+def _column_value(value: Any) -> Any:
     """A value of a config as a column can hold and compare it."""
     if isinstance(value, list):
-        return tuple(column_value(item) for item in value)
+        return tuple(_column_value(item) for item in value)
     return json.dumps(value) if isinstance(value, dict) else value
 
 
