@@ -40,6 +40,7 @@ PRINTS = {
     "analysis/sources/wandb_runs.py": "`wandb login`, which asks for a key",
     "experiments/metrics/onnx_extractor.py": "how to install an extra, below",
     "experiments/permitted.py": "VARIABLE=... before the command: tests/test_security_configs.py",
+    "experiments/single.py": "to continue: tests/test_command.py",
     "experiments/sync.py": "what `wandb sync` said, which it runs itself",
     "experiments/tracking.py": "`wandb sync` of a run, below; pip install wandb",
     "experiments/tracking_mode.py": "`wandb login`, which asks for a key",
