@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from skimage.transform import resize
 
 from experiments.data import ImageSet, load_images
 from experiments.data.decode import BadImageError, BombError, decode, quiet
+from experiments.data.sources import open_source
 from experiments.errors import UserError
 
 # Four quarters of different colours tell orientation and channel order apart.
@@ -176,12 +178,51 @@ def test_white_of_many_bits_is_that_of_all_images_together(
     assert f"hold at most {most}, so white is taken as {white}" in caplog.text
 
 
-def test_white_that_a_file_declares_counts_for_it_alone(folder: Path) -> None:
-    declared = _deep(3000, folder / "a.tif", tiffinfo={281: 3000})
-    full = _deep(65535, folder / "b.png")
-    images = [_centres(image)[..., 0] for image in _load(folder).images]
-    expected = [np.round(declared / 3000 * 255), np.round(full / 65535 * 255)]
-    assert np.array_equal(images, expected)
+def test_what_has_no_say_in_white_of_many_bits(folder: Path) -> None:
+    """A file's own statistics, 16 bits a pixel of a BMP, and images that are refused themselves."""
+    levels = _deep(4000, folder / "a.tif", tiffinfo={281: 400})
+    pixels = struct.pack("<2sIHHI", b"BM", 62 + 32 * 32 * 2, 0, 0, 62)
+    pixels += struct.pack("<IiiHHIIiiII", 40, 32, 32, 1, 16, 0, 0, 0, 0, 0, 0) + bytes(8)
+    (folder / "b.bmp").write_bytes(pixels + b"\xff\x7f" * 32 * 32)
+    _deep(100_000, folder / "c.tif", mode="I")
+    loaded = _load(folder, max_bad_fraction=0.4)
+    assert [one.name for one in loaded.skipped] == ["c.tif"]
+    assert np.array_equal(_centres(loaded.images[0])[..., 0], np.round(levels / 4095 * 255))
+    assert (loaded.images[1] == 255).all()
+
+
+def test_colour_of_14_bits_is_scaled(folder: Path) -> None:
+    _deep_colour(folder / "a.png", 64 * _COLOURS)
+    (image,) = _load(folder).images
+    assert np.abs(_centres(image).astype(int) - _COLOURS).max() <= 6
+
+
+def test_what_is_refused_does_not_wait_for_the_search_for_white(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = b"\x89PNG\r\n\x1a\n"
+    (folder / "a.png").write_bytes(head + b"bomb")
+    _deep(4000, folder / "b.tif")
+    for i in range(200):
+        (folder / f"c{i:03}.png").write_bytes(head)
+    looked: list[int] = []
+
+    def slow(data: bytes) -> int:
+        looked.append(len(data))
+        time.sleep(0.02)
+        return 0
+
+    def bombed(data: bytes, **options: Any) -> NDArray[np.uint8]:
+        if data.endswith(b"bomb"):
+            time.sleep(0.2)
+            raise BombError("of a test")
+        return decode(data, **options)
+
+    monkeypatch.setattr("experiments.data.sources.largest_value", slow)
+    monkeypatch.setattr("experiments.data.sources.decode", bombed)
+    with pytest.raises(UserError, match="of a test"):
+        list(open_source(folder).decoded(size=8, channels=3, fit="crop", workers=2))
+    assert 0 < len(looked) < 100
 
 
 def test_deep_colour_of_which_next_to_nothing_is_read_is_refused(folder: Path) -> None:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pillow_heif
@@ -94,7 +94,7 @@ def decode(
 
     def fitted(encoded: bytes) -> NDArray[np.uint8]:
         with _opened(encoded, len(data), draft=_DRAFT * size, white=common) as (image, most):
-            return _fitted(_eight_bit(upright(image), most), size, channels, fit)
+            return _fitted(_scaled(upright(image), most), size, channels, fit)
 
     return tolerantly(fitted, data)
 
@@ -108,10 +108,13 @@ def largest_value(data: bytes) -> int:
     def found(encoded: bytes) -> int:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             is_colour = depth.is_deep_colour(image)  # which no longer tells when it is loaded
-        with _opened(encoded, len(data)) as (image, most):
+            if not is_colour and (not depth.is_deep(image) or depth.declared(image)):
+                return 0
+        with _opened(encoded, len(data)) as (image, _):
+            values = np.asarray(image)
             if is_colour:
-                return int(np.asarray(image).max()) * 256 + 255
-            return int(np.asarray(image).max()) if depth.is_deep(image) and most is None else 0
+                return int(values.max()) * 256 + 255
+            return int(values.max()) if _is_in_range(values) else 0
 
     try:
         return tolerantly(found, data)
@@ -151,11 +154,12 @@ def _opened(
             _refuse_huge(image.width * image.height, of_bytes)
             if draft is not None:
                 image.draft(None, (draft, draft))
-            most = depth.declared(image) if depth.is_deep(image) else None
-            if most is None and white is not None and depth.is_deep(image):
-                most = white()  # before the lock, as it may decode other images
-            if white is not None and depth.is_deep_colour(image):
-                depth.refuse_dark(white())
+            most = None
+            if white is not None and (depth.is_deep(image) or depth.is_deep_colour(image)):
+                # Before the lock, as it may decode other images.
+                most = depth.declared(image) or white()
+                if depth.is_deep_colour(image):
+                    depth.refuse_dark(most)
             with _one_large if image.width * image.height > _LARGE else nullcontext():
                 image.load()
                 yield image, most
@@ -227,11 +231,15 @@ def _resized(
     return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=_REDUCING_GAP)
 
 
-def _eight_bit(image: Image.Image, white: int | None) -> Image.Image:
+def _is_in_range(values: NDArray[Any]) -> bool:
+    return bool(values.min() >= 0 and values.max() <= depth.FULL)
+
+
+def _scaled(image: Image.Image, white: int | None) -> Image.Image:
     """Images of more bits, and of floats in [0, 1], as images of 8 bits; others unchanged."""
     if depth.is_deep(image):
         values = np.asarray(image)
-        if values.min() < 0 or values.max() > depth.FULL:
+        if not _is_in_range(values):
             raise BadImageError("32-bit integers beyond 16 bits, of unknown range")
         most = white or depth.FULL
         scaled = (values.astype(np.uint32).clip(max=most) * 255 + most // 2) // most
@@ -241,6 +249,8 @@ def _eight_bit(image: Image.Image, white: int | None) -> Image.Image:
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
             raise BadImageError("floating-point pixels outside [0, 1]")
         return Image.fromarray(np.round(values * 255).astype(np.uint8))
+    if white is not None and white != depth.FULL:  # 16-bit colour, of which the upper 8 are read
+        return image.point(lambda value: value * depth.FULL / white)
     return image
 
 

@@ -1,13 +1,15 @@
 """Images of more than 8 bits: which of their values is white.
 
 Scanners and microscopes keep 10, 12 or 14 bits in files of 16, and some programs write 8 bits as
-32-bit integers. What a TIFF declares counts; else white is that of the fewest usual bits that hold
-every value of the whole source, so that images keep their brightness beside each other.
+32-bit integers. A TIFF of another number of bits says so; else white is that of the fewest usual
+bits that hold every value of the whole source, so that images keep their brightness beside each
+other. (TIFF's MaxSampleValue and PNG's sBIT are statistics and no ranges.)
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
@@ -19,7 +21,8 @@ FULL = 65535
 """White of 16 bits; larger integers are of unknown range."""
 
 _BITS = (8, 10, 12, 14, 16)
-_BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE = 258, 281  # tags of TIFF 6.0
+_BITS_PER_SAMPLE = 258  # a tag of TIFF 6.0
+_DEEP_COLOUR = re.compile(r"'?(RGB|LA|CMYK)[AXa]*;16")  # in what Pillow calls a file's pixels
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ def is_deep(image: Image.Image) -> bool:
 def is_deep_colour(image: Image.Image) -> bool:
     """Whether an image that is not loaded has 16 bits of each colour, of which Pillow reads 8."""
     tiles = getattr(image, "tile", ())
-    return any(";16" in str(tile.args) for tile in tiles) and not is_deep(image)
+    return any(_DEEP_COLOUR.search(str(tile.args)) for tile in tiles)
 
 
 def refuse_dark(white: int) -> None:
@@ -49,18 +52,11 @@ def refuse_dark(white: int) -> None:
 
 
 def declared(image: Image.Image) -> int | None:
-    """White of a deep TIFF, if it says so: its largest sample value, or bits other than 16 or 32.
-
-    A PNG says nothing: what its sBIT chunk counts has been scaled to 16 bits (PNG 3, 11.3.2.4).
-    """
-    tags = getattr(image, "tag_v2", {})
+    """White of a deep TIFF that has more than 8 bits, but neither 16 nor 32; None of others."""
     try:
-        most = int(np.max(tags.get(_MAX_SAMPLE_VALUE, 0)))
-        bits = int(np.max(tags.get(_BITS_PER_SAMPLE, 0)))
-    except (TypeError, ValueError):  # a broken tag
+        bits = int(np.max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, 0)))
+    except (TypeError, ValueError, OverflowError):  # a broken tag
         return None
-    if 0 < most < FULL:
-        return most
     return 2**bits - 1 if 8 < bits < 16 else None
 
 

@@ -17,13 +17,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterator[R]:
+def in_order(
+    work: Callable[[T], R],
+    items: Iterable[T],
+    workers: int | None = None,
+    closing: Callable[[], object] = lambda: None,
+) -> Iterator[R]:
     """Results in the order of the items, of which only a few are in memory at a time.
 
     Args:
         work: called in threads; what it raises is raised here.
         items: taken as they are needed, in the caller's thread.
         workers: threads; None for as many as this process may use cores.
+        closing: called at the end, also of a caller who wants no more, before threads are awaited.
     """
     count = workers or cores()
     waiting: deque[Future[R]] = deque()
@@ -36,6 +42,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int | None = N
             while waiting:
                 yield waiting.popleft().result()
         finally:
+            closing()
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -7,7 +7,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from threading import Event
 from typing import IO
 
 import numpy as np
@@ -116,8 +118,12 @@ class EncodedSource(Source):
     def decoded(
         self, *, size: int, channels: int, fit: str, workers: int | None = None
     ) -> Generator[Decoded, None, None]:
+        ended = Event()  # a search for white may take long, and nobody is to wait for it
         common_white = depth.CommonWhite(
-            self.root, lambda: in_order(_largest_value, self.files(), workers)
+            self.root,
+            lambda: in_order(
+                _largest_value, takewhile(lambda _: not ended.is_set(), self.files()), workers
+            ),
         )
 
         def work(file: File) -> Decoded:
@@ -136,7 +142,7 @@ class EncodedSource(Source):
             return name, pixels, _hash(data)
 
         with quiet():
-            yield from in_order(work, self.files(), workers)
+            yield from in_order(work, self.files(), workers, closing=ended.set)
 
 
 def open_source(root: str | Path | None) -> Source:
