@@ -83,6 +83,12 @@ def train(config: DictConfig) -> float | tuple[float, ...]:
 
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)
+    in_sweep = hydra_config.mode == RunMode.MULTIRUN or by_agent()
+    with nullcontext() if in_sweep else single_run(directory):
+        return _trained(config, directory, in_sweep=in_sweep)
+
+
+def _trained(config: DictConfig, directory: Path, *, in_sweep: bool) -> float | tuple[float, ...]:
     try:
         if config.sweep.file is not None:
             raise UserError(
@@ -96,11 +102,10 @@ def train(config: DictConfig) -> float | tuple[float, ...]:
     from experiments.logs import warnings_logged
     from experiments.trial import run_trial
 
-    in_sweep = hydra_config.mode == RunMode.MULTIRUN or by_agent()
-    resumable = not in_sweep
     try:
-        with warnings_logged(), single_run(directory) if resumable else nullcontext():
-            return run_trial(values, directory, in_sweep=in_sweep, resumable=resumable).objective
+        with warnings_logged():
+            found = run_trial(values, directory, in_sweep=in_sweep, resumable=not in_sweep)
+            return found.objective
     except Pruned as given_up:
         log.info("%s; record: %s", given_up, directory)
         raise SystemExit(130) from given_up

@@ -65,7 +65,7 @@ def settle(
     new = [seed for seed in range(seeds + len(known)) if seed not in known]
     added = new[: max(0, seeds - len(known))]
     configurations = runs.trials["configuration"].nunique()
-    missing = sum(max(0, seeds - (count if confirmed else 0)) for count in have)
+    missing = sum(max(0, seeds - count) for count in have) if confirmed else seeds * len(chosen)
     is_sampled = sweep is not None and sweep.is_search
     has_best = configurations > len(chosen) and (
         len(known) < 2 or len(added) * configurations > missing
@@ -74,9 +74,7 @@ def settle(
         changed = {} if sweep is not None else _choices(runs.trials, runs)
         changed["seed"] = ",".join(map(str, [*known, *added]))
         missing = len(added) * configurations
-    elif (
-        sweep is None
-    ):  # nobody knows the search: the best by themselves, with seeds that chose none
+    elif sweep is None:  # whose search nobody knows: the best, with seeds that chose none
         best = pd.DataFrame(list(chosen))
         changed = _choices(best, runs) | {"seed": ",".join(map(str, new[:seeds]))}
         missing = seeds * math.prod(best.nunique())
@@ -131,7 +129,9 @@ def vary_beta(
     """
     sweep = _sweep(runs)
     typed = _run_overrides(runs) if sweep is None else sweep.overrides
-    overrides = [text for text in typed if not (_is_swept(text) or text.startswith(_OF_SEARCH))]
+    overrides = [
+        text for text in typed if not (_is_swept(text) or text.lstrip("+").startswith(_OF_SEARCH))
+    ]
     changed = {
         "name": literal(rate_name(runs, part)),
         **{_key(column): _text(column, value) for column, value in fixed.items()},

@@ -194,7 +194,7 @@ def _lr_at_an_edge(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
     A higher one is not proposed for what a lower one would mend.
     """
     too_high = {
-        str(row["trial"])
+        _configuration(row)
         for row, its_own in seen
         if {symptom.kind for symptom in its_own} & {symptoms.UNSTABLE, symptoms.SATURATED}
     }
@@ -204,7 +204,7 @@ def _lr_at_an_edge(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
         low, high, lr = float(tried.min()), float(tried.max()), float(best["lr"])
         position = math.log(lr / low) / math.log(high / low)
         is_high = position > 0.5
-        if _AT_EDGE < position < 1 - _AT_EDGE or (is_high and str(best["trial"]) in too_high):
+        if _AT_EDGE < position < 1 - _AT_EDGE or (is_high and _configuration(best) in too_high):
             continue
         wider = (high / 3, high * 10) if is_high else (low / 10, low * 3)
         yield Finding(

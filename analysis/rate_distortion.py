@@ -282,9 +282,12 @@ def _missing(runs: Runs, compared: Comparison) -> str:
         if (name := str(level.parameters["loss.name"])) not in names:
             names.append(name)
     groups = together or {(1.0,): ["mse", "ssim"]}
-    lines, places = [], []
+    lines: list[str] = []
+    places: list[str] = []
     for (factor, *fixed), names in groups.items():
         part = names[0] if len(groups) > 1 else ""
+        if f"outputs/{commands.rate_name(runs, part)}/sweep" in places:  # the loss on another scale
+            part = f"{part}-{len(places)}"
         betas = ",".join(f"{factor * beta:.2g}" for beta in BETAS)
         lines.append(commands.vary_beta(runs, dict(fixed), names, betas, part))
         places.append(f"outputs/{commands.rate_name(runs, part)}/sweep")

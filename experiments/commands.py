@@ -11,7 +11,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from experiments.grammar import literal
+from experiments.grammar import key_of, literal
 
 _ROOT = Path(__file__).parents[1]
 _NAME = "vaesweep"
@@ -27,11 +27,11 @@ def train(*overrides: str) -> str:
 
 def train_in(directory: Path) -> str:
     """The command of this process with another `hydra.run.dir`."""
-    typed = [text for text in sys.argv[1:] if not text.startswith("hydra.run.dir=")]
-    near = directory.absolute()
-    if near.is_relative_to(Path.cwd()):
-        near = near.relative_to(Path.cwd())
-    return train(*typed, f"hydra.run.dir={literal(str(near))}")
+    typed = [text for text in sys.argv[1:] if key_of(text) != "hydra.run.dir"]
+    place = directory.absolute()
+    if Path.cwd() in place.parents:
+        place = place.relative_to(Path.cwd())
+    return train(*typed, f"hydra.run.dir={literal(str(place))}")
 
 
 def module(name: str, *arguments: str) -> str:

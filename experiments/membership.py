@@ -107,13 +107,22 @@ def is_foreign(result: Mapping[str, Any], owner: Mapping[str, str] | None) -> bo
 
 
 def refuse_taken(directory: Path) -> None:
-    """Raise a `UserError` where a single run would write over a finished one, or into a sweep."""
+    """Raise a `UserError` where a single run would write over a finished one, or into a sweep.
+
+    The trial of a study is that study's, finished or not: its workers go on with it.
+    """
     if (directory / OWNER).exists():
         raise UserError(
             f"a run must have a directory of its own, but {directory} is a sweep's; "
             "give another hydra.run.dir"
         )
     result = result_in(directory)
+    known = membership(result) if result is not None else None
+    if known is not None:
+        raise UserError(
+            f"a run must have a directory of its own, but {directory} has the record of {known}, "
+            "which the sweep's own command continues; give another hydra.run.dir"
+        )
     if result is not None and is_finished(result):
         raise UserError(
             "a run must have a directory without the record of a finished one, but "

@@ -75,7 +75,8 @@ def find_session(
         if is_single and (directory / LAST).exists():
             raise UserError(
                 f"a run that is continued must be the one that was interrupted in {directory}, but "
-                f"{reason}; give its own settings, or another hydra.run.dir"
+                f"{reason}; give its own settings and images, or another hydra.run.dir, or remove "
+                f"{LAST} there to begin anew"
             ) from reason
         log.info("%s starts over: %s", directory, reason)
         return None

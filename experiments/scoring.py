@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,10 +81,15 @@ def score(
     return metrics
 
 
+def every(count: int, image_shape: tuple[int, ...]) -> int:
+    """Of so many held-out images (C, H, W), every how manieth samples are compared to."""
+    return -(-count * math.prod(image_shape) // _MOST_BYTES)
+
+
 def some_of(batches: Batches) -> Tensor:
     """The images of a split, uint8, of a large one some: evenly spread, `_MOST_BYTES` at most."""
-    shape = next(iter(batches)).shape[1:]
-    step = -(-batches.image_count * shape.numel() // _MOST_BYTES)
+    shape = batches.image_shape
+    step = every(batches.image_count, shape)
     chosen = torch.empty(-(-batches.image_count // step), *shape, dtype=torch.uint8)
     seen = kept = 0
     for batch in batches:

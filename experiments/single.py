@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from experiments.commands import train_in
@@ -21,11 +21,11 @@ def single_run(directory: Path) -> Iterator[None]:
     """Hold the directory of a run, and say how to continue it where it is interrupted.
 
     Raises:
-        UserError: the directory has a finished record, is a sweep's, or another process trains
-            there.
+        UserError: the directory has a finished record, is a sweep's or that of a sweep's trial,
+            or another process trains there.
     """
-    refuse_taken(directory)
     with _alone(directory):
+        refuse_taken(directory)
         try:
             yield
         except SystemExit:
@@ -37,18 +37,27 @@ def single_run(directory: Path) -> Iterator[None]:
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """Keep other processes out of a directory, as far as the file system can lock a folder."""
-    import fcntl
+    try:
+        import fcntl
 
-    with ExitStack() as stack:
-        try:
-            folder = os.open(directory, os.O_RDONLY)
-            stack.callback(os.close, folder)
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        folder = os.open(directory, os.O_RDONLY)
+    except (ImportError, OSError):  # the first file that is written says better what is wrong
+        yield
+        return
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            os.close(folder)
             raise UserError(
                 "a run must have a directory of its own, but another process trains in "
                 f"{directory}; wait for it, or give another hydra.run.dir"
             ) from error
-        except OSError:  # the first file that is written says it better
-            log.debug("%s cannot be locked", directory, exc_info=True)
+        log.debug("%s cannot be locked", directory, exc_info=True)
+    try:
         yield
+    finally:
+        # Unlocked by name: a process forked meanwhile has a copy of the descriptor.
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_UN)
+        os.close(folder)

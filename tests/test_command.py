@@ -234,6 +234,13 @@ def test_the_same_command_continues_a_single_run_bit_for_bit(
     assert both[0]["metrics"] == both[1]["metrics"]
     assert both[0]["epochs"] == both[1]["epochs"] == 60
 
+    _of_a_sweep = read_result(tmp_path / "whole") | {"status": "interrupted"}
+    _of_a_sweep["study"] = {"id": "a", "name": "cats", "trial": 3}
+    (tmp_path / "whole/result.json").write_text(json.dumps(_of_a_sweep))
+    foreign = command(*LONG, "hydra.run.dir=whole", cwd=tmp_path, env=env)
+    assert foreign.returncode == 1
+    assert "has the record of trial 3 of the study 'cats'" in foreign.stderr
+
     finished = command(*LONG, *here, cwd=tmp_path, env=env)
     assert finished.returncode == 1
     assert "without the record of a finished one" in finished.stderr

@@ -327,3 +327,11 @@ def test_no_higher_rate_is_proposed_for_a_training_that_is_unstable() -> None:
     steady = [11.0, 18.0, 18.0, 18.0]
     assert kinds(diagnose(with_courses(steady, steady, steady, **rates))) == [diagnosis.LR_EDGE]
     assert kinds(diagnose(with_courses(steady, steady, FALLING, **rates))) == [symptoms.UNSTABLE]
+    seeds: dict[str, Any] = {
+        "lr": [1e-4, 1e-3, 1e-2, 1e-2],
+        "val/psnr": [17.0, 18.0, 19.0, 18.5],
+        "configuration": ["a", "b", "c", "c"],
+    }
+    assert kinds(diagnose(with_courses(steady, steady, steady, FALLING, **seeds))) == [
+        symptoms.UNSTABLE
+    ]

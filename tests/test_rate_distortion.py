@@ -183,6 +183,18 @@ def test_each_loss_keeps_the_settings_that_were_chosen_for_it() -> None:
     assert "l1" not in found.command
 
 
+def test_a_loss_on_two_scales_gets_two_sweeps() -> None:
+    trials = [
+        Planted("mse", more={"loss.scale": scale, "beta": 1.0})
+        for scale in ("optimal_sigma", "sum")
+    ]
+    known = runs(trials, searched=("loss.name", "loss.scale"))
+    command = rate_distortion(known, by=("loss.name", "loss.scale")).command
+    assert command is not None
+    names = [text for text in command.split() if text.startswith("name=")]
+    assert len(set(names)) == 2
+
+
 def test_trials_on_other_images_are_no_part_of_a_curve() -> None:
     def on(images: str, trials: list[Planted]) -> list[Planted]:
         return [replace(t, more={**(t.more or {}), "data.name": images}) for t in trials]

@@ -158,7 +158,7 @@ def compare(
     comparison = Comparison(
         tuple(by), tuple(levels), tuple(objectives), results, checks, shares, planned=planned
     )
-    return saying.said(runs, comparison, chosen, scores, margins)
+    return saying.said(runs, comparison, chosen, scores, changed if margins else None)
 
 
 def checked(

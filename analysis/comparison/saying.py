@@ -90,8 +90,8 @@ def _learned_nothing(runs: Runs, comparison: Comparison) -> list[str]:
         return []
     which = labels.listed(names) if len(names) < len(comparison.levels) else "all of them"
     return [
-        f"no better than the mean image: {which}; nothing was learned there, so that says nothing "
-        "of how good a loss is: see what went wrong, and the remedy"
+        f"no better than the mean image by PSNR: {which}; unless pictures show more, nothing was "
+        "learned there, which says nothing of how good a loss is: see what went wrong"
     ]
 
 

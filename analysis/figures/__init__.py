@@ -7,7 +7,7 @@ Points of trials carry the trial's name as `customdata[0]`, so that a page can s
 trial than the text that appears on hovering.
 
 Those of pictures take images as uint8 tensors (N, C, H, W), and networks in eval mode, as
-`analysis.models.load_network` gives them, by name, such as the best trial of every loss.
+`analysis.trained.models.load_network` gives them, by name, such as the best trial of every loss.
 """
 
 from analysis.figures.decisions import effects as effects

@@ -120,6 +120,12 @@ class Batches:
         """Images in the split, also those that `drop_last` leaves out of an epoch."""
         return self._count
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self._images.shape[1:]
+        return channels, height, width
+
     def __iter__(self) -> Iterator[Tensor]:
         order = self.sampler.next_order()
         order = order.to(self._device) if self._indices is None else self._indices[order]

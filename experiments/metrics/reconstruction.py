@@ -58,7 +58,8 @@ class ReconstructionMetrics:
         for name, values in reconstruction_metrics(x_hat, x, names=self.names).items():
             seen = self._seen.get(name)
             if seen is None or len(seen) < end:
-                larger = values.new_empty(2 * end)
+                with torch.inference_mode(False):  # in which it may be written later
+                    larger = values.new_empty(2 * end)
                 larger[: self._count] = seen[: self._count] if seen is not None else 0
                 self._seen[name] = seen = larger
             seen[self._count : end] = values
