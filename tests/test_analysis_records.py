@@ -121,7 +121,8 @@ def test_what_was_trained_on_the_scale_of_old_is_named_beside_the_new(tmp_path: 
     assert groups_of(runs) == ("loss.name", "loss.degree")
     assert group_label({"loss.name": "l1", "loss.degree": "2"}) == "l1, degree 2"
 
-    command = settle(runs, groups_of(runs), 8, [1], [], confirmed=False).command
+    levels = [{"loss.name": loss} for loss in ("l1", "l1", "mse", "mse")]
+    command = settle(runs, groups_of(runs), 8, [1], levels, confirmed=False).command
     assert " loss.degree=2,auto " in command, "as the command takes it"
 
     old = load(write_sweep(tmp_path / "old", contents[::3]))
