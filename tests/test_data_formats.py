@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import struct
 import subprocess
@@ -400,3 +401,23 @@ def test_a_fresh_process_knows_every_format(folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "8\n"
     assert done.stderr == "decoding images (8)\n"
+
+
+def test_images_of_8_bits_keep_the_fingerprint_that_records_of_before_have(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that no change of what is read may change, or no old record could be scored."""
+    (folder / "a.bmp").write_bytes(b"BM" + bytes(12) + struct.pack("<I", 40) + b"broken")
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(folder / "b.bmp")
+    loaded = _load(folder, max_bad_fraction=0.5)
+    assert loaded.fingerprint == "4a065371ed683d7594a85606fea73223"
+
+
+def test_images_of_other_white_have_another_fingerprint_also_when_touched(folder: Path) -> None:
+    _deep(4000, folder / "a.png")
+    first = _load(folder)
+    assert _load(folder).fingerprint == first.fingerprint
+    os.utime(folder / "a.png", (1, 1))
+    assert _load(folder).fingerprint == first.fingerprint
+    _deep(65535, folder / "b.png")
+    assert _load(folder).images[0].max() < first.images[0].max()

@@ -60,7 +60,7 @@ class ArrayFile(Source):
     def decoded(
         self, *, size: int, channels: int, fit: str, workers: int | None = None
     ) -> Generator[Decoded, None, None]:
-        to_uint8 = _scaling(self._images, self.root)
+        to_uint8, self.white = _scaling(self._images, self.root)
 
         def work(i: int) -> Decoded:
             pixels = np.ascontiguousarray(to_uint8(self._images[i]))
@@ -178,15 +178,15 @@ def _advice(shape: tuple[int, ...]) -> str:
     return ""
 
 
-def _scaling(images: NDArray[Any], path: Path) -> ToUint8:
-    """The function that brings images of this type to uint8.
+def _scaling(images: NDArray[Any], path: Path) -> tuple[ToUint8, int | None]:
+    """The function that brings images of this type to uint8, and white as `Source` has it.
 
     Raises:
         UserError: the values are not integers in [0, 255], those of 16 or 32 bits in [0, 65535],
             nor floats in [0, 1].
     """
     if images.dtype == np.bool_:
-        return lambda image: image.astype(np.uint8) * np.uint8(255)
+        return lambda image: image.astype(np.uint8) * np.uint8(255), None
     if images.dtype.kind not in "iuf" or images.dtype == np.int8:
         what = ", which cannot hold [0, 255]; save uint8" if images.dtype == np.int8 else ""
         raise UserError(
@@ -212,8 +212,9 @@ def _scaling(images: NDArray[Any], path: Path) -> ToUint8:
             path, images.dtype, high, top,
         )  # fmt: skip
     if images.dtype == np.uint8:
-        return lambda image: image
-    return lambda image: np.round(image.astype(np.float64) * (255 / top)).astype(np.uint8)
+        return lambda image: image, None
+    white = top if is_deep and top != depth.FULL else None
+    return lambda image: np.round(image.astype(np.float64) * (255 / top)).astype(np.uint8), white
 
 
 def _rescaling(low: float, high: float, top: int) -> str:

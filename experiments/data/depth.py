@@ -78,6 +78,11 @@ class CommonWhite:
         self._white: int | None = None
         self._lock = Lock()
 
+    @property
+    def known(self) -> int | None:
+        """What was found; None where nobody asked, and where it is that of 16 bits."""
+        return None if self._white == FULL else self._white
+
     def __call__(self) -> int:
         """The value, from any thread."""
         with self._lock:

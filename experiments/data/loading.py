@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 FITS = ("crop", "pad", "squash")
 SIZES = (8, 1024)
-_DECODING = 3  # raised when the same files give other pixels
+_DECODING = 2  # raised when the same files give other pixels
+_NOTED = "white"  # changed when a note says more
 
 
 def load_cats(
@@ -120,7 +121,7 @@ def load_images(
     cache = Cache(cache_dir)
     # Taken before the content is read, so that a change in between is noticed the next time.
     stamp = source.stamp()
-    note = _hash([str(source.root), *settings])
+    note = _hash([str(source.root), *settings, _NOTED])
     entry, others = _known(cache, note, stamp.text, source, settings, workers)
     if entry is None:
         total = source.count()
@@ -130,7 +131,8 @@ def load_images(
         ) as decoded:
             images = shown(decoded, total, doing="decoding images", progress=progress)
             entry, others = _build(cache, images, settings, source, max_bad_fraction)
-    noted = {"stamp": stamp.text, "key": entry.key, "others": others}
+    white = source.white if source.white is not None else (cache.note(note) or {}).get("white")
+    noted = {"stamp": stamp.text, "key": entry.key, "others": others, "white": white}
     if stamp.settled and cache.note(note) != noted:
         cache.set_note(note, noted)
     loaded = _image_set(entry, source=str(source.root), others=others)
@@ -153,7 +155,7 @@ def _known(
     contents = Contents()
     for name, hashed in source.hashes(workers):
         contents.add(name, hashed)
-    return cache.get(_key(settings, contents)), contents.others()
+    return cache.get(_key(settings, contents, noted.get("white"))), contents.others()
 
 
 def _build(
@@ -179,7 +181,7 @@ def _build(
         if not names:
             raise no_images(source.root, skipped, contents)
         meta = {"names": list(_unique(names)), "skipped": [(s.name, s.reason) for s in skipped]}
-        return writer.file(_key(settings, contents), meta=meta, arrays={}), others
+        return writer.file(_key(settings, contents, source.white), meta=meta, arrays={}), others
 
 
 def _unique(names: Iterable[str]) -> Iterator[str]:
@@ -228,8 +230,10 @@ def _grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.round(luma)[:, None].astype(np.uint8)
 
 
-def _key(settings: list[Any], contents: Contents) -> str:
-    return _hash(["images", settings, contents.images()])
+def _key(settings: list[Any], contents: Contents, white: int | None) -> str:
+    """Of images with these contents; one of 8 bits has the key that it always had."""
+    parts = ["images", settings, contents.images()]
+    return _hash(parts if white is None else [*parts, white])
 
 
 def _hash(parts: list[Any]) -> str:

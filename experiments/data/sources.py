@@ -57,10 +57,13 @@ class Source(ABC):
 
     Attributes:
         root: the folder or file, absolute.
+        white: of images of more than 8 bits, once they are decoded; None where it is that of 16 or
+            there are none.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.white: int | None = None
 
     @abstractmethod
     def paths(self) -> list[Path]:
@@ -143,6 +146,7 @@ class EncodedSource(Source):
 
         with quiet():
             yield from in_order(work, self.files(), workers, closing=ended.set)
+        self.white = common_white.known
 
 
 def open_source(root: str | Path | None) -> Source:
