@@ -143,7 +143,7 @@ def test_every_kind_of_place_is_looked_at() -> None:
     wanted = ["README.md", "docs/deploy.md", "docs/data.md", "benchmarks/README.md", "Makefile"]
     wanted += ["conf/experiments/photos.yaml", "conf/sweep/full.yaml", "deploy/slurm/sweep.sbatch"]
     wanted += ["conf/hydra/help/vaesweep.yaml", "serving/export.py", "dvc.yaml", "compose.yaml"]
-    wanted += ["analysis/study/README.md", "analysis/sweep_overview.ipynb"]
+    wanted += ["analysis/study/README.md", "analysis/compare_losses.ipynb"]
     known = "\n".join((ROOT / place).read_text(encoding="utf-8") for place in places)
     for name in wanted:  # unless the same command stands in a page as well
         text = (ROOT / name).read_text(encoding="utf-8")
