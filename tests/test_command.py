@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -158,29 +160,36 @@ def test_hydras_full_error_shows_the_traceback(tmp_path: Path, home: dict[str, s
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_trial_says_so_in_its_record(
-    tmp_path: Path, home: dict[str, str], stop: signal.Signals
-) -> None:
-    arguments = [*SMALL, "max_epochs=100000", "trainer.early_stopping_patience=null", "logger=none"]
+@contextmanager
+def started(*arguments: str, cwd: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """`python run.py` with these arguments while it runs; killed at the end."""
     with subprocess.Popen(
         [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=tmp_path,
-        env=home,
+        cwd=cwd,
+        env=env,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         # A shell's background jobs ignore interrupts, and so would what they start.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
-            wait_until(
-                lambda: bool(list(tmp_path.rglob("history.jsonl"))), process, process.communicate
-            )
-            process.send_signal(stop)
-            assert process.wait(timeout=PATIENCE) != 0
+            yield process
         finally:
             process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_trial_says_so_in_its_record(
+    tmp_path: Path, home: dict[str, str], stop: signal.Signals
+) -> None:
+    arguments = [*SMALL, "max_epochs=100000", "trainer.early_stopping_patience=null", "logger=none"]
+    with started(*arguments, cwd=tmp_path, env=home) as process:
+        wait_until(
+            lambda: bool(list(tmp_path.rglob("history.jsonl"))), process, process.communicate
+        )
+        process.send_signal(stop)
+        assert process.wait(timeout=PATIENCE) != 0
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
     (result,) = results(tmp_path / "outputs")
@@ -200,14 +209,7 @@ def test_the_same_command_continues_a_single_run_bit_for_bit(
 ) -> None:
     env = {**home, "VAESWEEP_WAITS": "0.01"}  # a checkpoint after every epoch
     here = ["hydra.run.dir=broken"]
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *LONG, *here],
-        cwd=tmp_path,
-        env=env,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
+    with started(*LONG, *here, cwd=tmp_path, env=env) as process:
         last = tmp_path / "broken/checkpoints/last.ckpt"
         wait_until(last.exists, process, process.communicate)
         second = command(*LONG, *here, cwd=tmp_path, env=env)
@@ -234,9 +236,9 @@ def test_the_same_command_continues_a_single_run_bit_for_bit(
     assert both[0]["metrics"] == both[1]["metrics"]
     assert both[0]["epochs"] == both[1]["epochs"] == 60
 
-    _of_a_sweep = read_result(tmp_path / "whole") | {"status": "interrupted"}
-    _of_a_sweep["study"] = {"id": "a", "name": "cats", "trial": 3}
-    (tmp_path / "whole/result.json").write_text(json.dumps(_of_a_sweep))
+    of_a_sweep = read_result(tmp_path / "whole") | {"status": "interrupted"}
+    of_a_sweep["study"] = {"id": "a", "name": "cats", "trial": 3}
+    (tmp_path / "whole/result.json").write_text(json.dumps(of_a_sweep))
     foreign = command(*LONG, "hydra.run.dir=whole", cwd=tmp_path, env=env)
     assert foreign.returncode == 1
     assert "has the record of trial 3 of the study 'cats'" in foreign.stderr
