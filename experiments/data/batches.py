@@ -102,12 +102,10 @@ class Batches:
         self._images: NDArray[np.uint8] | Tensor = images
         self._indices: Tensor | None = chosen
         size = len(chosen) * int(np.prod(images.shape[1:]))
-        self._is_far = self._device.type != "cpu"
-        if self._is_far and size <= _ON_DEVICE_BYTES:
+        is_far = self._device.type != "cpu"
+        if is_far and size <= _ON_DEVICE_BYTES:
             self._images, self._indices = _gather(images, chosen).to(self._device), None
-        self._is_prefetched = self._indices is not None and (
-            self._is_far or size > _PREFETCHED_BYTES
-        )
+        self._is_prefetched = self._indices is not None and (is_far or size > _PREFETCHED_BYTES)
         self._count = len(chosen)
         self.sampler = EpochOrder(len(chosen), shuffle=shuffle, seed=seed)
 
