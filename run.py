@@ -17,13 +17,13 @@ import hydra
 from omegaconf import DictConfig
 
 from experiments import config as configs
+from experiments.cli.grammar import readable_conditions
 from experiments.errors import Pruned, UserError
-from experiments.grammar import readable_conditions
+from experiments.machine.signals import sigterm_ends
 from experiments.record import discard
-from experiments.signals import sigterm_ends
-from experiments.single import single_run
+from experiments.record.single import single_run
 from experiments.terminal import errors_for_people
-from experiments.tracking import by_agent
+from experiments.tracking.wandb.run import by_agent
 from sweeps import sweeper, whitelist
 from sweeps.wandb import agent
 
@@ -99,7 +99,7 @@ def _trained(config: DictConfig, directory: Path, *, in_sweep: bool) -> float | 
     except UserError:
         discard(directory)
         raise
-    from experiments.logs import warnings_logged
+    from experiments.record.logs import warnings_logged
     from experiments.trial import run_trial
 
     try:

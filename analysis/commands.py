@@ -15,8 +15,8 @@ import pandas as pd
 
 from analysis import repeated
 from analysis.runs import DEGREE, Runs
-from experiments.commands import train
-from experiments.grammar import key_of, literal
+from experiments.cli.commands import train
+from experiments.cli.grammar import key_of, literal
 
 _DIRECTORY, _STORAGE = "hydra.sweep.dir", "hydra.sweeper.storage"
 SEEDS = "0,1,2"

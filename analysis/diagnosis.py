@@ -13,8 +13,8 @@ import pandas as pd
 
 from analysis import ranking
 from analysis.runs import DEGREE, Runs
-from experiments import symptoms
-from experiments.symptoms import Symptom
+from experiments.scoring import symptoms
+from experiments.scoring.symptoms import Symptom
 
 FAILED = "failures"
 NOTHING_LEFT = "nothing completed"
@@ -49,7 +49,7 @@ class Finding:
     """Something that is wrong with a sweep.
 
     Attributes:
-        kind: a name of `experiments.symptoms` or of this module.
+        kind: a name of `experiments.scoring.symptoms` or of this module.
         what: what is wrong, in a sentence.
         trials: which are concerned.
         evidence: the numbers that show it, of the first or the most telling trial.

@@ -15,8 +15,8 @@ from analysis.sources.found import Findings
 from analysis.sources.merging import merged
 from analysis.sources.records import Records
 from analysis.sources.tables import runs_of
-from experiments.addresses import sqlite_address, study_reference
 from experiments.errors import UserError
+from experiments.record.addresses import sqlite_address, study_reference
 
 _RULE = (
     "a source must be a directory (of a sweep, one trial or several sweeps), an Optuna storage "

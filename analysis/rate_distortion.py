@@ -20,13 +20,13 @@ import decisions
 from analysis import commands, labels
 from analysis.comparison import Comparison, compare
 from analysis.comparison.alike import LEVEL, comparable, design_of
-from analysis.comparison.comparing import student
+from analysis.comparison.found import student
 from analysis.comparison.results import finding
 from analysis.runs import Runs
 from decisions import Array
 from decisions.answer import Measure
 from experiments import metrics as known_metrics
-from experiments.commands import module
+from experiments.cli.commands import module
 
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Of the command that is given where there are too few, for a level of usual KL."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from experiments.decided import BY_THE_RECORD
+from experiments.config.decided import BY_THE_RECORD
 
 _GROUPS = {"data", "model", "loss", "logger", "experiments", "sweep"}
 _SEARCH = {

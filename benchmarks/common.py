@@ -39,7 +39,7 @@ def photos() -> list[str]:
 
 def machine() -> str:
     """The processor and its cores, in a line."""
-    from experiments.device import choose_hardware
+    from experiments.machine.device import choose_hardware
 
     hardware = choose_hardware(device="cpu", precision="auto", memory_format="auto", threads=None)
     return (

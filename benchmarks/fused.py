@@ -31,8 +31,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from losses.elbo import kl_divergence
+from models.cuda_graph import WARM_UP_STEPS, RecordedStep
 from models.network import _LOG_VARIANCE_RANGE
-from models.recorded import WARM_UP_STEPS, RecordedStep
 
 WAYS = ("in turn", "streams", "processes", "grouped", "vmap")
 Gradients = Callable[["Stacked", Tensor, Tensor], None]

@@ -19,9 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import losses
 import models
 from losses.elbo import ELBO
+from models.cuda_graph import WARM_UP_STEPS, RecordedStep
 from models.network import sample_posterior
 from models.optimizers import adamw
-from models.recorded import WARM_UP_STEPS, RecordedStep
 from models.spikes import SpikeGuard
 
 BATCH = 64

@@ -100,7 +100,7 @@ def parts_of_trials(trials: int) -> dict[str, list[float]]:
     import hydra.core.utils
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-    import experiments.scoring
+    import experiments.scoring.checkpoint
     import experiments.training
     import experiments.trial
     from experiments import config
@@ -125,7 +125,7 @@ def parts_of_trials(trials: int) -> dict[str, list[float]]:
         ("run: record, callbacks", experiments.trial, "run_trial"),
         ("training: prepare", experiments.trial, "_prepare"),
         ("training: fit", experiments.training, "fit"),
-        ("training: score", experiments.scoring, "score"),
+        ("training: score", experiments.scoring.checkpoint, "score"),
         ("training: report to the study", Reporting, "report"),
         ("end: summary and tell", Worker, "_end"),
         ("worker: the rest", Worker, "train"),

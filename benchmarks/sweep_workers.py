@@ -52,10 +52,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    from experiments import parts
-    from experiments.cores import cores
+    from experiments import building
+    from experiments.machine.cores import cores
 
-    parts.load(composed(*photos(), f"data.size={arguments.size}"))  # fills the cache
+    building.load(composed(*photos(), f"data.size={arguments.size}"))  # fills the cache
     settings: dict[str, list[str]] = {DEFAULT: []}
     for workers in sorted({1, cores()}):
         for threads in sorted({1, cores() // workers}):

@@ -81,10 +81,10 @@ def main() -> None:
     parser.add_argument("--several", type=int, default=4, help="busy processes")
     parser.add_argument("--slow", action="store_true", help="all threads beside several, too")
     arguments = parser.parse_args()
-    from experiments import parts
-    from experiments.cores import cores
+    from experiments import building
+    from experiments.machine.cores import cores
 
-    parts.load(composed(*photos()))  # fills the cache
+    building.load(composed(*photos()))  # fills the cache
     every = [f"trainer.threads={cores()}"]
     several = {"others": arguments.several}
     ways = {

@@ -58,7 +58,7 @@ def main() -> None:
 
     from ways import bare_loop
 
-    from experiments.device import choose_hardware
+    from experiments.machine.device import choose_hardware
 
     precision = choose_hardware(
         device="cpu", precision="auto", memory_format="auto", threads=None

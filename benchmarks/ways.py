@@ -50,7 +50,7 @@ class Parts:
         """As `run_trial` would build them."""
         import losses
         import models
-        from experiments import parts
+        from experiments import building as parts
         from losses.elbo import ELBO
 
         torch.manual_seed(config["seed"])
@@ -81,7 +81,7 @@ class Parts:
 
     def psnr(self) -> float:
         """Of the validation images, in float32."""
-        from experiments.evaluation import evaluate
+        from experiments.scoring.evaluation import evaluate
 
         return evaluate(self.network.eval(), self.data.val, "cpu").metrics["psnr"]
 
@@ -309,7 +309,7 @@ def pytorch_vae(config: dict[str, Any], *, from_files: bool) -> Trained:
 def _save_grid(images: Tensor, path: Path) -> None:
     from PIL import Image
 
-    from experiments.pictures import grid
+    from experiments.scoring.pictures import grid
 
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     Image.fromarray(grid(pixels, columns=12)).save(path)

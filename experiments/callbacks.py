@@ -14,13 +14,13 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
-from experiments import tracking
 from experiments.errors import Pruned
-from experiments.evaluation import SplitScores, bounds, draw_samples, reconstruct
 from experiments.metrics import METRICS
-from experiments.pictures import grid, reconstruction_grid
 from experiments.record import KL_WEIGHT, Record, at_full_weight
-from experiments.tracking_logger import SafeWandbLogger
+from experiments.scoring.evaluation import SplitScores, bounds, draw_samples, reconstruct
+from experiments.scoring.pictures import grid, reconstruction_grid
+from experiments.tracking.wandb import run as wandb_run
+from experiments.tracking.wandb.logger import SafeWandbLogger
 from losses.degree import LEAST_DEGREE, MOST_DEGREE
 from losses.elbo import ELBO
 from models.vae import VAE, Reconstruction
@@ -194,10 +194,10 @@ class Pictures(Callback):
 
     def _draw(self, x_hat: Tensor, samples: Tensor) -> dict[str, Any]:
         return {
-            "reconstructions": tracking.encoded(
+            "reconstructions": wandb_run.encoded(
                 reconstruction_grid(self._images.numpy(), x_hat.numpy())
             ),
-            "samples": tracking.encoded(grid(samples.numpy(), columns=8)),
+            "samples": wandb_run.encoded(grid(samples.numpy(), columns=8)),
         }
 
     def _log_first(self) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments.decided import read_decided
+from experiments.config.decided import read_decided
 from experiments.errors import UserError
 from experiments.record import hardware_settings, read_result
 from experiments.terminal import errors_for_people, print_lines
@@ -25,8 +25,8 @@ def rerun(record: Path, directory: Path) -> list[str]:
 
     Threads, precision and memory format are those of the record, whatever the machine's
     defaults, and the threads change after the same steps. The record decides the trial's
-    mathematics only (see `experiments.decided`): images are cached, and metrics are sent, where
-    this installation does. Code that the record names runs only if it is trusted (see
+    mathematics only (see `experiments.config.decided`): images are cached, and metrics are
+    sent, where this installation does. Code that the record names runs only if it is trusted (see
     `losses.trust`).
 
     Returns:

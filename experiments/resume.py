@@ -21,15 +21,15 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from experiments.device import random_state, restore_random_state
 from experiments.errors import Interrupted, UserError
-from experiments.fence import writing
-from experiments.files import remove, replacing
-from experiments.foreign import read_checkpoint
-from experiments.identity import relevant
+from experiments.machine.device import random_state, restore_random_state
+from experiments.machine.waits import scaled
 from experiments.record import HISTORY, LAST, RESULT, Record, flat, read_config, read_result
+from experiments.record.fence import writing
+from experiments.record.files import remove, replacing
+from experiments.record.foreign import read_checkpoint
+from experiments.record.identity import relevant
 from experiments.training import CHECKPOINT
-from experiments.waits import scaled
 
 SAVE_SECONDS = 10.0
 """Least time between two checkpoints, so that saving does not hold up short epochs."""

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config import LOGGERS, objectives
 from experiments.errors import UserError
-from experiments.loggers import run_settings, run_summary
 from experiments.record import RESULT, read_config, read_history, read_result, write_json
 from experiments.terminal import errors_for_people, shown_path
-from experiments.tracking import choose_mode, logged_step
+from experiments.tracking.loggers import run_settings, run_summary
+from experiments.tracking.wandb.run import choose_mode, logged_step
 
 if TYPE_CHECKING:
-    from experiments.tracking_sync import Delivered, Server
+    from experiments.tracking.wandb.server import Delivered, Server
 
 _QUIET_SECONDS = 120.0
 """After so long without a word, a trial whose record says "running" is taken for dead."""
@@ -122,7 +122,7 @@ def sync(
         reason = f"nothing can be brought to W&B: {mode.reason}"
         directories = [t.directory for t in trials] + strays
         return count, left + [Left(directory, reason) for directory in directories]
-    from experiments.tracking_sync import Server, is_marked, upload
+    from experiments.tracking.wandb.server import Server, is_marked, upload
 
     server = Server()
     trials = [t for t in trials if not t.is_complete(server.delivered(t.path), server)]
@@ -184,7 +184,7 @@ def _another_entity(trial: _Trial) -> str:
 
 def _strays(paths: Sequence[Path], trials: Sequence[_Trial]) -> list[Path]:
     """Directories of W&B runs, not yet uploaded, that belong to no record."""
-    from experiments.tracking_sync import is_marked
+    from experiments.tracking.wandb.server import is_marked
 
     found = {file.parent for path in paths for file in path.rglob("*run-*/run-*.wandb")}
     owned = {run for trial in trials for run in trial.runs()}
@@ -193,7 +193,7 @@ def _strays(paths: Sequence[Path], trials: Sequence[_Trial]) -> list[Path]:
 
 
 def _relog(trial: _Trial, server: Server) -> None:
-    from experiments.tracking_sync import relog
+    from experiments.tracking.wandb.server import relog
 
     delivered = server.delivered(trial.path)
     present = {key: trial.directory / name for key, name in _PICTURES.items()}

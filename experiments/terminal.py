@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments import commands
+from experiments.cli import commands
+from experiments.cli.grammar import advice
 from experiments.errors import UserError
-from experiments.grammar import advice
-from experiments.home import ensure_home
-from experiments.loading import leave_quickly
+from experiments.machine.home import ensure_home
+from experiments.machine.loading import leave_quickly
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 _SEVERAL = re.compile(r"Ambiguous value for argument '(.*?)'\n1\. ", re.DOTALL)

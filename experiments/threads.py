@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from experiments.cores import FreeCores, cores, threads_for
+from experiments.machine.cores import FreeCores, cores, threads_for
 from experiments.record import Record
 
 _FIXED_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

@@ -16,12 +16,12 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
+from experiments.building import Data, Schedule, mode
 from experiments.config import objectives
-from experiments.device import Hardware
 from experiments.errors import Pruned
-from experiments.fence import writing
-from experiments.files import replacing
-from experiments.parts import Data, Schedule, mode
+from experiments.machine.device import Hardware
+from experiments.record.fence import writing
+from experiments.record.files import replacing
 
 if TYPE_CHECKING:
     from models.vae import VAE

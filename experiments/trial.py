@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import objectives, validate
-from experiments.cores import FreeCores
 from experiments.errors import Interrupted, Pruned, TrialError, UserError, is_disk_full
-from experiments.files import remove, remove_unfinished
-from experiments.home import ensure_home
-from experiments.loading import loading
-from experiments.loggers import open_loggers
-from experiments.membership import refuse_taken
+from experiments.machine.cores import FreeCores
+from experiments.machine.home import ensure_home
+from experiments.machine.loading import loading
+from experiments.machine.ranks import be_rank_zero, ranks_hidden
 from experiments.metrics import METRICS
-from experiments.ranks import be_rank_zero, ranks_hidden
 from experiments.record import LAST, RESULT, Record, at_full_weight, discard, hardware_settings
+from experiments.record.files import remove, remove_unfinished
+from experiments.record.membership import refuse_taken
+from experiments.tracking.loggers import open_loggers
 
 if TYPE_CHECKING:
     from pytorch_lightning.callbacks import Callback
 
+    from experiments.building import Data, Schedule
     from experiments.data import ImageSet
-    from experiments.device import Hardware
-    from experiments.parts import Data, Schedule
+    from experiments.machine.device import Hardware
     from experiments.resume import Session
     from experiments.threads import Threads
     from models.vae import VAE
@@ -95,7 +95,7 @@ def run_trial(
             with `Interrupted` and, if `resumable`, a checkpoint of that moment. An epoch is
             never cut short.
         images: those that the config names, if they are loaded already.
-        study: whose trial it is, as `experiments.membership` notes it; None for a single run.
+        study: whose trial it is, as `record.membership` notes it; None for a single run.
         thread_changes: of the record that is repeated: steps after which there are so many
             threads. None to take as many as the machine has free, if `trainer.threads` is.
         rerun_of: the directory of that record, beside which this is no other trial.
@@ -139,13 +139,13 @@ def _prepare(
     free: FreeCores,
     thread_changes: Sequence[tuple[int, int]] | None,
 ) -> _Trial:
-    from experiments import parts
+    from experiments import building
 
-    images = parts.load(config) if images is None else images
+    images = building.load(config) if images is None else images
     # PyTorch loads only now, so that mistakes in the data are told at once.
     with loading():
-        from experiments.device import choose_hardware, seed_everything
-        from experiments.preflight import foresee
+        from experiments.machine.device import choose_hardware, seed_everything
+        from experiments.preflight.telling import forecast_trial
         from experiments.threads import Threads, first_threads, is_fixed
 
     be_rank_zero()
@@ -161,15 +161,15 @@ def _prepare(
         memory_format=trainer["memory_format"],
         threads=first_threads(trainer["threads"], free),
     )
-    data = parts.batched(config, images, hardware.device)
-    when = parts.schedule(config, len(data.train))
-    loss = parts.build_loss(config, images.image_shape)
-    parts.check_extractor(config, images)
+    data = building.batched(config, images, hardware.device)
+    when = building.schedule(config, len(data.train))
+    loss = building.build_loss(config, images.image_shape)
+    building.check_extractor(config, images)
     seed_everything(config["seed"])
-    vae = parts.build_vae(config, loss, images.image_shape, hardware, when)
+    vae = building.build_vae(config, loss, images.image_shape, hardware, when)
     record.directory.mkdir(parents=True, exist_ok=True)
     network_bytes = sum(p.numel() * p.element_size() for p in vae.network.parameters())
-    parts.check_space(record.directory, network_bytes, resumable=resumable)
+    building.check_space(record.directory, network_bytes, resumable=resumable)
     record.result |= {
         "hardware": {**vars(hardware), "thread_changes": []},
         "data": {
@@ -181,7 +181,7 @@ def _prepare(
             **{name: len(indices) for name, indices in vars(data.splits).items()},
         },
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),
-        "preflight": foresee(config, loss, images, data.splits.train),
+        "preflight": forecast_trial(config, loss, images, data.splits.train),
     }
     fixed = is_fixed(config["trainer"]["threads"])
     threads = Threads(record, None if fixed else free, thread_changes)
@@ -268,7 +268,7 @@ def _note_best_epoch(trial: _Trial) -> None:
 def _at_wandb(trial: _Trial, loggers: list[Any]) -> Iterator[list[Callback]]:
     """The callbacks for W&B's loggers; the last pictures are drawn while the trial is scored."""
     from experiments.callbacks import Pictures, StoppedAtWandb
-    from experiments.tracking_logger import SafeWandbLogger
+    from experiments.tracking.wandb.logger import SafeWandbLogger
 
     every, device = trial.config["logger"]["log_images_every"], trial.hardware.device
     with ExitStack() as stack:
@@ -323,8 +323,8 @@ def _score(trial: _Trial, loggers: list[Any], in_sweep: bool) -> Result:
     """Score the best weights in float32 and write everything that a person looks at."""
     from pytorch_lightning.loggers import WandbLogger
 
-    from experiments.probes import log_probes
-    from experiments.scoring import score
+    from experiments.scoring.checkpoint import score
+    from experiments.tracking.wandb.image_table import log_probes
     from experiments.training import CHECKPOINT
 
     record, config = trial.record, trial.config
@@ -375,7 +375,7 @@ def _probes(trial: _Trial) -> Any:
 
 def _report(trial: _Trial, result: Result, in_sweep: bool) -> None:
     """Say how it went; a trial of many has a line in place of the table."""
-    from experiments.symptoms import symptoms
+    from experiments.scoring.symptoms import symptoms
 
     record = trial.record
     epochs, steps = record.result["epochs"], record.result["steps"]

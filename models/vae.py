@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from models import CHECKPOINT_SCHEMA
+from models.cuda_graph import WARM_UP_STEPS, RecordedStep
 from models.finite import FiniteWatch
 from models.network import Network, sample_posterior
-from models.recorded import WARM_UP_STEPS, RecordedStep
 from models.spikes import SpikeGuard
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import torch
 from fastapi import APIRouter, File, HTTPException, Query, Response, UploadFile
 from torch import Tensor
 
-from experiments.pictures import grid, reconstruction_grid
+from experiments.scoring.pictures import grid, reconstruction_grid
 from serving import latents
 from serving.about import describe
 from serving.encoding import animation, base64_png, png

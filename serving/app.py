@@ -13,7 +13,7 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
-from experiments import commands
+from experiments.cli import commands
 from experiments.errors import UserError
 from experiments.terminal import errors_for_people
 from serving.references import KINDS
@@ -129,7 +129,7 @@ def main() -> None:
     except ImportError as error:
         raise UserError(f"the service needs more packages: {commands.install('serve')}") from error
     listener = _listen(arguments.host, arguments.port)
-    from experiments.device import take_threads
+    from experiments.machine.device import take_threads
     from serving.checkpoints import load
 
     take_threads(arguments.threads)

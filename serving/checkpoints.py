@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 import models
-from experiments import commands
+from experiments.cli import commands
 from experiments.errors import UserError
-from experiments.foreign import check_tensors
+from experiments.record.foreign import check_tensors
 from models.network import Network
 from serving.references import find_checkpoint
 from serving.trained import Trained, read_trained

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from experiments.pictures import Picture
+from experiments.scoring.pictures import Picture
 
 FAST = 1
 """zlib's level for pictures that somebody waits for."""

@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from experiments.evaluation import to_uint8
 from experiments.metrics.reconstruction import reconstruction_metrics
+from experiments.scoring.evaluation import to_uint8
 from serving import codec, latents
 from serving.batching import Batcher
 from serving.checkpoints import Model

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import UserError
-from experiments.files import replacing
+from experiments.record.files import replacing
 from experiments.terminal import errors_for_people
 from serving.references import KINDS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from experiments.pictures import Picture
+    from experiments.scoring.pictures import Picture
     from serving.checkpoints import Model
 
 _BATCH = 256
@@ -76,8 +76,8 @@ def reconstructions(model: Model, photos: list[str], options: Options) -> Pictur
     """Photos above their reconstructions."""
     import torch
 
-    from experiments.evaluation import to_uint8
-    from experiments.pictures import reconstruction_grid
+    from experiments.scoring.evaluation import to_uint8
+    from experiments.scoring.pictures import reconstruction_grid
     from serving import codec
     from serving.photos import read_photo
 
@@ -89,7 +89,7 @@ def reconstructions(model: Model, photos: list[str], options: Options) -> Pictur
 
 def interpolation(model: Model, photos: list[str], options: Options) -> list[Picture]:
     """Each image on the way from one photo to the other."""
-    from experiments.pictures import grid
+    from experiments.scoring.pictures import grid
     from serving import latents
 
     start, end = (_point(model, photo, options) for photo in photos)
@@ -154,7 +154,7 @@ def _point(model: Model, photo: str, options: Options) -> Tensor:
 
 
 def _decoded(model: Model, points: Tensor) -> Iterator[Tensor]:
-    from experiments.evaluation import to_uint8
+    from experiments.scoring.evaluation import to_uint8
     from serving import codec
 
     for batch in points.split(_BATCH):
@@ -163,7 +163,7 @@ def _decoded(model: Model, points: Tensor) -> Iterator[Tensor]:
 
 def _grid(model: Model, points: Tensor, options: Options, columns: int | None = None) -> Picture:
     from experiments.data.parallel import shown
-    from experiments.pictures import grid
+    from experiments.scoring.pictures import grid
 
     images = shown(
         _decoded(model, points), len(points), doing="generating", progress=options.progress
@@ -281,7 +281,7 @@ def main() -> None:
         arguments.out = Path("generated" if arguments.count is not None else "generated.png")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     _check(arguments)
-    from experiments.device import take_threads
+    from experiments.machine.device import take_threads
     from serving.checkpoints import load
 
     take_threads()

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.data.decode import BadImageError, BombError, decode, quiet
+from experiments.data.decoding.decode import BadImageError, BombError, decode, quiet
 from experiments.errors import UserError
 from serving.checkpoints import Model
 

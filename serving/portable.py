@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import models
-from experiments import commands
+from experiments.cli import commands
 from experiments.errors import UserError
 from models.network import Network
 from serving import latents

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.membership import (
+from experiments.metrics import direction
+from experiments.record import RESULT, read_result
+from experiments.record.membership import (
     DESIGN,
     is_foreign,
     membership,
@@ -17,8 +19,6 @@ from experiments.membership import (
     recommended,
     records_below,
 )
-from experiments.metrics import direction
-from experiments.record import RESULT, read_result
 from serving.ranking import Candidate, best
 
 KINDS = (

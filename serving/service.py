@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from experiments.data.decode import BadImageError
+from experiments.data.decoding.decode import BadImageError
 from serving import api, page
 from serving.batching import QueueFullError
 from serving.checkpoints import Model

@@ -8,10 +8,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.addresses import sqlite_file, study_reference
 from experiments.errors import UserError
-from experiments.membership import Membership, holds, recommended, records_below
 from experiments.record import RESULT
+from experiments.record.addresses import sqlite_file, study_reference
+from experiments.record.membership import Membership, holds, recommended, records_below
 from serving.ranking import Candidate, best
 
 if TYPE_CHECKING:

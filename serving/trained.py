@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.errors import UserError
-from experiments.foreign import read_npz
 from experiments.record import RESULT, read_result
+from experiments.record.foreign import read_npz
 
 _SCORES = "validation.npz"
 

@@ -8,7 +8,7 @@ import warnings
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from experiments.data.decode import FORMATS, BadImageError, tolerantly
+from experiments.data.decoding.decode import FORMATS, BadImageError, tolerantly
 from serving.checkpoints import Model
 from serving.photos import prepared
 

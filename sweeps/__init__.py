@@ -20,7 +20,7 @@ def whitelist() -> list[str]:
     (`hydra.test_utils`), and what the user trusts. Losses, models and data sources are known by
     name and need no such permission; samplers, pruners and storages have lists of their own.
     """
-    from experiments.permitted import CALLBACKS
+    from experiments.config.permitted import CALLBACKS
     from losses.trust import trusted_packages
 
     return [
@@ -58,8 +58,8 @@ def run(overrides: Sequence[str], *, task: Task | None = None) -> Sweep:
     from hydra.errors import OverrideParseException
 
     from experiments import config
+    from experiments.cli.grammar import advice, readable_conditions
     from experiments.errors import UserError
-    from experiments.grammar import advice, readable_conditions
     from sweeps.sweeper import StudySweeper, register
 
     config.register()

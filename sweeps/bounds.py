@@ -1,13 +1,13 @@
 """Every time that the protocol of a sweep waits, and how these times depend on each other.
 
 All but the last three are seconds, of a clock that never goes back (see `sweeps.system`), and are
-multiplied alike by VAESWEEP_WAITS (see `experiments.waits`).
+multiplied alike by VAESWEEP_WAITS (see `experiments.machine.waits`).
 """
 
 from __future__ import annotations
 
-from experiments.fence import LOCK_SECONDS
-from experiments.waits import scaled
+from experiments.machine.waits import scaled
+from experiments.record.fence import LOCK_SECONDS
 
 HEARTBEAT = scaled(3.0)
 """Between two signs of life of a worker that holds a trial."""

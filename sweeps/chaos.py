@@ -32,11 +32,11 @@ from pathlib import Path
 
 import psutil
 
+from experiments.cli.grammar import literal
 from experiments.errors import UserError
-from experiments.grammar import literal
-from experiments.signals import sigterm_ends
+from experiments.machine.signals import sigterm_ends
+from experiments.machine.waits import WAITS
 from experiments.terminal import FULL_ERROR, errors_for_people
-from experiments.waits import WAITS
 from sweeps.faults import LEASE, RESTART, SCALE, Fault, drawn
 from sweeps.outcomes import Outcome, differences, outcomes
 from sweeps.storage.opening import normalised, open_storage

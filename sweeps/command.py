@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 import optuna
 
 from experiments.errors import UserError
-from experiments.identity import relevant
-from experiments.membership import owner
 from experiments.record import discard, flat
+from experiments.record.identity import relevant
+from experiments.record.membership import owner
 from sweeps.bounds import ANSWER, DEATHS_IN_A_ROW
 from sweeps.plan import Plan
 from sweeps.planning import opened, plan_of, study_lock
 from sweeps.results import tables
 from sweeps.screen import continuing
 from sweeps.screen.ending import Conclusion, refuse_failure, report, resume_command
-from sweeps.screen.foresight import foreseeing
+from sweeps.screen.forecast import forecast_shown
 from sweeps.screen.view import View
 from sweeps.search import design
 from sweeps.settings import read
@@ -192,10 +192,10 @@ def _run(
     is_work_left = retry(claims.is_work_left)
     if is_work_left or not _is_stopped(claims):
         _say(continuing.notice(sweep.study, plan, is_work_left=is_work_left))
-    foreseen = foreseeing(plan, task, processes) if is_work_left else nullcontext()
+    forecast = forecast_shown(plan, task, processes) if is_work_left else nullcontext()
     killed, gets_on = False, True
     try:
-        with supervisor, _interruptible(supervisor), _view(plan), foreseen:
+        with supervisor, _interruptible(supervisor), _view(plan), forecast:
             gets_on = run_rounds(
                 claims,
                 lambda: _launch(plan, task, supervisor, processes, config, context),

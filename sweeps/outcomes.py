@@ -12,8 +12,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.membership import membership, result_in
 from experiments.record import read_history
+from experiments.record.membership import membership, result_in
 from sweeps.storage import private
 from sweeps.storage.attributes import DIRECTORY, REASON, STUDY_ID, is_superseded, point_of
 
@@ -146,7 +146,7 @@ def _ends(log: Path) -> int:
 
 def _weights(directory: Path) -> str:
     """A digest of the tensors, since files differ in the time when they were written."""
-    from experiments.foreign import read_checkpoint
+    from experiments.record.foreign import read_checkpoint
     from experiments.training import CHECKPOINT
 
     try:

@@ -17,8 +17,8 @@ from optuna.trial import TrialState
 
 from experiments import config as configs
 from experiments.errors import UserError
-from experiments.identity import relevant
 from experiments.record import flat
+from experiments.record.identity import relevant
 from sweeps.plan import Plan, is_grid_search
 from sweeps.search.design import agreed, design
 from sweeps.search.levels import answered_keys, compared_keys

@@ -13,7 +13,7 @@ from experiments.metrics import METRICS
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user set, as conf/hydra/sweeper/vaesweep.yaml and experiments/schema.py say."""
+    """What the user set, see conf/hydra/sweeper/vaesweep.yaml and experiments/config/schema.py."""
 
     n_trials: int | None = None
     timeout: float | None = None

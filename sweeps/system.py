@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.membership import is_finished, membership, result_in
+from experiments.record.membership import is_finished, membership, result_in
 
 Process = Mapping[str, Any]
 """A process as a lease names it: host, machine, boot, namespace, pid, born."""

@@ -229,7 +229,8 @@ def isolated_wandb(home: Path) -> dict[str, str]:
 @pytest.fixture
 def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home and an environment for the W&B client in this process, and its end."""
-    from experiments import tracking, tracking_client
+    from experiments.tracking.wandb import client as wandb_client
+    from experiments.tracking.wandb import run as wandb_run
 
     home = tmp_path / "home"
     home.mkdir()
@@ -238,11 +239,11 @@ def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         monkeypatch.delenv(name)
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, environment[name])
-    monkeypatch.setattr(tracking, "_last_failure", None)
+    monkeypatch.setattr(wandb_run, "_last_failure", None)
     # On a busy machine even a server on loopback may take more than the usual second.
-    monkeypatch.setattr(tracking.choose_mode, "__defaults__", (os.environ, float(PATIENCE)))
+    monkeypatch.setattr(wandb_run.choose_mode, "__defaults__", (os.environ, float(PATIENCE)))
     yield home
-    tracking_client.end_client()
+    wandb_client.end_client()
     os.environ.pop("WANDB_SERVICE", None)  # the client's own
 
 

@@ -41,7 +41,7 @@ def run_py(
 def composes(overrides: Sequence[str], *, multirun: bool) -> None:
     """Every value of a search, or the config of a trial, as far as that is known before it runs."""
     from experiments import config as configs
-    from experiments.grammar import readable_conditions
+    from experiments.cli.grammar import readable_conditions
     from sweeps import settings
     from sweeps.space.composing import Composer
     from sweeps.space.jobs import without_hydra
@@ -67,7 +67,7 @@ def budget(overrides: Sequence[str]) -> list[str]:
     """Overrides that make a command a matter of seconds; what it says itself stays as it is."""
     from omegaconf import OmegaConf
 
-    from experiments.grammar import key_of, readable_conditions
+    from experiments.cli.grammar import key_of, readable_conditions
 
     _, config = multirun_config(*readable_conditions(list(overrides)))
     told = {key_of(text) for text in overrides} | set(config.hydra.sweeper.params)

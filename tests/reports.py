@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.runs import Broken, Runs
-from experiments.pictures import reconstruction_grid, save_png
+from experiments.scoring.pictures import reconstruction_grid, save_png
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 """A name that must be shown as it is."""

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.sources import storages
-from experiments.addresses import sqlite_address, study_reference
 from experiments.errors import UserError
+from experiments.record.addresses import sqlite_address, study_reference
 from serving import studies
 from sweeps.storage.attributes import STUDY
 from sweeps.storage.opening import dashboard_command, lock, normalised, open_storage, redacted

@@ -12,7 +12,7 @@ from analysis.commands import settle
 from analysis.comparison import groups_of
 from analysis.labels import group_label
 from analysis.load import load
-from experiments.decided import decided
+from experiments.config.decided import decided
 from experiments.errors import UserError
 from experiments.record import HISTORY, KL_WEIGHT, at_full_weight
 from tests.conftest import Compose

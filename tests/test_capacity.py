@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from losses.capacity import Capacity, capacity, worth
+from experiments.preflight.capacity import Capacity, capacity, gain
 from losses.elbo import ELBO, kl_divergence
 from losses.pixel import MSE
 
@@ -151,15 +151,15 @@ def test_the_same_loss_at_another_scale_and_beta_affords_the_same() -> None:
 
 
 def test_optimal_sigma_does_not_see_the_unit_of_the_distance() -> None:
-    drops = np.array([0.3, 0.1, 0.02])
-    one = capacity(drops, 0.6, scale="optimal_sigma", values=100)
-    hundred = capacity(100 * drops, 60, scale="optimal_sigma", values=100)
-    assert (hundred.active, hundred.worth) == (one.active, one.worth)
+    explained = np.array([0.3, 0.1, 0.02])
+    one = capacity(explained, 0.6, scale="optimal_sigma", values=100)
+    hundred = capacity(100 * explained, 60, scale="optimal_sigma", values=100)
+    assert (hundred.active, hundred.gain) == (one.active, one.gain)
     assert hundred.kl == pytest.approx(one.kl)
     assert hundred.distance == pytest.approx(100 * one.distance)
 
 
-def test_worth_is_what_the_loss_falls_from_the_mean_image_to_perfection() -> None:
+def test_gain_is_what_the_loss_falls_from_the_mean_image_to_perfection() -> None:
     x = torch.rand(16, 3, 8, 8)
     mean = x.mean(0, keepdim=True).expand_as(x)
     posterior = torch.zeros(16, 2)
@@ -168,24 +168,24 @@ def test_worth_is_what_the_loss_falls_from_the_mean_image_to_perfection() -> Non
         elbo = ELBO(MSE(), scale=scale)
         losses = [elbo(x_hat, x, posterior, posterior)["nats"].item() for x_hat in (mean, x)]
         expected = losses[0] - losses[1]
-        assert worth(distance, scale=scale, values=192) == pytest.approx(expected, rel=1e-6)
+        assert gain(distance, scale=scale, values=192) == pytest.approx(expected, rel=1e-6)
 
     elbo = ELBO(MSE(), scale="optimal_sigma")
     halfway = x + (mean - x) / math.sqrt(2)  # half the squared error
     losses = [elbo(x_hat, x, posterior, posterior)["nats"].item() for x_hat in (mean, halfway)]
     expected = losses[0] - losses[1]
-    assert worth(distance, scale="optimal_sigma", values=192) == pytest.approx(expected, rel=1e-4)
+    assert gain(distance, scale="optimal_sigma", values=192) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("scale", ["sum", "mean", "optimal_sigma"])
 @pytest.mark.parametrize("beta", [0.01, 0.3, 1.0, 2.5, 10.0])
-def test_no_loss_pays_for_more_kl_than_it_is_worth(scale: str, beta: float) -> None:
+def test_no_loss_pays_for_more_kl_than_it_gains(scale: str, beta: float) -> None:
     found = predicted(5, scale=scale, beta=beta)
     if scale == "optimal_sigma":
         start = EIGENVALUES.sum() / VALUES
         most = VALUES / 2 * math.log(start / found.distance) / beta
     else:
-        most = found.worth / beta
+        most = found.gain / beta
     assert found.kl <= most
 
 
@@ -222,7 +222,7 @@ def test_optimal_sigma_does_not_see_an_exponent_of_the_distance(exponent: float)
     assert found.kl == pytest.approx(one.kl)
     assert found.distance == pytest.approx(one.distance**exponent)
     assert found.beta_for_all == pytest.approx(one.beta_for_all)
-    assert found.worth * exponent == pytest.approx(one.worth)  # of halving the one or the other
+    assert found.gain * exponent == pytest.approx(one.gain)  # of halving the one or the other
 
 
 def test_free_bits_keep_every_unit_active_at_their_cost() -> None:
@@ -238,17 +238,17 @@ def test_without_components_nothing_is_active() -> None:
 
 
 @pytest.mark.parametrize(
-    ("drops", "start", "options", "message"),
+    ("explained", "start", "options", "message"),
     [
-        ([-0.1], 1.0, {"scale": "sum"}, "`drops` must be"),
-        ([math.nan], 1.0, {"scale": "sum"}, "`drops` must be"),
+        ([-0.1], 1.0, {"scale": "sum"}, "`explained` must be"),
+        ([math.nan], 1.0, {"scale": "sum"}, "`explained` must be"),
         ([0.1], 0.0, {"scale": "sum"}, "`mean_distance` must be above 0"),
         ([0.1], 1.0, {"scale": "sum", "beta": -1.0}, "`beta` 0 or more, but got 1.0 and -1.0"),
         ([0.1], 1.0, {"scale": "median"}, "`loss.scale` must be one of"),
     ],
 )
 def test_numbers_out_of_range_are_refused(
-    drops: list[float], start: float, options: dict[str, object], message: str
+    explained: list[float], start: float, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        capacity(drops, start, values=10, **options)  # type: ignore[arg-type]
+        capacity(explained, start, values=10, **options)  # type: ignore[arg-type]

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from experiments import parts
+from experiments import building
 from experiments.data import ImageSet, split
 from experiments.errors import UserError
-from experiments.preflight import foresee
-from experiments.spectrum import Drops
+from experiments.preflight.components import Explained
+from experiments.preflight.telling import forecast_trial
 from experiments.trial import run_trial
 from tests.conftest import Compose
 
@@ -90,7 +90,7 @@ def test_images_that_hardly_differ_are_told(
         pictures.append(picture)
     config = tiny("data=images", f"data.root={_folder(tmp_path / 'photos', pictures)}")
     with caplog.at_level(logging.WARNING):
-        foresee(config, *_loss_and_images(config))
+        forecast_trial(config, *_loss_and_images(config))
     assert "the images hardly differ" in caplog.text
 
 
@@ -99,24 +99,26 @@ def test_images_that_differ_are_not_told_to_be_alike(
 ) -> None:
     config = tiny()
     with caplog.at_level(logging.WARNING):
-        foresee(config, *_loss_and_images(config))
+        forecast_trial(config, *_loss_and_images(config))
     assert "hardly differ" not in caplog.text
 
 
 def _loss_and_images(config: dict[str, Any]) -> tuple[Any, ImageSet, NDArray[np.int64]]:
-    images = parts.load(config)
-    loss = parts.build_loss(config, images.image_shape)
-    return loss, images, parts.splits_of(config, images).train
+    images = building.load(config)
+    loss = building.build_loss(config, images.image_shape)
+    return loss, images, building.splits_of(config, images).train
 
 
 def test_a_loss_that_sees_no_difference_is_named_and_not_its_numbers(
     tiny: Compose, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.preflight._LAST", {})
+    monkeypatch.setattr("experiments.preflight.forecasting._LAST", {})
     config = tiny()
     loss, images, train = _loss_and_images(config)
-    monkeypatch.setattr("experiments.spectrum.drops", lambda *_: Drops(np.zeros(64), 0.0, 2.0))
-    assert foresee(config, loss, images, train) is None
+    monkeypatch.setattr(
+        "experiments.preflight.components.explained", lambda *_: Explained(np.zeros(64), 0.0, 2.0)
+    )
+    assert forecast_trial(config, loss, images, train) is None
     assert "loss=mse" in caplog.text
     assert "cannot tell these images apart" in caplog.text
     assert "mean_distance" not in caplog.text

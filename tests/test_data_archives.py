@@ -185,7 +185,7 @@ def test_an_image_bomb_in_an_archive_refuses_it(load: Load, tmp_path: Path) -> N
 def test_an_archive_that_swells_is_refused_before_it_is_unpacked(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.data.archives.HARMLESS_BYTES", 2**20)
+    monkeypatch.setattr("experiments.data.sources.archives.HARMLESS_BYTES", 2**20)
     for name in ("a.zip", "a.tar.gz", "a.tar.xz"):
         path = _any_archive(tmp_path / name, _FILES | {"zeros.bmp": bytes(5 * 2**20)})
         with pytest.raises(UserError, match="a decompression bomb"):

@@ -43,7 +43,7 @@ def cache(tmp_path: Path) -> Path:
 @pytest.fixture
 def load(cache: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     # As if the files had been there for a while, since times of change cannot be set.
-    monkeypatch.setattr("experiments.data.sources._SETTLED_NS", 0)
+    monkeypatch.setattr("experiments.data.sources.source._SETTLED_NS", 0)
     caching._found_whole.clear()
 
     def load(**settings: Any) -> ImageSet:
@@ -61,8 +61,8 @@ def load(cache: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many images have been read and decoded so far."""
-    from experiments.data import decode as decoding
-    from experiments.data import sources
+    from experiments.data.decoding import decode as decoding
+    from experiments.data.sources import source as sources
 
     done = {"decoded": 0, "read": 0}
     decode, read = decoding.decode, sources._read
@@ -133,10 +133,10 @@ def test_a_change_that_keeps_size_and_time_is_noticed(load: Load, photos: Path) 
 def test_a_change_right_after_the_load_is_noticed_whatever_the_clock_says(
     load: Load, photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.data.sources._SETTLED_NS", 2 * 10**9)
+    monkeypatch.setattr("experiments.data.sources.source._SETTLED_NS", 2 * 10**9)
     first = load()
     # A file system with coarse times would give the new content the stamp of the old.
-    from experiments.data.sources import Source, Stamp
+    from experiments.data.sources.source import Source, Stamp
 
     monkeypatch.setattr(Source, "stamp", lambda self: Stamp("the same", settled=False))
     load()
@@ -239,7 +239,7 @@ def test_a_failed_build_leaves_nothing(
     def fail(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.data.sources.decode", fail)
+    monkeypatch.setattr("experiments.data.sources.source.decode", fail)
     with pytest.raises(KeyboardInterrupt):
         load()
     assert list(cache.iterdir()) == []

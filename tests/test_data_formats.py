@@ -20,8 +20,8 @@ from PIL import Image
 from skimage.transform import resize
 
 from experiments.data import ImageSet, load_images
-from experiments.data.decode import BadImageError, BombError, decode, quiet
-from experiments.data.sources import open_source
+from experiments.data.decoding.decode import BadImageError, BombError, decode, quiet
+from experiments.data.sources.opening import open_source
 from experiments.errors import UserError
 
 # Four quarters of different colours tell orientation and channel order apart.
@@ -219,8 +219,8 @@ def test_what_is_refused_does_not_wait_for_the_search_for_white(
             raise BombError("of a test")
         return decode(data, **options)
 
-    monkeypatch.setattr("experiments.data.sources.largest_value", slow)
-    monkeypatch.setattr("experiments.data.sources.decode", bombed)
+    monkeypatch.setattr("experiments.data.sources.source.largest_value", slow)
+    monkeypatch.setattr("experiments.data.sources.source.decode", bombed)
     with pytest.raises(UserError, match="of a test"):
         list(open_source(folder).decoded(size=8, channels=3, fit="crop", workers=2))
     assert 0 < len(looked) < 100

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from experiments.data.decode import BadImageError, BombError, decode, quiet
+from experiments.data.decoding.decode import BadImageError, BombError, decode, quiet
 
 _PIXELS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 _HUGE = "x" * 3_000_000  # bytes, a few thousand when compressed

@@ -44,7 +44,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     # As if the files had been there for a while, since times of change cannot be set.
-    monkeypatch.setattr("experiments.data.sources._SETTLED_NS", 0)
+    monkeypatch.setattr("experiments.data.sources.source._SETTLED_NS", 0)
 
     def load(root: Any, **settings: Any) -> ImageSet:
         arguments: dict[str, Any] = {"size": 16, "progress": False, "cache_dir": tmp_path / "cache"}

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from analysis.load import load
 from analysis.runs import Design, check_margin, parsed_design
-from experiments.membership import DESIGN as FILE
+from experiments.record.membership import DESIGN as FILE
 from sweeps.storage.attributes import DESIGN as ATTRIBUTE
 from tests.records import result, write_sweep
 from tests.test_analysis_studies import add, make

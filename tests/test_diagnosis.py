@@ -14,9 +14,9 @@ from analysis import diagnosis
 from analysis.diagnosis import Finding, diagnose
 from analysis.load import load
 from analysis.runs import Runs
-from experiments import symptoms
-from experiments.evaluation import evaluate
-from experiments.symptoms import Symptom
+from experiments.scoring import symptoms
+from experiments.scoring.evaluation import evaluate
+from experiments.scoring.symptoms import Symptom
 from models.network import Network
 from tests.records import result, write, write_sweep
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from experiments import schema
+from experiments.config import schema
 from sweeps import bounds
 
 ROOT = Path(__file__).parents[1]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from experiments.errors import Interrupted, RecordLockedError, Superseded
-from experiments.fence import OWNER_FILE, Fence, Owner, _Files, owning, writing
-from experiments.files import replacing
-from experiments.logs import only_by_owner
+from experiments.machine.waits import WAITS
 from experiments.record import RESULT, Record, discard
-from experiments.waits import WAITS
+from experiments.record.fence import OWNER_FILE, Fence, Owner, _Files, owning, writing
+from experiments.record.files import replacing
+from experiments.record.logs import only_by_owner
 from sweeps.storage.retry import is_away
 
 CONFIG = {"name": "vae", "seed": 0}
@@ -127,9 +127,9 @@ class Successor:
     "moment",
     [
         "experiments.trial.remove_unfinished",
-        "experiments.csv_logger.FencedCSVLogger.save",
+        "experiments.tracking.csv_logger.FencedCSVLogger.save",
         "experiments.callbacks.Scores.on_validation_epoch_end",
-        "experiments.scoring.evaluate",
+        "experiments.scoring.checkpoint.evaluate",
         "experiments.record.Record.end",
     ],
 )
@@ -163,7 +163,7 @@ def test_whoever_lost_a_trial_sends_nothing_more_to_wandb(
 
     from pytorch_lightning.loggers import WandbLogger
 
-    from experiments.tracking_logger import SafeWandbLogger
+    from experiments.tracking.wandb.logger import SafeWandbLogger
 
     sent: list[Any] = []
     monkeypatch.setattr(WandbLogger, "log_metrics", lambda self, *given: sent.append(given))

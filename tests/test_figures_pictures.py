@@ -29,8 +29,8 @@ from analysis.trained.latents import (
 )
 from experiments.data import to_float
 from experiments.data.cats import draw_factors
-from experiments.evaluation import draw_samples, reconstruct
 from experiments.metrics.reconstruction import reconstruction_metrics
+from experiments.scoring.evaluation import draw_samples, reconstruct
 from models.network import Network
 from tests import tables
 

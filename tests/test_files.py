@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.files import remove_unfinished, replacing
+from experiments.record.files import remove_unfinished, replacing
 
 
 def test_a_file_is_replaced_by_what_was_written(tmp_path: Path) -> None:

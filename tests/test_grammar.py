@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from experiments.cli.grammar import _is_readable, advice, literal
 from experiments.errors import UserError
-from experiments.grammar import _is_readable, advice, literal
 from tests.conftest import ROOT
 
 VALUES = [

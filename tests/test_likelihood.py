@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from experiments.evaluation import evaluate
+from experiments.scoring.evaluation import evaluate
 from losses.likelihood import bits_per_dim, elbo
 from models.network import Network
 

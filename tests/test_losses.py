@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import losses
 from losses.distance import Distance, preflight
-from losses.window import gaussian_filter
+from losses.structural.window import gaussian_filter
 from tests.words import trusting
 
 CONFIGS = Path(__file__).parents[1] / "conf" / "loss"

@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 from skimage.transform import resize
 
 import losses
-from losses.structural import scale_weights
+from losses.structural.distances import scale_weights
 
 
 def photos(side: int, channels: int) -> torch.Tensor:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from experiments import parts
-from experiments.evaluation import draw_samples
-from experiments.scoring import load_weights
+from experiments import building
+from experiments.scoring.checkpoint import load_weights
+from experiments.scoring.evaluation import draw_samples
 from experiments.trial import run_trial
 from models.conv import UpsamplingConv
 from tests.conftest import Compose
@@ -47,7 +47,7 @@ def test_samples_of_a_trained_model_have_no_mesh(compose: Compose, tmp_path: Pat
             "trainer.progress=false", "evaluation.samples=64",
         )  # fmt: skip
         run_trial(config, tmp_path / upsampling, in_sweep=True)
-        network = parts.build_network(config, (3, 64, 64)).eval()
+        network = building.build_network(config, (3, 64, 64)).eval()
         load_weights(network, tmp_path / upsampling / "checkpoints" / "best.ckpt")
         worst[upsampling] = max(mesh(draw_samples(network, 256, seed=0, device="cpu")))
     assert worst["nearest"] <= 1.3

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from experiments import home
 from experiments.errors import UserError
-from experiments.tracking import choose_mode
+from experiments.machine import home
+from experiments.tracking.wandb.run import choose_mode
 
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from experiments import parts
+from experiments import building
 from experiments.data import ImageSet
 from experiments.trial import run_trial
 from losses import trust
@@ -59,7 +59,7 @@ def train(_hydra: None, tmp_path_factory: pytest.TempPathFactory) -> Train:
             for seed in SEEDS:
                 overrides = [*SETTINGS, f"data.cache_dir={folder}", *loss, f"seed={seed}"]
                 config: dict[str, Any] = configs.plain(compose("config", overrides))
-                images[:] = images or [parts.load(config)]
+                images[:] = images or [building.load(config)]
                 record = folder / f"{len(known)}-{seed}"
                 run_trial(config, record, in_sweep=True, images=images[0])
                 val, last = read_result(record)["metrics"]["val"], read_history(record)[-1]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments import commands
+from experiments.cli import commands
 from experiments.metrics.features import feature_distances, try_extractor
 from tests.words import trusting
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from experiments.pictures import (
+from experiments.scoring.pictures import (
     grid,
     reconstruction_grid,
     save_png,

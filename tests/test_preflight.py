@@ -20,14 +20,15 @@ from rich.console import Console
 import losses
 from analysis.diagnosis import diagnose
 from analysis.load import load
-from experiments import preflight
 from experiments.data import load_cats, split
-from experiments.preflight import Forecast, forecast, legend, say, table, trouble
+from experiments.preflight import forecasting
+from experiments.preflight.capacity import capacity
+from experiments.preflight.components import PrincipalComponents, explained, principal_components
+from experiments.preflight.forecasting import Forecast, forecast
+from experiments.preflight.telling import legend, say, table, trouble
 from experiments.record import read_result
-from experiments.spectrum import Spectrum, drops, spectrum
-from experiments.symptoms import COLLAPSE
+from experiments.scoring.symptoms import COLLAPSE
 from experiments.trial import run_trial
-from losses.capacity import capacity
 from losses.distance import Distance
 from losses.elbo import ELBO
 from tests.waiting import PATIENCE
@@ -52,15 +53,15 @@ def gaussian() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def cats(tmp_path_factory: pytest.TempPathFactory) -> Spectrum:
+def cats(tmp_path_factory: pytest.TempPathFactory) -> PrincipalComponents:
     """Of drawn cats at 32x32."""
     cache = tmp_path_factory.mktemp("cache")
     images = load_cats(count=300, seed=0, size=32, channels=3, cache_dir=cache, progress=False)
-    return spectrum(images.images, split(images.digests).train, 32)
+    return principal_components(images.images, split(images.digests).train, 32)
 
 
-def test_the_spectrum_is_that_of_the_covariance(gaussian: NDArray[np.uint8]) -> None:
-    found = spectrum(gaussian, np.arange(600), 10)
+def test_the_components_are_that_of_the_covariance(gaussian: NDArray[np.uint8]) -> None:
+    found = principal_components(gaussian, np.arange(600), 10)
     flat = gaussian.reshape(600, 64) / 255
     expected = np.linalg.eigvalsh(np.cov(flat.T, bias=True))[::-1]
     np.testing.assert_allclose(found.eigenvalues[:5], expected[:5], rtol=1e-3)
@@ -69,7 +70,7 @@ def test_the_spectrum_is_that_of_the_covariance(gaussian: NDArray[np.uint8]) -> 
 
 
 def test_components_rebuild_the_images(gaussian: NDArray[np.uint8]) -> None:
-    found = spectrum(gaussian, np.arange(600), 63)
+    found = principal_components(gaussian, np.arange(600), 63)
     rebuilt = found.mean + (found.scores @ found.components.flatten(1)).view_as(found.images)
     error = (rebuilt - found.images).square().flatten(1).sum(1).mean()
     assert error < 0.02 * found.variance
@@ -77,7 +78,7 @@ def test_components_rebuild_the_images(gaussian: NDArray[np.uint8]) -> None:
 
 def test_eigenvalues_of_shrunk_images_are_no_more_than_the_true_ones() -> None:
     images = np.random.default_rng(0).integers(0, 256, (80, 3, 48, 48), dtype=np.uint8)
-    found = spectrum(images, np.arange(80), 16)
+    found = principal_components(images, np.arange(80), 16)
     flat = images.reshape(80, -1) / 255
     flat = flat - flat.mean(0)
     expected = np.linalg.eigvalsh(flat @ flat.T / 80)[::-1]
@@ -85,42 +86,42 @@ def test_eigenvalues_of_shrunk_images_are_no_more_than_the_true_ones() -> None:
     assert found.variance == pytest.approx(expected.sum(), rel=1e-4)
 
 
-def test_a_spectrum_leaves_the_random_stream_alone(gaussian: NDArray[np.uint8]) -> None:
+def test_finding_components_leaves_the_random_stream_alone(gaussian: NDArray[np.uint8]) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    spectrum(gaussian, np.arange(600), 4)
+    principal_components(gaussian, np.arange(600), 4)
     torch.testing.assert_close(torch.rand(4), expected)
 
 
 def test_fewer_images_than_units_have_fewer_components(gaussian: NDArray[np.uint8]) -> None:
-    found = spectrum(gaussian, np.arange(12), 32)
+    found = principal_components(gaussian, np.arange(12), 32)
     assert len(found.eigenvalues) == 11
-    lowered, start, _ = drops(losses.create("l1"), found, 32)
-    assert len(lowered) == 11
-    assert lowered.sum() == pytest.approx(start, rel=0.01)
+    by_component, start, _ = explained(losses.create("l1"), found, 32)
+    assert len(by_component) == 11
+    assert by_component.sum() == pytest.approx(start, rel=0.01)
 
 
 def test_the_degree_is_not_that_of_the_rounding_of_few_images(
-    cats: Spectrum, tmp_path: Path
+    cats: PrincipalComponents, tmp_path: Path
 ) -> None:
     shape = {"size": 32, "channels": 3}
     images = load_cats(count=40, seed=0, cache_dir=tmp_path, progress=False, **shape).images
-    few = spectrum(images, np.arange(40), 64)
+    few = principal_components(images, np.arange(40), 64)
     for name in ("ssim", "charbonnier"):
-        degrees = [drops(losses.create(name), found, 64).degree for found in (cats, few)]
+        degrees = [explained(losses.create(name), found, 64).degree for found in (cats, few)]
         assert degrees[1] == pytest.approx(degrees[0], rel=0.3)
 
 
-def test_measured_drops_of_the_squared_error_are_its_eigenvalues(cats: Spectrum) -> None:
+def test_what_explains_the_squared_error_are_its_eigenvalues(cats: PrincipalComponents) -> None:
     class Measured(Distance):
-        """Unknown to `drops`, which has to measure it."""
+        """Unknown to `explained`, which has to measure it."""
 
         def distance(self, x_hat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
             return (x_hat - x).square().flatten(1).mean(1)
 
-    known, start, _ = drops(losses.create("mse"), cats, 32)
-    measured, measured_start, degree = drops(Measured(), cats, 32)
+    known, start, _ = explained(losses.create("mse"), cats, 32)
+    measured, measured_start, degree = explained(Measured(), cats, 32)
     assert degree == pytest.approx(2, rel=1e-3)
     assert measured_start == pytest.approx(start, rel=0.1)  # on fewer images
     assert measured.sum() == pytest.approx(known.sum(), rel=0.15)
@@ -130,7 +131,7 @@ def test_measured_drops_of_the_squared_error_are_its_eigenvalues(cats: Spectrum)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(losses.DISTANCES) - {"custom"}))
 def test_averaged_alone_every_loss_is_told_to_collapse_and_at_the_common_scale_none(
-    cats: Spectrum, name: str
+    cats: PrincipalComponents, name: str
 ) -> None:
     rows = {
         scale: forecast(
@@ -148,7 +149,7 @@ def test_averaged_alone_every_loss_is_told_to_collapse_and_at_the_common_scale_n
     assert trouble(rows["optimal_sigma"]) is None
 
 
-def test_the_remedy_for_idle_units_works(cats: Spectrum) -> None:
+def test_the_remedy_for_idle_units_works(cats: PrincipalComponents) -> None:
     def at(beta: float) -> Forecast:
         elbo = ELBO(losses.create("mse"), scale="sum", beta=beta)
         return forecast(elbo, cats, name="mse", latent_dim=32)
@@ -162,7 +163,7 @@ def test_the_remedy_for_idle_units_works(cats: Spectrum) -> None:
     assert trouble(at(beta)) is None
 
 
-def test_at_optimal_sigma_the_only_remedy_is_a_smaller_beta(cats: Spectrum) -> None:
+def test_at_optimal_sigma_the_only_remedy_is_a_smaller_beta(cats: PrincipalComponents) -> None:
     elbo = ELBO(losses.create("mse"), beta=3000.0)
     message = trouble(forecast(elbo, cats, name="mse", latent_dim=32))
     assert message is not None
@@ -170,7 +171,7 @@ def test_at_optimal_sigma_the_only_remedy_is_a_smaller_beta(cats: Spectrum) -> N
     assert "optimal_sigma" not in message
 
 
-def test_a_power_of_a_loss_can_pay_for_what_the_loss_can(cats: Spectrum) -> None:
+def test_a_power_of_a_loss_can_pay_for_what_the_loss_can(cats: PrincipalComponents) -> None:
     class Power(Distance):
         def __init__(self, exponent: float) -> None:
             super().__init__()
@@ -205,7 +206,7 @@ def test_the_real_photos_give_the_known_numbers(photos: Path, tmp_path: Path) ->
         root=str(photos / "cifar_cats_5000.zip"), size=32, channels=3,
         cache_dir=tmp_path, progress=False,
     )  # fmt: skip
-    found = spectrum(images.images, np.arange(len(images.images)), 32)
+    found = principal_components(images.images, np.arange(len(images.images)), 32)
 
     def can(name: str, scale: str, **options: Any) -> Forecast:
         elbo = ELBO(losses.create(name, **options), scale=scale)
@@ -213,9 +214,9 @@ def test_the_real_photos_give_the_known_numbers(photos: Path, tmp_path: Path) ->
 
     assert can("mse", "sum").capacity.active == 32
     assert can("mse", "mean").capacity.active == 0
-    kornia = can("kornia_ms_ssim", "mean", compensation=200.0).capacity.worth / 64
+    kornia = can("kornia_ms_ssim", "mean", compensation=200.0).capacity.gain / 64
     assert kornia == pytest.approx(0.5, rel=0.05)
-    monai = can("ssim", "mean").capacity.worth / 64
+    monai = can("ssim", "mean").capacity.gain / 64
     assert monai == pytest.approx(0.014, rel=0.05)
 
 
@@ -238,7 +239,7 @@ def test_several_latent_sizes_share_a_row_and_trouble_is_named() -> None:
 @pytest.mark.slow
 def test_losses_of_one_name_are_told_apart_by_their_options(tiny: Compose) -> None:
     wanted = [tiny("loss=ssim", f"loss.window_size={size}") for size in (7, 11)]
-    rows, title = preflight.forecasts([*wanted, tiny("loss=mse")])
+    rows, title = forecasting.forecasts([*wanted, tiny("loss=mse")])
     assert [row.loss for row in rows] == ["ssim window_size=7", "ssim window_size=11", "mse"]
     assert "at 32x32, beta=1" in title
 
@@ -250,7 +251,7 @@ def test_a_trial_that_will_collapse_is_warned_of_and_does(
     caplog.set_level(logging.INFO)
     config = tiny("loss.scale=mean", "max_epochs=20", "lr=5e-3", "optimizer.warmup_steps=5")
     result = run_trial(config, tmp_path / "record")
-    (warning,) = [r for r in caplog.records if r.name == "experiments.preflight"]
+    (warning,) = [r for r in caplog.records if r.name == "experiments.preflight.telling"]
     assert warning.levelno == logging.WARNING
     assert "posterior collapse" in warning.message
     stored = read_result(tmp_path / "record")["preflight"]
@@ -271,7 +272,7 @@ def test_a_trial_that_can_pay_is_not_warned_of_and_uses_its_units(
     caplog.set_level(logging.INFO)
     config = tiny("loss.scale=sum", "max_epochs=20", "lr=5e-3", "optimizer.warmup_steps=5")
     result = run_trial(config, tmp_path / "record")
-    (line,) = [r for r in caplog.records if r.name == "experiments.preflight"]
+    (line,) = [r for r in caplog.records if r.name == "experiments.preflight.telling"]
     assert line.levelno == logging.INFO
     stored = read_result(tmp_path / "record")["preflight"]
     assert stored["active_units"] == result.metrics["val"]["active_units"] == 4
@@ -285,8 +286,8 @@ def test_a_distance_that_cannot_be_measured_does_not_stop_the_trial(
     def fail(*_: object) -> None:
         raise ValueError("too many images at once")
 
-    monkeypatch.setattr("experiments.spectrum.drops", fail)
-    monkeypatch.setattr(preflight, "_LAST", {})
+    monkeypatch.setattr("experiments.preflight.components.explained", fail)
+    monkeypatch.setattr(forecasting, "_LAST", {})
     run_trial(tiny(), tmp_path / "record")
     assert "too many images at once" in caplog.text
     stored = read_result(tmp_path / "record")
@@ -296,15 +297,15 @@ def test_a_distance_that_cannot_be_measured_does_not_stop_the_trial(
 def test_trials_of_one_distance_measure_it_once(
     tiny: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "_LAST", {})
-    first = preflight.forecasts([tiny("loss=l1", "loss.scale=sum")])
-    monkeypatch.setattr("experiments.spectrum.drops", None)
-    monkeypatch.setattr("experiments.spectrum.spectrum", None)
-    again = preflight.forecasts([tiny("loss=l1", "loss.scale=mean", "latent_dim=2", "lr=1")])
-    assert again[0][0].capacity.worth == pytest.approx(first[0][0].capacity.worth / 3072)
+    monkeypatch.setattr(forecasting, "_LAST", {})
+    first = forecasting.forecasts([tiny("loss=l1", "loss.scale=sum")])
+    monkeypatch.setattr("experiments.preflight.components.explained", None)
+    monkeypatch.setattr("experiments.preflight.components.principal_components", None)
+    again = forecasting.forecasts([tiny("loss=l1", "loss.scale=mean", "latent_dim=2", "lr=1")])
+    assert again[0][0].capacity.gain == pytest.approx(first[0][0].capacity.gain / 3072)
 
 
-def test_the_sentence_names_the_loss_as_it_is_typed(cats: Spectrum) -> None:
+def test_the_sentence_names_the_loss_as_it_is_typed(cats: PrincipalComponents) -> None:
     elbo = ELBO(losses.create("mse"), scale="sum", beta=2.0)
     text = say(forecast(elbo, cats, name="mse", latent_dim=16))
     assert text.startswith("loss=mse loss.scale=sum beta=2 can pay for")

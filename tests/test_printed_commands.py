@@ -19,7 +19,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from experiments import commands
+from experiments.cli import commands
 from tests.conftest import ROOT, TINY
 from tests.hydra_multirun import multirun_config
 from tests.places import draw_photos
@@ -39,11 +39,11 @@ PRINTS = {
     "analysis/report/markdown.py": "how to install an extra, below",
     "analysis/sources/wandb_runs.py": "`wandb login`, which asks for a key",
     "experiments/metrics/onnx_extractor.py": "how to install an extra, below",
-    "experiments/permitted.py": "VARIABLE=... before the command: tests/test_security_configs.py",
-    "experiments/single.py": "to continue: tests/test_command.py",
+    "experiments/config/permitted.py": "VARIABLE=... before it: tests/test_security_configs.py",
+    "experiments/record/single.py": "to continue: tests/test_command.py",
     "experiments/sync.py": "what `wandb sync` said, which it runs itself",
-    "experiments/tracking.py": "`wandb sync` of a run, below; pip install wandb",
-    "experiments/tracking_mode.py": "`wandb login`, which asks for a key",
+    "experiments/tracking/wandb/run.py": "`wandb sync` of a run, below; pip install wandb",
+    "experiments/tracking/wandb/mode.py": "`wandb login`, which asks for a key",
     "experiments/terminal.py": "how to install an extra, below",
     "run.py": "the search of a file, which stands in conf/sweep/wandb.yaml",
     "serving/app.py": "how to install an extra, below",
@@ -86,7 +86,7 @@ def test_every_module_that_prints_a_command_is_known_with_what_tests_it() -> Non
     own_name = re.compile(r"python -m [\w.]+")  # of a module, in its help
 
     def prints(source: str) -> bool:
-        if "experiments import commands" in source or "experiments.commands import" in source:
+        if "experiments import commands" in source or "experiments.cli.commands import" in source:
             return True
         return any(_COMMAND.search(x) and not own_name.fullmatch(x) for x in strings(source))
 

@@ -13,12 +13,12 @@ from experiments.errors import UserError
 from experiments.record import (
     SCHEMA_VERSION,
     Record,
-    code_revision,
     discard,
     read_config,
     read_result,
     write_json,
 )
+from experiments.record.directory import code_revision
 
 CONFIG: dict[str, Any] = {
     "name": "vae",

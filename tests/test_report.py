@@ -29,7 +29,7 @@ from analysis.report.plots import search_plots
 from analysis.report.tables import DASH, common_decimals, digits, folded, word
 from analysis.report.trials import link_to, ranked, trial_table
 from experiments.errors import UserError
-from experiments.symptoms import SHORT
+from experiments.scoring.symptoms import SHORT
 from tests import reports
 
 ROOT = Path(__file__).parents[1]
@@ -263,7 +263,7 @@ def test_a_report_lies_beside_the_only_sweep_else_here(tmp_path: Path) -> None:
 def test_a_report_of_100_trials_stays_below_6_megabytes_and_shows_the_pictures(
     tmp_path: Path,
 ) -> None:
-    from experiments.pictures import reconstruction_grid, save_png
+    from experiments.scoring.pictures import reconstruction_grid, save_png
 
     runs = reports.sweep(tmp_path, count=100, with_pictures=False)
     noise = np.random.default_rng(0).integers(0, 256, (2, 16, 3, 64, 64), dtype=np.uint8)
@@ -291,7 +291,7 @@ def test_what_does_not_fit_is_left_out_before_the_pictures_are(
 
 
 def record(folder: Path, original: object, made: object) -> str:
-    from experiments.pictures import reconstruction_grid, save_png
+    from experiments.scoring.pictures import reconstruction_grid, save_png
 
     folder.mkdir()
     save_png(reconstruction_grid(original, made), folder / "reconstructions.png")  # type: ignore[arg-type]

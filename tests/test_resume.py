@@ -18,9 +18,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from experiments import parts, resume, tracking, tracking_client
+from experiments import building, resume
 from experiments.errors import Interrupted, Pruned
 from experiments.record import LAST, read_config, read_result
+from experiments.tracking.wandb import client as wandb_client
+from experiments.tracking.wandb import run as wandb_run
 from experiments.trial import Result, run_trial
 
 Compose = Callable[..., dict[str, Any]]
@@ -300,13 +302,13 @@ def test_a_continued_trial_continues_its_run_in_wandb(
     tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options: list[dict[str, Any]] = []
-    start = tracking.start
+    start = wandb_run.start
 
     def spy(*arguments: Any, **named: Any) -> Any:
         options.append(named)
         return start(*arguments, **named)
 
-    monkeypatch.setattr(tracking, "start", spy)
+    monkeypatch.setattr(wandb_run, "start", spy)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.chdir(tmp_path)
     config = tiny(*EIGHT_EPOCHS, "logger=wandb", "logger.log_images_every=3")
@@ -314,7 +316,7 @@ def test_a_continued_trial_continues_its_run_in_wandb(
     first = read_result(tmp_path / "record")["wandb"]
     with pytest.raises(Pruned):
         session(config, tmp_path / "record", callbacks=[PruneAt(6)])
-    tracking_client.end_client()
+    wandb_client.end_client()
     os.environ.pop("WANDB_SERVICE", None)
     second = read_result(tmp_path / "record")["wandb"]
     assert second["id"] == first["id"]
@@ -470,7 +472,7 @@ def test_other_images_start_the_trial_over(
 ) -> None:
     config = tiny(*EIGHT_EPOCHS)
     interrupt(config, tmp_path, 2)
-    others = parts.load(tiny(*EIGHT_EPOCHS, "data.generator_seed=1"))
+    others = building.load(tiny(*EIGHT_EPOCHS, "data.generator_seed=1"))
     with caplog.at_level(logging.INFO):
         session(config, tmp_path, images=others)
     assert "starts over: its images have changed" in caplog.text
@@ -491,8 +493,8 @@ def test_images_that_are_loaded_already_are_used(
     tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny()
-    images = parts.load(config)
-    monkeypatch.delattr(parts, "load")
+    images = building.load(config)
+    monkeypatch.delattr(building, "load")
     session(config, tmp_path, images=images)
     assert read_result(tmp_path)["data"]["fingerprint"] == images.fingerprint
 

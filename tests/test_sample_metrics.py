@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from experiments.data.batches import Batches
 from experiments.metrics.features import feature_distances
 from experiments.metrics.samples import laplacian_swd, sliced_wasserstein
-from experiments.scoring import some_of
+from experiments.scoring.checkpoint import some_of
 from tests.meshes import meshed
 from tests.words import trusting
 
@@ -342,7 +342,7 @@ def test_images_of_8_bits_are_as_far_apart_as_their_values() -> None:
 def test_of_a_large_split_some_images_are_taken_evenly(
     monkeypatch: pytest.MonkeyPatch, most: int, step: int
 ) -> None:
-    monkeypatch.setattr("experiments.scoring._MOST_BYTES", most)
+    monkeypatch.setattr("experiments.scoring.checkpoint._MOST_BYTES", most)
     images = torch.arange(30, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8)
     split = Batches(
         images.numpy(), range(7, 30), batch_size=5, shuffle=False, seed=0, drop_last=False

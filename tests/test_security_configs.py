@@ -543,7 +543,7 @@ def test_the_users_word_lets_a_config_name_code_and_places(
 
 
 def test_a_directory_that_changes_with_the_trial_is_looked_at_again(tmp_path: Path) -> None:
-    from experiments.guard import check_directories
+    from experiments.config.guard import check_directories
 
     sly = "${oc.select:places.p${hydra.job.num},outputs/x}"
     written(tmp_path / "experiments", "theirs", {"hydra": {"sweep": {"dir": sly}}})

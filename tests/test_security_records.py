@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from analysis.trained.models import load_network, splits_of
-from experiments import schema
+from experiments.config import schema
+from experiments.config.decided import BY_THE_RECORD, BY_US, NOT_IN_A_RECORD, decided, read_decided
 from experiments.data import load_images
-from experiments.decided import BY_THE_RECORD, BY_US, NOT_IN_A_RECORD, decided, read_decided
 from experiments.errors import UserError
-from experiments.foreign import read_checkpoint, read_npz
 from experiments.record import read_result
+from experiments.record.foreign import read_checkpoint, read_npz
 from experiments.rerun import rerun
 from experiments.resume import find_session
 from experiments.sync import sync

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 import models
 from experiments.errors import UserError
-from experiments.evaluation import to_uint8
+from experiments.scoring.evaluation import to_uint8
 from serving import codec, latents
 from serving.checkpoints import load
 from serving.generate import Options, _terms, calculated, interpolation, many, sheet, traversal

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import parts
+from experiments import building
 from experiments.trial import run_trial
 from tests.conftest import Compose
 
@@ -33,8 +33,8 @@ def test_it_beats_the_mean_image_by_two_decibels(
         "experiments=quick", "data=images", f"data.root={few}", "data.size=32", f"loss={loss}",
         "logger=none", "trainer.progress=false",
     )  # fmt: skip
-    images = parts.load(config)
-    splits = parts.splits_of(config, images)
+    images = building.load(config)
+    splits = building.splits_of(config, images)
     train, val = (images.images[chosen] / 255.0 for chosen in (splits.train, splits.val))
     squares = ((val - train.mean(axis=0)) ** 2).mean(axis=(1, 2, 3))
     of_the_mean_image = float(np.mean(-10 * np.log10(squares)))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses import similarity
-from losses.similarity import mean_similarity
-from losses.window import filter_columns, filter_rows, gaussian_filter, gaussian_matrix
+from losses.structural import similarity
+from losses.structural.similarity import mean_similarity
+from losses.structural.window import filter_columns, filter_rows, gaussian_filter, gaussian_matrix
 
 DEFINITIONS: dict[str, dict[str, Any]] = {
     "valid": {"window": 5, "sigmas": [1.0], "border": "valid"},

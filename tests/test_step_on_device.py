@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import losses
-from experiments import parts
+from experiments import building
 from experiments.data.augment import Augment
-from experiments.device import Hardware, seed_everything
+from experiments.machine.device import Hardware, seed_everything
 from experiments.record import read_history, read_result
 from experiments.trial import run_trial
 from models.finite import FiniteWatch
@@ -45,10 +45,10 @@ class _Waiting(TorchDispatchMode):
 
 
 def built(config: dict[str, Any], hardware: Hardware) -> VAE:
-    loss = parts.build_loss(config, (3, 32, 32))
+    loss = building.build_loss(config, (3, 32, 32))
     seed_everything(0)
-    when = parts.Schedule(steps_per_epoch=100, validate_every=1, log_every=50)
-    return parts.build_vae(config, loss, (3, 32, 32), hardware, when)
+    when = building.Schedule(steps_per_epoch=100, validate_every=1, log_every=50)
+    return building.build_vae(config, loss, (3, 32, 32), hardware, when)
 
 
 def test_the_guard_notices_what_waits() -> None:
@@ -88,7 +88,7 @@ def test_the_watch_counts_the_steps_before_the_first_bad_loss(bad: int) -> None:
 @pytest.mark.slow
 def test_only_a_gpu_records_and_not_what_runs_python_in_each_step(tiny: Compose) -> None:
     def recordable(device: str, precision: str, *overrides: str) -> bool:
-        return parts._recordable(tiny(*overrides), Hardware(device, "", precision, True, 1))
+        return building._recordable(tiny(*overrides), Hardware(device, "", precision, True, 1))
 
     assert recordable("cuda:0", "bf16-mixed")
     assert not recordable("cpu", "bf16-mixed")

@@ -18,7 +18,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from experiments.membership import records_below
+from experiments.record.membership import records_below
 from tests import paced
 from tests.conftest import ROOT, TINY
 from tests.waiting import PATIENCE, wait_until

@@ -17,8 +17,8 @@ import pytest
 import sweeps
 from analysis.load import load
 from experiments.errors import UserError
-from experiments.membership import Membership, records_below
 from experiments.record import RESULT, read_result
+from experiments.record.membership import Membership, records_below
 from serving.references import find_checkpoint
 from sweeps.command import Sweep
 from sweeps.workers.directories import checked, give_back, place

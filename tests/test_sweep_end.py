@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import sweeps
-from experiments.commands import module
+from experiments.cli.commands import module
 from experiments.errors import DiskFullError, UserError
-from experiments.fence import OWNER_FILE
+from experiments.record.fence import OWNER_FILE
 from sweeps import sweeper
 from sweeps.command import Sweep
 from sweeps.screen.ending import Conclusion

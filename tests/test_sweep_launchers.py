@@ -25,8 +25,8 @@ import pytest
 from omegaconf import OmegaConf
 
 import sweeps
-from experiments.cores import cores
 from experiments.errors import DiskFullError, UserError
+from experiments.machine.cores import cores
 from sweeps.storage.opening import open_storage
 from sweeps.study.definition import load_study
 from sweeps.workers import launch, launchers

@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 
 import sweeps
 from experiments.errors import Interrupted
-from experiments.logs import warnings_logged
 from experiments.record import read_history, read_result
-from experiments.symptoms import symptoms
+from experiments.record.logs import warnings_logged
+from experiments.scoring.symptoms import symptoms
 from sweeps import whitelist
 from sweeps.workers.launch import _tail
 from sweeps.workers.logs import restored, say_more
@@ -48,7 +48,7 @@ def run_log(sweep: Path, trial: int) -> str:
 def test_each_trial_says_in_its_own_file_what_a_single_run_says(tiny_sweep: Path) -> None:
     for trial in range(4):
         text, result = run_log(tiny_sweep, trial), read_result(tiny_sweep / str(trial))
-        assert text.count("INFO experiments.preflight: loss=") == 1, text
+        assert text.count("INFO experiments.preflight.telling: loss=") == 1, text
         assert f"loss={result['parameters']['loss.name']} " in text
         epochs = result["epochs"]
         assert text.count(f"completed: {epochs} epochs") == 1, text

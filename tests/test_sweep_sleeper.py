@@ -11,9 +11,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from experiments.fence import LOCK_FILE
+from experiments.machine.waits import WAITS
 from experiments.record import read_history, read_result
-from experiments.waits import WAITS
+from experiments.record.fence import LOCK_FILE
 from tests.conftest import TINY
 from tests.test_fence import files
 from tests.waiting import PATIENCE, wait_until

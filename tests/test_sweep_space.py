@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from experiments.cli.grammar import readable_conditions
 from experiments.errors import UserError
-from experiments.grammar import readable_conditions
 from sweeps.space.composing import Composer, probes
 from sweeps.space.dimensions import Dimension, Space
 from sweeps.space.grammar import parse

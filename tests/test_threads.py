@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import cores as measuring
-from experiments import device
 from experiments import threads as choosing
-from experiments.cores import FreeCores, Sample, container_quota, cores, sample, threads_for
 from experiments.errors import Interrupted
+from experiments.machine import cores as measuring
+from experiments.machine import device
+from experiments.machine.cores import FreeCores, Sample, container_quota, cores, sample, threads_for
 from experiments.record import read_result
 from experiments.rerun import rerun
 from experiments.trial import run_trial

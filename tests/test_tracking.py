@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import tracking
 from experiments.errors import UserError
-from experiments.tracking import choose_mode, describe, finish, log_picture, sync_command
-from experiments.tracking_mode import Mode
+from experiments.tracking.wandb import run as wandb_run
+from experiments.tracking.wandb.mode import Mode
+from experiments.tracking.wandb.run import choose_mode, describe, finish, log_picture, sync_command
 from tests.servers import free_port
 
 wandb = pytest.importorskip("wandb")
@@ -110,7 +110,7 @@ def records(directory: str | Path, kind: str) -> list[dict[str, Any]]:
 
 def test_without_a_key_runs_are_offline_and_the_client_is_not_even_imported() -> None:
     code = (
-        "import sys; from experiments.tracking import choose_mode; mode = choose_mode(); "
+        "import sys; from experiments.tracking.wandb.run import choose_mode; mode = choose_mode(); "
         "print(mode.mode, sorted({'wandb', 'torch', 'pytorch_lightning'} & set(sys.modules)))"
     )
     here = Path(__file__).parents[1]
@@ -265,7 +265,7 @@ def start(directory: Path, **options: Any) -> Any:
         "objectives": {"psnr": "maximize"},
         "mode": OFFLINE,
     }
-    return tracking.start(directory, **defaults | options)
+    return wandb_run.start(directory, **defaults | options)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import device
+from experiments.machine import device
 from experiments.trial import run_trial
 from tests import training
 from tests.alive import assert_alive

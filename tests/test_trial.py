@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import losses
-from experiments import parts
+from experiments import building
 from experiments.errors import TrialError, UserError, is_disk_full
 from experiments.record import read_history, read_result
 from experiments.trial import run_trial
@@ -69,8 +69,8 @@ def test_a_trial_leaves_a_whole_record(tiny: Compose, tmp_path: Path) -> None:
 
 
 def test_metrics_of_the_record_are_those_of_its_checkpoint(tiny: Compose, tmp_path: Path) -> None:
-    from experiments.parts import batched, load
-    from experiments.scoring import load_weights
+    from experiments.building import batched, load
+    from experiments.scoring.checkpoint import load_weights
     from models import create
 
     config = tiny()
@@ -234,7 +234,7 @@ def test_a_disk_that_is_too_small_even_empty_is_not_waited_for(
         now = usage._replace(total=total, free=2**20)
         monkeypatch.setattr(shutil, "disk_usage", lambda path, now=now: now)
         with pytest.raises(UserError, match="1 MiB left") as refused:
-            parts.check_space(tmp_path, 2**20)
+            building.check_space(tmp_path, 2**20)
         assert is_disk_full(refused.value) == is_waited_for
 
 

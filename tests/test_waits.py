@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from experiments.errors import UserError
-from experiments.waits import WAITS, scaled
+from experiments.machine.waits import WAITS, scaled
 
 
 def test_waits_are_multiplied_by_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 import sweeps
 from experiments.errors import UserError
-from experiments.identity import relevant
+from experiments.record.identity import relevant
 from sweeps.space.composing import Composer
 from sweeps.space.dimensions import Space
 from sweeps.space.grid import Grid

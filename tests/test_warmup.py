@@ -13,7 +13,7 @@ from torch import nn
 
 from experiments.errors import UserError
 from experiments.record import KL_WEIGHT, at_full_weight, read_history, read_result
-from experiments.symptoms import symptoms
+from experiments.scoring.symptoms import symptoms
 from experiments.trial import run_trial
 from models.vae import VAE
 from sweeps.workers.training import Reporter

@@ -45,7 +45,7 @@ def choose_precision() -> None:
     wanted = os.environ.get(PRECISION)
     if wanted is None:
         return
-    from experiments import device as devices
+    from experiments.machine import device as devices
 
     multiplies = devices._multiplies_bfloat16
     answers = {"float32": False, "bfloat16": True, "other": not multiplies("cpu")}

@@ -4,7 +4,8 @@ Every verdict is that of `decisions`; here is said which trials it is about, and
 """
 
 from analysis.comparison.alike import groups_of
-from analysis.comparison.comparing import Comparison, checked, compare
+from analysis.comparison.comparing import checked, compare
+from analysis.comparison.found import Comparison
 from analysis.comparison.levels import Level
 from analysis.comparison.results import Result
 

@@ -12,10 +12,10 @@ from analysis import commands, labels
 from analysis.comparison.results import answer
 from analysis.runs import Runs
 from decisions.answer import Answer
-from experiments.symptoms import BETTER_THAN_MEAN
+from experiments.scoring.symptoms import BETTER_THAN_MEAN
 
 if TYPE_CHECKING:
-    from analysis.comparison.comparing import Comparison
+    from analysis.comparison.found import Comparison
     from analysis.comparison.levels import Levels
     from analysis.trained.scores import Scores
 

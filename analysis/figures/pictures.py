@@ -33,8 +33,8 @@ def reconstructions(images: Tensor, networks: Mapping[str, Network]) -> go.Figur
     colours, which only the layout.
     """
     from experiments.data import to_float
-    from experiments.evaluation import reconstruct
     from experiments.metrics.reconstruction import reconstruction_metrics
+    from experiments.scoring.evaluation import reconstruct
 
     if not networks:
         return blank("There is no trained model to reconstruct images.")
@@ -61,7 +61,7 @@ def samples(networks: Mapping[str, Network], *, count: int = 8, seed: int = 0) -
     everywhere that the latents are not used (lower it). Networks with as many latent units share
     their draws, `count` of them.
     """
-    from experiments.evaluation import draw_samples
+    from experiments.scoring.evaluation import draw_samples
 
     if not networks:
         return blank("There is no trained model to draw samples from.")
@@ -155,7 +155,7 @@ def nearest_training_images(
         count: samples.
     """
     from analysis.trained.latents import nearest
-    from experiments.evaluation import draw_samples
+    from experiments.scoring.evaluation import draw_samples
 
     drawn = draw_samples(network, count, seed=0, device=_device(network))
     places, distances = nearest(drawn, train)

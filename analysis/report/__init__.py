@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import UserError
-from experiments.files import replacing
+from experiments.record.files import replacing
 
 if TYPE_CHECKING:
     from analysis.report.content import Content

@@ -10,7 +10,7 @@ from analysis.commands import go_on, left_out
 from analysis.report.content import Command
 from analysis.report.trials import ranked
 from analysis.runs import Runs
-from experiments.commands import module
+from experiments.cli.commands import module
 
 
 def commands(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from analysis.report.content import Content, Plot
 from analysis.report.pictures import SideBySide, side_by_side, thumbnails
 from analysis.report.tables import folded
-from experiments.symptoms import SHORT
+from experiments.scoring.symptoms import SHORT
 
 log = logging.getLogger(__name__)
 

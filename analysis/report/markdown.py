@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from analysis.report.content import Cell, Chapter, Command, Content, Plot, Table
-from experiments import commands
+from experiments.cli import commands
 from experiments.errors import UserError
 
 _MOST_ROWS = 50

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.pictures import split_reconstruction_grid
+from experiments.scoring.pictures import split_reconstruction_grid
 
 if TYPE_CHECKING:
     from PIL.Image import Image

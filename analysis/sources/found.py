@@ -10,7 +10,7 @@ from typing import Any
 
 import models
 from analysis.runs import DEGREE, FINGERPRINT, Broken, Design
-from experiments.decided import OLD_DEGREE
+from experiments.config.decided import OLD_DEGREE
 
 Row = dict[str, Any]
 """Values by column."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.runs import CONFIRM
 from analysis.sources.found import Findings, Found
-from experiments.identity import is_relevant
+from experiments.record.identity import is_relevant
 
 _Key = tuple[Any, ...]
 _relevant = cache(is_relevant)

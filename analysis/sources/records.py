@@ -18,8 +18,15 @@ from analysis.sources.found import (
     row_of,
     run_id,
 )
-from experiments.membership import DESIGN, OWNER, is_foreign, may_hold_trials, membership, owner
 from experiments.record import HISTORY, RERUN_OF, RESULT, SCHEMA_VERSION, STATUSES
+from experiments.record.membership import (
+    DESIGN,
+    OWNER,
+    is_foreign,
+    may_hold_trials,
+    membership,
+    owner,
+)
 
 STUDY = "study.db"
 """The file of the study in a sweep's directory."""

@@ -7,8 +7,8 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.addresses import sqlite_address, sqlite_file
 from experiments.errors import UserError
+from experiments.record.addresses import sqlite_address, sqlite_file
 from sweeps.storage import databases
 from sweeps.storage.answers import answer, prompt_answer, redacted
 from sweeps.storage.attributes import STUDY

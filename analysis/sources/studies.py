@@ -20,9 +20,9 @@ from analysis.sources.found import (
     run_id,
 )
 from experiments.errors import UserError
-from experiments.membership import Membership, holds
 from experiments.metrics import METRICS
 from experiments.record import RESULT
+from experiments.record.membership import Membership, holds
 from sweeps.storage import attributes
 from sweeps.study.definition import SCHEMA_VERSION
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.runs import FINGERPRINT, GROUPS, Runs
 from analysis.sources.found import Findings, Found
-from experiments.identity import is_relevant
+from experiments.record.identity import is_relevant
 
 Config = Mapping[str, Any]
 """Flat, with hashable values."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from experiments.data import to_float
 from experiments.data.cats import ACCESSORIES, BACKGROUNDS, COATS, EYES
-from experiments.evaluation import to_uint8
+from experiments.scoring.evaluation import to_uint8
 from losses.elbo import kl_divergence
 from models.network import Network
 

@@ -18,12 +18,12 @@ from analysis import labels, ranking
 from analysis.runs import FINGERPRINT, Runs
 from analysis.trained.latents import factor_table
 from experiments import data
+from experiments.building import load
+from experiments.config.decided import read_decided
 from experiments.data import ImageSet, Splits
-from experiments.decided import read_decided
 from experiments.errors import UserError
-from experiments.foreign import read_checkpoint
-from experiments.parts import load
 from experiments.record import read_result
+from experiments.record.foreign import read_checkpoint
 from experiments.training import CHECKPOINT
 
 if TYPE_CHECKING:

@@ -21,17 +21,17 @@ import losses
 from analysis.labels import DISTANCE
 from analysis.runs import Broken, Runs
 from analysis.trained.models import SPLITS, checkpoint, directory_of, load_network, splits_of
+from experiments.config.decided import read_decided
 from experiments.data import to_float
-from experiments.decided import read_decided
 from experiments.errors import UserError
-from experiments.evaluation import draw_samples
-from experiments.files import replacing
-from experiments.foreign import read_npz
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import reconstruction_metrics
 from experiments.metrics.samples import sample_distances
 from experiments.record import read_result
-from experiments.scoring import every
+from experiments.record.files import replacing
+from experiments.record.foreign import read_npz
+from experiments.scoring.checkpoint import every
+from experiments.scoring.evaluation import draw_samples
 from losses.elbo import kl_divergence
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.errors import UserError
-from experiments.files import replacing
+from experiments.record.files import replacing
 
 VERSION = 2
 """Of the layout on disk; part of every key."""

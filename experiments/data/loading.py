@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from experiments.data import cache as caching
 from experiments.data.cache import Cache, Entry
-from experiments.data.contents import Contents, Unusable
 from experiments.data.imageset import ImageSet, Skipped
 from experiments.data.parallel import shown
+from experiments.data.sources.contents import Contents, Unusable
 from experiments.data.telling import judge, no_images, tell_left_out
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments.data.sources import Decoded, Source
+    from experiments.data.sources.source import Decoded, Source
 
 FITS = ("crop", "pad", "squash")
 SIZES = (8, 1024)
@@ -114,7 +114,7 @@ def load_images(
         raise UserError(f"`data.max_bad_fraction` must be in [0, 1], but got {max_bad_fraction}")
     if workers is not None and workers < 1:
         raise UserError(f"`workers` must be 1 or more, but got {workers}")
-    from experiments.data.sources import open_source
+    from experiments.data.sources.opening import open_source
 
     source = open_source(root)
     settings = [caching.VERSION, _DECODING, size, channels, fit]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from experiments.cores import cores
+from experiments.machine.cores import cores
 
 T = TypeVar("T")
 R = TypeVar("R")

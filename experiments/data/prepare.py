@@ -25,7 +25,7 @@ from experiments.data.imageset import ImageSet
 from experiments.data.loading import FITS, load_images
 from experiments.data.parallel import in_order
 from experiments.errors import UserError
-from experiments.files import replacing
+from experiments.record.files import replacing
 from experiments.terminal import errors_for_people
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a .zip can say

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.contents import Contents
 from experiments.data.imageset import ImageSet, Skipped
+from experiments.data.sources.contents import Contents
 from experiments.errors import UserError
 
 _SHOWN = 20  # bad files named in a message; all are in `ImageSet.skipped`
@@ -37,14 +37,14 @@ def judge(skipped: list[Skipped], good: int, root: Path, max_bad_fraction: float
 
 def no_images(root: Path, skipped: list[Skipped], contents: Contents) -> UserError:
     """The error of a source without one usable image."""
-    from experiments.data.sources import ARCHIVES, ARRAYS
+    from experiments.data.sources.opening import FILES
 
     if skipped:
         return UserError(
             f"`data.root` must hold images, but none of {root} can be used:\n{_listed(skipped)}"
         )
     others = contents.others()
-    packed = contents.first((*ARCHIVES, *ARRAYS)) if root.is_dir() else None
+    packed = contents.first(tuple(FILES)) if root.is_dir() else None
     remedy = (
         "name the folder with your photos"
         if packed is None

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments import commands
+from experiments.cli import commands
 
 _RULE = "`evaluation.feature_extractor` must be an ONNX file that"
 _MOST_BYTES = 2**31 - 1  # as protobuf has it

@@ -1,8 +1,8 @@
 """How close reconstructions are to their images: per image first, then averaged over the split.
 
 SSIM and MS-SSIM are torchmetrics' numbers (the tests compare them) computed with the matrix
-products of `losses.similarity`, for which torchmetrics takes 1.5 to 6 ms an image each, at 64x64 on
-one thread. Validation must stay cheap beside training.
+products of `losses.structural.similarity`, for which torchmetrics takes 1.5 to 6 ms an image each,
+at 64x64 on one thread. Validation must stay cheap beside training.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch.nn.functional import avg_pool2d
 
 from experiments.metrics import RECONSTRUCTION
 from losses.distance import per_image
-from losses.similarity import mean_similarity
-from losses.structural import scale_weights
+from losses.structural.distances import scale_weights
+from losses.structural.similarity import mean_similarity
 
 HIGHEST_PSNR = 100.0
 """dB, of a perfect reconstruction, whose PSNR has no bound (and JSON no infinity)."""

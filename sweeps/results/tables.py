@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.files import replacing
+from experiments.record.files import replacing
 from sweeps.results.configurations import check_names, params_of, seconds_of
 from sweeps.results.ranking import front
 from sweeps.storage import attributes

@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from experiments import commands
+from experiments.cli import commands
 from experiments.errors import UserError
 from sweeps.plan import Plan, artifacts_directory
 from sweeps.results.tables import write_results

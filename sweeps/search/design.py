@@ -9,9 +9,9 @@ from typing import Any
 
 import optuna
 
-from experiments import membership
 from experiments.errors import UserError
-from experiments.files import replacing
+from experiments.record import membership
+from experiments.record.files import replacing
 from sweeps.search.levels import choices_of
 from sweeps.settings import Settings
 from sweeps.space.dimensions import Space

@@ -9,10 +9,10 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from experiments import config as configs
+from experiments.cli.grammar import key_of
 from experiments.errors import UserError
-from experiments.grammar import key_of
-from experiments.identity import is_relevant
 from experiments.record import flat
+from experiments.record.identity import is_relevant
 from sweeps.space.conditions import EVERYWHERE, implied, node_of, stated, where
 from sweeps.space.dimensions import SEED_KEY, Dimension, Space
 from sweeps.space.grammar import parse

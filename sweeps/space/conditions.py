@@ -14,8 +14,8 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution
 
+from experiments.cli.grammar import key_of
 from experiments.errors import UserError
-from experiments.grammar import key_of
 from sweeps.space.dimensions import Condition, Dimension, Fixed, Space, dependencies_first
 from sweeps.space.grammar import parse
 from sweeps.space.grid import Grid

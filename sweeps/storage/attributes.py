@@ -14,7 +14,7 @@ from sweeps.storage.private import FIXED, history_of
 STUDY = "vaesweep"
 """Of the study: what it searches (see `sweeps.study.definition`)."""
 STUDY_ID = "study_id"
-"""Of the study: unique in the world, and the same in its copies (see `experiments.membership`)."""
+"""Of the study: unique in the world, and the same in its copies (see `record.membership`)."""
 STOP = "stop"
 """Of the study: sessions whose workers should stop."""
 DEADLINE = "deadline"

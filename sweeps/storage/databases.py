@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from experiments import commands
+from experiments.cli import commands
 from experiments.errors import UserError
 from sweeps.bounds import STORAGE_CALL
 from sweeps.storage.answers import redacted

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments.addresses import sqlite_file
 from experiments.errors import UserError
+from experiments.record.addresses import sqlite_file
 from sweeps.bounds import LOCK_WAIT
 from sweeps.storage.answers import refusal
 from sweeps.storage.databases import address, parsed

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from experiments import addresses, commands
+from experiments.cli import commands
 from experiments.errors import UserError
+from experiments.record import addresses
 from losses.trust import VARIABLE, trusted_packages
 from sweeps.storage import databases
 from sweeps.storage.answers import answer, prompt_answer, redacted

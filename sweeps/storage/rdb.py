@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.addresses import sqlite_file
 from experiments.errors import UserError
+from experiments.record.addresses import sqlite_file
 from sweeps.storage import databases
 from sweeps.storage.answers import answer, prompt_answer, redacted
 from sweeps.storage.locks import filesystem, lock

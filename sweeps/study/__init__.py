@@ -24,10 +24,10 @@ its time; end it as failed, after which Optuna refuses what its old owner writes
 that waits. Whoever dies between leaves a mark, and the next who claims makes the clone. The clone
 has a higher number: this is the fencing token. Who trains it writes the number into the record's
 directory, and every file of a record is put in its place only by who wrote the highest number
-(`experiments.fence`). A worker that finds itself superseded ends its training and says nothing.
-A trial has no clone after more than `sweep.max_retries` deaths in a row without a report between.
-Those before it began and those that its command is known to have shared do not count among them;
-of these it may have `DEATHS_TOGETHER`.
+(`experiments.record.fence`). A worker that finds itself superseded ends its training and says
+nothing. A trial has no clone after more than `sweep.max_retries` deaths in a row without a report
+between. Those before it began and those that its command is known to have shared do not count among
+them; of these it may have `DEATHS_TOGETHER`.
 
 End. What a job raises or returns is the trial's affair and costs no other, unless it says that the
 disk is full. The result is told before anything that can fail afterwards. A result that is on the

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments import guard, tracking
+from experiments.cli.grammar import literal
+from experiments.config import guard
 from experiments.errors import UserError
-from experiments.grammar import literal
 from experiments.terminal import message_of
+from experiments.tracking.wandb import run as wandb_run
 
 _PARAMETERS = "WANDB_SWEEP_PARAM_PATH"
 
@@ -32,7 +33,7 @@ def overrides(arguments: Sequence[str], environment: Mapping[str, str] = os.envi
         UserError: the agent's file cannot be read.
     """
     path = environment.get(_PARAMETERS)
-    if not tracking.by_agent(environment) or not path:
+    if not wandb_run.by_agent(environment) or not path:
         return list(arguments)
     written = {f"{key}={value}": (key, value) for key, value in _parameters(Path(path)).items()}
     found: list[str] = []
@@ -54,8 +55,8 @@ def reporting() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if tracking.by_agent() and not tracking.has_started():
-            tracking.report_failure(message_of(error) or f"{type(error).__name__}: {error}")
+        if wandb_run.by_agent() and not wandb_run.has_started():
+            wandb_run.report_failure(message_of(error) or f"{type(error).__name__}: {error}")
         raise
 
 

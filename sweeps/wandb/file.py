@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import config as configs
-from experiments import guard, permitted
+from experiments.cli.grammar import advice, key_of, literal
+from experiments.config import guard, permitted
 from experiments.errors import UserError
-from experiments.grammar import advice, key_of, literal
 from experiments.metrics import METRICS, OBJECTIVES
 from sweeps.space.dimensions import Space
 from sweeps.space.jobs import hydra_overrides

@@ -22,8 +22,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from experiments.cli.grammar import literal
 from experiments.errors import UserError
-from experiments.grammar import literal
 from sweeps.space import priors
 from sweeps.space.dimensions import SEED_KEY, Dimension, Space
 from sweeps.space.grammar import NOT_SWEPT

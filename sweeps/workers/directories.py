@@ -9,8 +9,9 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 
 from experiments.errors import UserError
-from experiments.files import create
-from experiments.membership import (
+from experiments.record import CLAIM, RESULT, STUDY
+from experiments.record.files import create
+from experiments.record.membership import (
     NOT_TRIALS,
     OWNER,
     Membership,
@@ -22,7 +23,6 @@ from experiments.membership import (
     records_below,
     result_in,
 )
-from experiments.record import CLAIM, RESULT, STUDY
 
 _LONGEST = 200  # bytes of a name; file systems take 255, and a number may follow
 
@@ -34,7 +34,7 @@ def check_owner(directory: Path, id_: str | None, name: str, configs: Collection
         directory: of a sweep; it need not exist.
         id_: of the study whose trials are to leave their records there; None for a new one.
         name: of that study.
-        configs: the `experiments.identity` of its trials, by which records of older versions,
+        configs: the `record.identity` of its trials, by which records of older versions,
             which name no study, are known.
 
     Raises:
@@ -88,7 +88,7 @@ def place(directory: Path, subdir: str, trial: Membership, config: str) -> Path:
         directory: of the sweep.
         subdir: as `checked` returns it.
         trial: of a study.
-        config: its `experiments.identity`.
+        config: its `experiments.record.identity`.
 
     Raises:
         OSError: it cannot be made.

@@ -18,10 +18,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from experiments.cores import cores
+from experiments.cli.grammar import literal
 from experiments.errors import UserError, is_disk_full
-from experiments.grammar import literal
-from experiments.loading import COMMAND
+from experiments.machine.cores import cores
+from experiments.machine.loading import COMMAND
 from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
 from sweeps.plan import Plan
 from sweeps.space.jobs import escaped

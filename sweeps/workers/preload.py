@@ -8,8 +8,8 @@ import gc
 import os
 import threading
 
-from experiments.loading import COMMAND, loading
-from experiments.ranks import ranks_hidden
+from experiments.machine.loading import COMMAND, loading
+from experiments.machine.ranks import ranks_hidden
 
 _LOOK_SECONDS = 0.2
 

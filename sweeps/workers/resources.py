@@ -8,8 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.cores import cores
 from experiments.errors import UserError
+from experiments.machine.cores import cores
 
 _MOST_WORKERS = 8  # by default: a sampler knows nothing of the trials that run beside the next
 

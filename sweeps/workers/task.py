@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from experiments import config as configs
-from experiments import guard
+from experiments.config import guard
 from experiments.errors import Interrupted, Pruned, UserError
-from experiments.identity import identity
-from experiments.membership import Membership
+from experiments.record.identity import identity
+from experiments.record.membership import Membership
 from sweeps.study.execution import Job, Report
 from sweeps.workers.directories import checked, place
 from sweeps.workers.resources import device_of, visible_gpus
@@ -103,7 +103,7 @@ class TrainingTask:
 
     def _load(self, values: Mapping[str, Any]) -> ImageSet:
         """The images, which stay in memory from trial to trial; such that can be split."""
-        from experiments.parts import load, splits_of
+        from experiments.building import load, splits_of
 
         key = repr(sorted(values["data"].items()))
         if key not in self._images:
@@ -153,7 +153,7 @@ class TrainingJob:
         from hydra.core.utils import run_job, setup_globals
         from hydra.types import HydraContext
 
-        from experiments.logs import only_by_owner, warnings_logged
+        from experiments.record.logs import only_by_owner, warnings_logged
         from sweeps.workers.logs import restored
 
         def train(_: DictConfig) -> tuple[float, ...] | Pruned | Interrupted:
@@ -182,7 +182,7 @@ class TrainingJob:
         return outcome
 
     def _train(self, report: Report, should_stop: Callable[[], bool]) -> tuple[float, ...]:
-        from experiments.loading import loading
+        from experiments.machine.loading import loading
         from experiments.trial import run_trial
 
         with loading():

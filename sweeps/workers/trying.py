@@ -80,7 +80,7 @@ def _build(
 ) -> None:
     import torch
 
-    from experiments.parts import build_loss, build_network
+    from experiments.building import build_loss, build_network
 
     for config in losses:
         _for_one_of(shapes, partial(build_loss, config))

@@ -18,8 +18,8 @@ import optuna
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.pruners import BasePruner, NopPruner
 
-from experiments import tracking
-from experiments.fence import Owner, owning
+from experiments.record.fence import Owner, owning
+from experiments.tracking.wandb import run as wandb_run
 from sweeps.plan import Plan, artifacts_directory
 from sweeps.search.pruners import build_pruner
 from sweeps.search.pruning import CountedPruner, ParetoHalving, Reporting
@@ -48,7 +48,7 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
         handle_signals: stop on an interrupt; where nobody else would.
     """
     os.chdir(plan.working_directory)
-    tracking.forget_run()
+    wandb_run.forget_run()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner = build_pruner(plan.pruner, objectives=len(plan.objectives), compare=plan.compare)
     study = retry(lambda: _join(plan))

@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.errors import UserError
-from experiments.fence import Fence
+from experiments.record.fence import Fence
 from sweeps.results import ranking as results
 from sweeps.search.pruning import CountedPruner, Reporting
 from sweeps.storage import private

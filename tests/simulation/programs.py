@@ -19,7 +19,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.errors import Interrupted, Pruned, Superseded, UserError, is_disk_full
-from experiments.fence import Owner
+from experiments.record.fence import Owner
 from sweeps import bounds, planning
 from sweeps.plan import Plan
 from sweeps.search.pruning import CountedPruner, ParetoHalving, Reporting

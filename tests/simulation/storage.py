@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
 from experiments.errors import RecordLockedError
-from experiments.fence import Fence, Owner
+from experiments.record.fence import Fence, Owner
 from sweeps.bounds import RECORD_LOCK_WAIT, STORAGE_CALL
 from tests.simulation.world import Lock, Process, World
 
@@ -185,7 +185,7 @@ class Disk:
 
 
 class Shelf:
-    """Where the owner of a record is kept, as `experiments.fence` wants it."""
+    """Where the owner of a record is kept, as `experiments.record.fence` wants it."""
 
     def __init__(self, disk: Disk, directory: str, process: Process) -> None:
         self._disk, self._record, self._process = disk, disk.record(directory), process

@@ -1,0 +1,1 @@
+"""What people type: Hydra's override grammar, and the commands that messages print."""

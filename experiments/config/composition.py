@@ -1,0 +1,227 @@
+"""The one place in `experiments` that knows Hydra: from a composed config to plain values.
+
+`register` gives Hydra the types of every key; `plain` checks the values and returns nested dicts;
+`compose` does both for commands other than `run.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import losses
+import models
+from experiments.config import guard, schema
+from experiments.config.permitted import NAME_RULE, is_name
+from experiments.errors import UserError
+from experiments.metrics import OBJECTIVES
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
+SCHEDULES = ("plateau", "cosine", "constant")
+PROFILERS = ("simple", "advanced", "pytorch")
+DATA = ("cats", "images")
+LOGGERS = ("wandb", "csv", "none")
+REPORTS = ("html", "none")
+
+_OF_ONE_SOURCE = {
+    "data.count": "cats",
+    "data.generator_seed": "cats",
+    "data.root": "images",
+    "data.fit": "images",
+    "data.max_bad_fraction": "images",
+}
+"""Keys that mean nothing to the other data source, though its config has them."""
+_NOT_OF_A_TRIAL = ("experiments", "sweep", "report")
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+
+def register() -> None:
+    """Tell Hydra the typed schema of the config, and have each config checked that it composes."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=schema.Config, replace=True)
+    guard.install()
+
+
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """The checked plain values that `python run.py` would have with these overrides.
+
+    Raises:
+        UserError: a value is missing or out of range.
+        HydraException: an override cannot be read or composed.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    register()
+    with initialize_config_dir(str(Path(__file__).parents[2] / "conf")):
+        return plain(hydra_compose("config", list(overrides)))
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A composed Hydra config as nested dicts of plain values, interpolations resolved, checked.
+
+    Raises:
+        UserError: a value is missing or out of range.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(str(error)) from error
+    assert isinstance(values, dict)
+    if values["report"] not in REPORTS:
+        raise UserError(
+            f"`report` must be one of {', '.join(REPORTS)}, but got {values['report']!r}"
+        )
+    trial = {str(key): value for key, value in values.items() if key not in _NOT_OF_A_TRIAL}
+    if isinstance(trial["loss"], dict):  # a file of the user's own may not have it
+        trial["loss"].setdefault("degree", losses.AUTO)
+    if isinstance(trial["model"], dict):
+        trial["model"] = models.complete(trial["model"])
+    validate(trial)
+    return trial
+
+
+def validate(config: Mapping[str, Any]) -> None:
+    """Check every value that is not its loss's, model's or data source's own business.
+
+    Raises:
+        UserError: a value breaks its rule.
+    """
+    _refuse_unknown(config, schema.Config)
+    for path, (rule, holds) in _RULES.items():
+        value = _select(config, path)
+        if not holds(value):
+            raise UserError(f"`{path}` must be {rule}, but got {value!r}")
+    for objective in objectives(config):
+        if objective not in OBJECTIVES:
+            raise UserError(
+                f"`objective` must be one of {', '.join(OBJECTIVES)} (or a list of them), "
+                f"but got {objective!r}"
+            )
+    warmup, epochs = config["kl"]["warmup_epochs"], config["max_epochs"]
+    if warmup >= epochs:
+        raise UserError(
+            "`kl.warmup_epochs` must be below `max_epochs`, since only what was trained at the "
+            f"full `beta` is selected, but got {warmup:g} of {epochs}; for a smaller weight of "
+            "the KL to the end, lower `beta`"
+        )
+    if config["data"]["name"] == "cats" and config["data"]["root"] is not None:
+        raise UserError(
+            "`data.root` belongs to `data=images`, but `data` is cats; "
+            f"add data=images to train on {config['data']['root']}"
+        )
+
+
+def is_meant(key: str, config: Mapping[str, Any]) -> bool:
+    """Whether a key that the config has means something for its data source."""
+    return _OF_ONE_SOURCE.get(key) in (None, config["data"]["name"])
+
+
+def objectives(config: Mapping[str, Any]) -> list[str]:
+    """The metrics to select by, the first of which chooses the checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    value = config["objective"]
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names:
+        raise UserError(f"`objective` must be a metric or a list of metrics, but got {value!r}")
+    return names
+
+
+def _select(config: Mapping[str, Any], path: str) -> Any:
+    value: Any = config
+    for key in path.split("."):
+        try:
+            value = value[key]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"`{path}` is missing from the config") from error
+    return value
+
+
+def _refuse_unknown(config: Mapping[str, Any], typed: type, prefix: str = "") -> None:
+    """A `+key=value` gets past Hydra; a misspelt one must not get past us."""
+    known = {field.name: field.type for field in fields(typed)}
+    for key, value in config.items():
+        if key not in known:
+            raise UserError(
+                f"`{prefix}{key}` is not a key of the config; "
+                f"known{' in ' + prefix[:-1] if prefix else ''} are {', '.join(known)}"
+            )
+        nested = getattr(schema, str(known[key]), None)
+        if is_dataclass(nested) and isinstance(value, Mapping):
+            assert isinstance(nested, type)
+            _refuse_unknown(value, nested, f"{prefix}{key}.")
+
+
+def _number(rule: str, holds: Callable[[Any], bool]) -> Rule:
+    def is_number_that_holds(value: Any) -> bool:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value) and holds(value)
+
+    return rule, is_number_that_holds
+
+
+def _integer(least: int, most: int | None = None) -> Rule:
+    """With a `most` where a config could otherwise ask for any memory."""
+
+    def holds(value: Any) -> bool:
+        number = isinstance(value, int) and not isinstance(value, bool)
+        return number and least <= value and (most is None or value <= most)
+
+    limit = f", at most {most:,}" if most is not None else ""
+    return f"an integer of {least} or more{limit}", holds
+
+
+def _optional(rule: Rule) -> Rule:
+    return f"{rule[0]}, or null", lambda value: value is None or rule[1](value)
+
+
+def _one_of(choices: tuple[str, ...]) -> Rule:
+    return f"one of {', '.join(choices)}", lambda value: value in choices
+
+
+_NOT_NEGATIVE = _number("0 or more", lambda v: v >= 0)
+_POSITIVE = _number("above 0", lambda v: v > 0)
+
+_RULES: dict[str, Rule] = {
+    "name": (NAME_RULE, is_name),
+    "seed": _number("an integer in [0, 2^32)", lambda v: isinstance(v, int) and 0 <= v < 2**32),
+    "lr": _POSITIVE,
+    "latent_dim": _integer(1, 2**16),
+    "beta": _NOT_NEGATIVE,
+    "batch_size": _integer(2, 2**20),
+    "max_epochs": _integer(1),
+    "kl.warmup_epochs": _NOT_NEGATIVE,
+    "kl.free_bits": _NOT_NEGATIVE,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.schedule": _one_of(SCHEDULES),
+    "optimizer.plateau_factor": _number("between 0 and 1", lambda v: 0 < v < 1),
+    "optimizer.plateau_patience": _integer(0),
+    "optimizer.warmup_steps": _optional(_integer(0)),
+    "optimizer.gradient_clip": _optional(_POSITIVE),
+    "optimizer.ema_decay": _optional(_number("between 0 and 1", lambda v: 0 < v < 1)),
+    "trainer.precision": _one_of(PRECISIONS),
+    "trainer.memory_format": _one_of(MEMORY_FORMATS),
+    "trainer.threads": _optional(_integer(1, 1024)),
+    "trainer.early_stopping_patience": _optional(_integer(1)),
+    "trainer.validate_every": _optional(_integer(1)),
+    "trainer.profiler": _optional(_one_of(PROFILERS)),
+    "evaluation.samples": _integer(64, 10**6),
+    "data.name": _one_of(DATA),
+    "data.count": _integer(1, 10**7),
+    "data.crop": _number("above 0, at most 1", lambda v: 0 < v <= 1),
+    "data.jitter": _number("in [0, 1]", lambda v: 0 <= v <= 1),
+    "logger.name": _one_of(LOGGERS),
+    "logger.log_images_every": _integer(1),
+}

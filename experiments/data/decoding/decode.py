@@ -1,0 +1,262 @@
+"""One encoded image, or one array, to uint8 pixels of the wanted shape."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from threading import Lock
+from typing import Any, TypeVar
+
+import numpy as np
+import pillow_heif
+from numpy.typing import NDArray
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from experiments.data.decoding import depth
+from experiments.data.decoding.libtiff import silent_libtiff
+from experiments.data.decoding.metadata import upright, without_metadata
+
+pillow_heif.register_heif_opener()
+# Named through their modules, since Pillow knows a format only once its module is imported.
+FORMATS = (
+    AvifImagePlugin.AvifImageFile.format,
+    pillow_heif.HeifImageFile.format,
+    JpegImagePlugin.JpegImageFile.format,
+    PngImagePlugin.PngImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+    BmpImagePlugin.BmpImageFile.format,
+    GifImagePlugin.GifImageFile.format,
+    TiffImagePlugin.TiffImageFile.format,
+)
+MAX_PIXELS = 178_956_970
+"""A larger image is not decoded: above it Pillow, at its defaults, sees an attack."""
+
+T = TypeVar("T")
+
+_BOMB_RATIO = 100  # pixels a byte: photos have about 1 to 20
+_LARGE = 2**25  # pixels; of images that are larger only one is decoded at a time
+_one_large = Lock()
+_DRAFT = 4  # a JPEG is decoded at an 8th to the full size, at least this many times the result's
+_REDUCING_GAP = 3.0  # shrink by whole factors first, down to this many times the result's size
+
+
+class BadImageError(Exception):
+    """An image that cannot be used; the message is the reason."""
+
+
+class BombError(Exception):
+    """A file that would swell to an absurd size; the message says how."""
+
+
+def decode(
+    data: bytes,
+    *,
+    size: int,
+    channels: int,
+    fit: str,
+    white: Callable[[], int] | None = None,
+) -> NDArray[np.uint8]:
+    """Pixels (channels, size, size) of an encoded image.
+
+    The first frame of an animation, upright as its EXIF orientation says; transparent parts on
+    white; integers of more than 8 bits scaled to 8. Colours are taken as sRGB: embedded profiles
+    are not used. Metadata that is broken or huge does no harm.
+
+    Args:
+        data: the file.
+        size: side of the result, pixels.
+        channels: 1 or 3.
+        fit: "crop", "pad" or "squash".
+        white: gives the value that is white where an image has more than 8 bits and does not say;
+            None to go by the image alone.
+
+    Raises:
+        BadImageError: it is no image of `FORMATS`, broken, or larger than `MAX_PIXELS`.
+        BombError: it is larger than `MAX_PIXELS`, from very few bytes.
+    """
+    if not data:
+        raise BadImageError("empty file")
+    common = white or (lambda: depth.white_of(largest_value(data)))
+
+    def fitted(encoded: bytes) -> NDArray[np.uint8]:
+        with _opened(encoded, len(data), draft=_DRAFT * size, white=common) as (image, most):
+            return _fitted(_scaled(upright(image), most), size, channels, fit)
+
+    return tolerantly(fitted, data)
+
+
+def largest_value(data: bytes) -> int:
+    """The largest value of an encoded image that has more than 8 bits and does not say its white.
+
+    0 of others, and of what cannot be decoded.
+    """
+
+    def found(encoded: bytes) -> int:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            is_colour = depth.is_deep_colour(image)  # which no longer tells when it is loaded
+            if not is_colour and (not depth.is_deep(image) or depth.declared(image)):
+                return 0
+        with _opened(encoded, len(data)) as (image, _):
+            values = np.asarray(image)
+            if is_colour:
+                return int(values.max()) * 256 + 255
+            return int(values.max()) if _is_in_range(values) else 0
+
+    try:
+        return tolerantly(found, data)
+    except Exception:  # noqa: BLE001 - decoders answer broken data with any; `decode` says so
+        return 0
+
+
+def tolerantly(work: Callable[[bytes], T], data: bytes) -> T:
+    """What `work` makes of an encoded image, or of its pixels alone where the rest is in the way.
+
+    Raises:
+        BadImageError: as `work` raises it of the whole.
+    """
+    try:
+        return work(data)
+    except BadImageError as error:
+        bare = without_metadata(data)
+        if bare is None:
+            raise
+        try:
+            return work(bare)
+        except BadImageError:
+            raise error from None
+
+
+@contextmanager
+def _opened(
+    data: bytes,
+    of_bytes: int,
+    *,
+    draft: int | None = None,
+    white: Callable[[], int] | None = None,
+) -> Iterator[tuple[Image.Image, int | None]]:
+    """An image that is loaded, of a JPEG `draft` pixels a side; and white of one of many bits."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _refuse_huge(image.width * image.height, of_bytes)
+            if draft is not None:
+                image.draft(None, (draft, draft))
+            most = None
+            if white is not None and (depth.is_deep(image) or depth.is_deep_colour(image)):
+                # Before the lock, as it may decode other images.
+                most = depth.declared(image) or white()
+                if depth.is_deep_colour(image):
+                    depth.refuse_dark(most)
+            with _one_large if image.width * image.height > _LARGE else nullcontext():
+                image.load()
+                yield image, most
+    except (BadImageError, BombError):
+        raise
+    except UnidentifiedImageError as error:
+        raise BadImageError("not a JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF image") from error
+    except Image.DecompressionBombError as error:
+        declared = re.search(r"\((\d+) pixels\)", str(error))
+        _refuse_huge(int(declared[1]) if declared else of_bytes * 1000, of_bytes)
+        raise BadImageError(str(error)) from error
+    except Exception as error:  # Pillow's decoders answer broken data with any exception at all
+        raise BadImageError(str(error) or type(error).__name__) from error
+
+
+def from_array(
+    pixels: NDArray[np.uint8], *, size: int, channels: int, fit: str
+) -> NDArray[np.uint8]:
+    """Pixels (channels, size, size) of a uint8 image (H, W, 1, 3 or 4)."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return _fitted(image, size, channels, fit)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what Pillow and libtiff say of odd files off the terminal while many are decoded."""
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings(), silent_libtiff():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _refuse_huge(pixels: int, size_bytes: int) -> None:
+    if pixels > MAX_PIXELS:
+        what = f"{pixels:,} pixels declared in {size_bytes:,} bytes (limit {MAX_PIXELS:,} pixels)"
+        if pixels > _BOMB_RATIO * size_bytes:
+            raise BombError(what)
+        raise BadImageError(f"too large: {what}")
+
+
+def _fitted(image: Image.Image, size: int, channels: int, fit: str) -> NDArray[np.uint8]:
+    image = _opaque(image).convert("L" if channels == 1 else "RGB")
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    if fit == "crop":
+        left, top = (width - short) / 2, (height - short) / 2
+        image = _resized(image, (size, size), (left, top, left + short, top + short))
+    elif fit == "squash":
+        image = _resized(image, (size, size), (0, 0, width, height))
+    else:
+        inner = (max(1, round(width / long * size)), max(1, round(height / long * size)))
+        resized = _resized(image, inner, (0, 0, width, height))
+        image = Image.new(image.mode, (size, size))
+        image.paste(resized, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    pixels = np.asarray(image)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _resized(
+    image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]
+) -> Image.Image:
+    if (*image.size, *box) == (*size, 0, 0, *size):
+        return image
+    return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=_REDUCING_GAP)
+
+
+def _is_in_range(values: NDArray[Any]) -> bool:
+    return bool(values.min() >= 0 and values.max() <= depth.FULL)
+
+
+def _scaled(image: Image.Image, white: int | None) -> Image.Image:
+    """Images of more bits, and of floats in [0, 1], as images of 8 bits; others unchanged."""
+    if depth.is_deep(image):
+        values = np.asarray(image)
+        if not _is_in_range(values):
+            raise BadImageError("32-bit integers beyond 16 bits, of unknown range")
+        most = white or depth.FULL
+        scaled = (values.astype(np.uint32).clip(max=most) * 255 + most // 2) // most
+        return Image.fromarray(scaled.astype(np.uint8))
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise BadImageError("floating-point pixels outside [0, 1]")
+        return Image.fromarray(np.round(values * 255).astype(np.uint8))
+    if white is not None and white != depth.FULL:  # 16-bit colour, of which the upper 8 are read
+        return image.point(lambda value: value * depth.FULL / white)
+    return image
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image)

@@ -1,0 +1,86 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from experiments.record.fence import writing
+
+_SUFFIX = ".part"
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A path to write to, in the same directory; `path` becomes that file when all went well.
+
+    Processes, of several machines too, may replace one file at the same time: the last one stays.
+
+    Args:
+        path: of the file to replace; it need not exist, but its directory must.
+        durable: wait until the contents are on the disk, so that a crash of the machine cannot
+            leave an empty file.
+
+    Raises:
+        OSError: the directory is missing, read-only or full.
+        Superseded: `path` is of a record that is another process's now; it stays as it is.
+    """
+    temporary = _beside(path)
+    try:
+        yield temporary
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        with writing(path):
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def create(path: Path, text: str) -> bool:
+    """Write a file that nobody has written yet, whole; of several who try, one does.
+
+    Returns:
+        Whether this call did; else there is a file, which stays as it is.
+
+    Raises:
+        OSError: the directory is missing, read-only or full.
+    """
+    temporary = _beside(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # the file system knows no links
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        Superseded: it is of a record that is another process's now; it stays.
+    """
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what processes that were killed in `replacing` have left in and below a directory."""
+    for path in directory.rglob(f".*{_SUFFIX}"):
+        remove(path)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid4().hex[:12]}{_SUFFIX}")

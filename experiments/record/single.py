@@ -1,0 +1,63 @@
+"""A single run, in a directory of its own, where its command continues it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from experiments.cli.commands import train_in
+from experiments.errors import UserError
+from experiments.record import LAST
+from experiments.record.membership import refuse_taken
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def single_run(directory: Path) -> Iterator[None]:
+    """Hold the directory of a run, and say how to continue it where it is interrupted.
+
+    Raises:
+        UserError: the directory has a finished record, is a sweep's or that of a sweep's trial,
+            or another process trains there.
+    """
+    with _alone(directory):
+        refuse_taken(directory)
+        try:
+            yield
+        except SystemExit:
+            if (directory / LAST).exists():
+                log.info("to continue: %s", train_in(directory))
+            raise
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep other processes out of a directory, as far as the file system can lock a folder."""
+    try:
+        import fcntl
+
+        folder = os.open(directory, os.O_RDONLY)
+    except (ImportError, OSError):  # the first file that is written says better what is wrong
+        yield
+        return
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            os.close(folder)
+            raise UserError(
+                "a run must have a directory of its own, but another process trains in "
+                f"{directory}; wait for it, or give another hydra.run.dir"
+            ) from error
+        log.debug("%s cannot be locked", directory, exc_info=True)
+    try:
+        yield
+    finally:
+        # Unlocked by name: a process forked meanwhile has a copy of the descriptor.
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_UN)
+        os.close(folder)

@@ -1,0 +1,108 @@
+"""The final evaluation of a trial: metrics of the best weights, and pictures of them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.errors import TrialError
+from experiments.metrics.features import feature_distances
+from experiments.metrics.reconstruction import mean_image_psnr
+from experiments.metrics.samples import sample_distances
+from experiments.record.files import replacing
+from experiments.record.foreign import read_checkpoint
+from experiments.scoring.evaluation import draw_samples, evaluate, reconstruct
+from experiments.scoring.pictures import grid, reconstruction_grid, save_png
+
+if TYPE_CHECKING:
+    from experiments.building import Data
+    from experiments.data.batches import Batches
+    from models.network import Network
+
+_SAMPLE_SEED = 0
+_MOST_BYTES = 2**28
+"""Of the held-out images that samples are compared to: 21,845 of 64x64 pixels."""
+
+
+def score(
+    network: Network,
+    data: Data,
+    checkpoint: Path,
+    *,
+    directory: Path,
+    device: str,
+    probes: Tensor,
+    grid_size: int,
+    test: bool,
+    samples: int,
+    feature_extractor: str | None,
+) -> dict[str, dict[str, float]]:
+    """Score the weights of `checkpoint` and write pictures and per-image scores.
+
+    Writes `reconstructions.png`, `samples.png` and `validation.npz` (every reconstruction metric
+    of each validation image, and `kl_per_unit`, `mean_per_unit` and `variance_per_unit`).
+
+    Returns:
+        Metrics of the splits: `val`, and `test` if asked for.
+
+    Raises:
+        TrialError: a metric is NaN or infinite.
+    """
+    load_weights(network, checkpoint)
+    network.eval().to(device)
+    drawn = draw_samples(network, max(samples, grid_size), seed=_SAMPLE_SEED, device=device)
+    save_png(grid(drawn[:grid_size].numpy(), columns=8), directory / "samples.png")
+    shown = reconstruct(network, probes, device)
+    save_png(reconstruction_grid(probes.numpy(), shown.numpy()), directory / "reconstructions.png")
+
+    metrics = {}
+    splits = {"val": data.val, "test": data.test} if test else {"val": data.val}
+    for name, batches in splits.items():
+        found = evaluate(network, batches, device)
+        real = some_of(batches)
+        metrics[name] = found.metrics | {
+            **sample_distances(drawn, real),
+            "mean_image_psnr": mean_image_psnr(data.train, batches),
+        }
+        if feature_extractor is not None:
+            metrics[name] |= feature_distances(real, drawn, feature_extractor)
+        if name == "val":
+            units = {f"{key}_per_unit": values for key, values in found.per_unit.items()}
+            with replacing(directory / "validation.npz") as path, path.open("wb") as file:
+                np.savez(file, **found.per_image, **units)  # type: ignore[arg-type]
+    broken = [name for name, value in metrics["val"].items() if not np.isfinite(value)]
+    if broken:
+        raise TrialError(f"the trained model gives {', '.join(broken)} that is NaN or infinite")
+    return metrics
+
+
+def every(count: int, image_shape: tuple[int, ...]) -> int:
+    """Of so many held-out images (C, H, W), every how manieth samples are compared to."""
+    return -(-count * math.prod(image_shape) // _MOST_BYTES)
+
+
+def some_of(batches: Batches) -> Tensor:
+    """The images of a split, uint8, of a large one some: evenly spread, `_MOST_BYTES` at most."""
+    shape = batches.image_shape
+    step = every(batches.image_count, shape)
+    chosen = torch.empty(-(-batches.image_count // step), *shape, dtype=torch.uint8)
+    seen = kept = 0
+    for batch in batches:
+        part = batch[-seen % step :: step]
+        chosen[kept : kept + len(part)] = part
+        seen, kept = seen + len(batch), kept + len(part)
+    return chosen
+
+
+def load_weights(network: Network, checkpoint: Path) -> None:
+    """Load the network's weights from a checkpoint of `models.vae.VAE`, without running code."""
+    state = read_checkpoint(checkpoint)["state_dict"]
+    prefix = "network."
+    network.load_state_dict(
+        {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+    )

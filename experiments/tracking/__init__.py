@@ -1,0 +1,1 @@
+"""Where metrics and pictures go besides the record: CSV files, Weights & Biases."""

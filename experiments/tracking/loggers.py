@@ -1,0 +1,108 @@
+"""Where a trial's metrics and pictures go besides its record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from experiments.config import objectives
+from experiments.errors import Superseded, UserError
+from experiments.metrics import METRICS
+from experiments.record import CONFIG, RESULT, Record, discard
+
+
+@contextmanager
+def open_loggers(config: Mapping[str, Any], record: Record) -> Iterator[list[Any]]:
+    """The loggers that the config names, closed whatever happens.
+
+    Raises:
+        UserError: W&B does not accept the settings; nothing is left behind.
+    """
+    name = config["logger"]["name"]
+    if name == "none":
+        yield []
+    elif name == "csv":
+        from experiments.tracking.csv_logger import FencedCSVLogger
+
+        # It would delete the rows of an earlier session.
+        sessions = len(record.result.get("resumed", []))
+        version = f"resumed-{sessions}" if sessions else ""
+        yield [FencedCSVLogger(record.directory, name="csv", version=version)]
+    else:
+        with _wandb(config, record) as logger:
+            yield [logger]
+
+
+def run_settings(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """What `tracking.wandb.run.start` is told of a trial, from its config and result.json."""
+    settings = config["logger"]
+    title = f"{config['loss']['name']} z{config['latent_dim']} lr{config['lr']:g}"
+    return {
+        "project": settings["project"],
+        "entity": settings["entity"],
+        "name": f"{title} seed{config['seed']}",
+        "group": settings["group"] or config["name"],
+        "tags": [config["loss"]["name"], config["data"]["name"], *settings["tags"]],
+        "config": dict(config),
+        # W&B's own best would be one of those while the KL's weight warms up.
+        "objectives": {}
+        if config["kl"]["warmup_epochs"]
+        else {name: METRICS[name].direction for name in objectives(config)},
+        "revision": result["code"]["commit"],
+    }
+
+
+def run_summary(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says at its end, from the trial's config and result.json."""
+    summary = {
+        f"final/{split}/{name}": value
+        for split, metrics in result["metrics"].items()
+        for name, value in metrics.items()
+    }
+    best = result["metrics"].get("val", {}).get(objectives(config)[0])
+    if best is not None and math.isfinite(best):
+        summary["objective"] = best
+    return summary | {"code_changed_since_commit": result["code"]["dirty"]}
+
+
+@contextmanager
+def _wandb(config: Mapping[str, Any], record: Record) -> Iterator[Any]:
+    from experiments.tracking.wandb import run as wandb_run
+    from experiments.tracking.wandb.client import end_client
+
+    try:
+        logger = wandb_run.start(
+            record.directory,
+            **run_settings(config, record.result),
+            run_id=record.result.get("wandb", {}).get("id") or None,
+            log_model=config["logger"]["log_model"],
+        )
+    except UserError:
+        discard(record.directory, also={RESULT, CONFIG, "wandb"})
+        raise
+    record.update(wandb=wandb_run.describe(logger))
+    try:
+        try:
+            yield logger
+        except Superseded:
+            raise
+        except BaseException:
+            _finish(logger, config, record)
+            raise
+        _finish(logger, config, record)
+    except Superseded:
+        end_client(seconds=0)  # the run is another process's, which goes on with it
+        raise
+
+
+def _finish(logger: Any, config: Mapping[str, Any], record: Record) -> None:
+    from experiments.tracking.wandb import run as wandb_run
+
+    wandb_run.finish(
+        logger,
+        status=record.result["status"],
+        reason=record.result["reason"],
+        summary=run_summary(config, record.result),
+    )

@@ -1,0 +1,56 @@
+"""The same few validation images for every trial, as a table of the best weights' work on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from experiments.scoring.evaluation import reconstruct
+from experiments.tracking.wandb import run as wandb_run
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import WandbLogger
+
+    from models.network import Network
+
+_PER_IMAGE = ("psnr", "ssim", "ms_ssim", "l1", "mse")
+
+
+def log_probes(
+    logger: WandbLogger,
+    network: Network,
+    probes: Tensor,
+    digests: NDArray[np.uint64],
+    directory: Path,
+    *,
+    device: str,
+    step: int,
+) -> None:
+    """Log a table: each probe, its reconstruction, and its metrics in `directory`/validation.npz.
+
+    Args:
+        logger: of the trial's run.
+        network: with the weights that were scored.
+        probes: the first validation images, (N, C, H, W), uint8.
+        digests: of the probes, (N,): an image has the same one in every trial.
+        directory: of the record.
+        device: to compute on.
+        step: of the trial.
+    """
+    with np.load(directory / "validation.npz") as stored:
+        scores = {name: stored[name] for name in _PER_IMAGE if name in stored}
+    pairs = zip(probes.numpy(), reconstruct(network, probes, device).numpy(), strict=True)
+    rows = [
+        {
+            "image": f"{digests[i]:016x}",
+            "input": image.transpose(1, 2, 0),
+            "reconstruction": reconstruction.transpose(1, 2, 0),
+            **{name: float(values[i]) for name, values in scores.items()},
+        }
+        for i, (image, reconstruction) in enumerate(pairs)
+    ]
+    wandb_run.log_table(logger, "probes", rows, step)
