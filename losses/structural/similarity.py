@@ -2,18 +2,27 @@
 
 Left to autograd, SSIM is some sixty passes over maps that no cache holds. Here a few images at a
 time go through all of it, forward and backward, in buffers that are used again, and the gradient
-is its closed form. With the filter F, the means m = F a and n = F b,
+is written out by hand. Of images a and b, F being the filter, a linear map, let
 
-    v = F(a^2 + b^2) - m^2 - n^2 + C2    c = (2 F(ab) - 2 m n + C2) / v    contrast and structure
-    w = m^2 + n^2 + C1                   l = (2 m n + C1) / w              luminance
+    m = F a    n = F b    q = F(a^2 + b^2)    r = F(a b)                                  (1)
+    v = q - m^2 - n^2 + C2    c = (2 r - 2 m n + C2) / v    contrast and structure        (2)
+    w = m^2 + n^2 + C1        l = (2 m n + C1) / w          luminance                     (3)
 
 (Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity",
-eqs. 6 and 13 with C3 = C2 / 2), the gradient of sum(l c) with respect to a is
+eqs. 6 and 13 with C3 = C2 / 2). The similarity of a pixel is s = l c. It depends on a by m, q and
+r alone. From (2), dc/dr = 2 / v, dc/dq = -c / v and dc/dm = 2 (c m - n) / v; from (3),
+dl/dm = 2 (n - l m) / w. So
 
-    2 (F' [(l / v) (c m - n) + (c / w) (n - l m)] - a F' [l c / v] + b F' [l / v])
+    ds/dr = 2 l / v                                                                       (4)
+    ds/dq = -l c / v                                                                      (5)
+    ds/dm = 2 [(l / v) (c m - n) + (c / w) (n - l m)]                                     (6)
 
-where F' is the adjoint of the filter. With several filters whose contrasts are multiplied, l / v
-becomes the product of all other factors over v, and c / w that of all contrasts over w.
+and since m, q and r are linear in a, a^2 and a b, with the adjoint F' of the filter,
+
+    d(sum s)/da = F'[ds/dm] + 2 a F'[ds/dq] + b F'[ds/dr]                                 (7)
+
+With several filters, s is the product of all their c and the l of the last. For each, l in (4) to
+(6) becomes the product of all other factors, and c in the luminance's part of (6) that of all c.
 """
 
 from __future__ import annotations
@@ -180,7 +189,7 @@ def _moments(x_hat: Tensor, x: Tensor, centre: bool, buffers: _Buffers) -> _Mome
 
 
 def _gradients(moments: _Moments, filters: Sequence[_Filter], buffers: _Buffers) -> list[Tensor]:
-    """For each filter a buffer (3, N, h, w), see `_product`."""
+    """For each filter a buffer (3, N, h, w) for ds/dm / 2, -ds/dq and ds/dr / 2, see `_product`."""
     count = moments.maps.shape[1]
     h, w = (each.matrix.outputs for each in filters[0])
     return [buffers(f"gradient {i}", 3, count, h, w) for i in range(len(filters))]
@@ -223,10 +232,9 @@ def _product(
     gradients: Sequence[Tensor],
     buffers: _Buffers,
 ) -> Tensor:
-    """The similarity at each pixel, (N, h, w), of filtered moments (4, N, h, w), one a filter.
+    """The similarity s at each pixel, (N, h, w), of m, n, q and r (4, N, h, w), one a filter.
 
-    Fills the gradients (3, N, h, w), one a filter, of the sum over the pixels: half of that by
-    F a, minus that by F(a^2 + b^2), half of that by F(ab).
+    Fills the gradients (3, N, h, w), one a filter: ds/dm / 2, -ds/dq and ds/dr / 2, by (4) to (6).
     """
     contrasts = [_contrast(*each) for each in filtered]
     factor, slope = filtered[0].new_ones(1), None
@@ -234,25 +242,25 @@ def _product(
         factor, slope = _luminance(filtered[-1], levels, bool(gradients), buffers)
     others, all_contrasts = _products(contrasts, factor)
     for (m, n, v, c), other, gradient in zip(filtered, others, gradients, strict=False):
-        of_mean, of_squares, of_product = gradient
-        torch.div(other, v, out=of_product)
-        torch.mul(of_product, c, out=of_squares)
-        torch.mul(of_squares, m, out=of_mean).addcmul_(of_product, n, value=-1)
+        half_by_m, minus_by_q, half_by_r = gradient
+        torch.div(other, v, out=half_by_r)  # l / v
+        torch.mul(half_by_r, c, out=minus_by_q)  # l c / v
+        torch.mul(minus_by_q, m, out=half_by_m).addcmul_(half_by_r, n, value=-1)  # l (c m - n) / v
     if gradients and slope is not None:
-        gradients[-1][0].addcmul_(all_contrasts, slope)
+        gradients[-1][0].addcmul_(all_contrasts, slope)  # c (n - l m) / w
     return contrasts[0].mul_(others[0])
 
 
-def _contrast(m: Tensor, n: Tensor, squares: Tensor, product: Tensor) -> Tensor:
-    """Contrast and structure c, in place of the product, with v in place of the squares."""
-    squares.addcmul_(m, m, value=-1).addcmul_(n, n, value=-1).add_(C2)
-    return product.addcmul_(m, n, value=-1).mul_(2).add_(C2).div_(squares)
+def _contrast(m: Tensor, n: Tensor, q: Tensor, r: Tensor) -> Tensor:
+    """Contrast and structure c in place of r, with v in place of q, by (2)."""
+    v = q.addcmul_(m, m, value=-1).addcmul_(n, n, value=-1).add_(C2)
+    return r.addcmul_(m, n, value=-1).mul_(2).add_(C2).div_(v)
 
 
 def _luminance(
     filtered: Tensor, levels: Tensor, differentiate: bool, buffers: _Buffers
 ) -> tuple[Tensor, Tensor | None]:
-    """Luminance l and, if wanted, half its derivative by m, (n - l m) / w."""
+    """Luminance l by (3) and, if wanted, dl/dm / 2 = (n - l m) / w."""
     m, n, luminance, w = maps = buffers("luminance", *filtered.shape)
     torch.add(filtered[:2], levels, out=maps[:2])
     torch.mul(m, m, out=w).addcmul_(n, n).add_(C1)
@@ -279,7 +287,7 @@ def _backward(
     buffers: _Buffers,
     out: Tensor,
 ) -> None:
-    """Write the slope of each image's mean, (B, C, H, W)."""
+    """Write the slope of each image's mean similarity, (B, C, H, W), by (7)."""
     _, count, height, width = moments.maps.shape
     h, w = gradients[0].shape[2:]
     wide = [
@@ -295,6 +303,6 @@ def _backward(
         spread = buffers("slopes", 3, count, rows.stop - rows.start, width)
         for i, block in enumerate(blocks):
             filter_rows(wide[i], block, out=spread, add=i > 0)
-        of_mean, of_squares, of_product = spread
-        of_mean.addcmul_(a[:, rows], of_squares, value=-1).addcmul_(b[:, rows], of_product)
-        torch.mul(of_mean, 2 / (moments.channels * h * w), out=slopes[:, rows])
+        half_by_m, minus_by_q, half_by_r = spread
+        half_by_m.addcmul_(a[:, rows], minus_by_q, value=-1).addcmul_(b[:, rows], half_by_r)
+        torch.mul(half_by_m, 2 / (moments.channels * h * w), out=slopes[:, rows])
