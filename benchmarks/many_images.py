@@ -70,7 +70,7 @@ def peaks(command: list[str], environment: dict[str, str]) -> dict[str, float]:
     stage, most, done = ["preparing"], {"preparing": 0.0}, threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.2):
+        while not done.wait(1.0):  # reading the map of 12 GB takes a while
             held = max(map(anonymous, descendants(process.pid)), default=0) / 2**30
             most[stage[0]] = max(most.get(stage[0], 0.0), held)
 

@@ -51,7 +51,8 @@ class Scores(Callback):
         self._record = record
         self._objective = objective
         self._scores = SplitScores()
-        self._terms: list[tuple[int, dict[str, Tensor]]] = []
+        self._terms: dict[str, Tensor] = {}
+        self._count = 0
         self._values = 0
         self._told = False
 
@@ -60,7 +61,7 @@ class Scores(Callback):
             trainer.check_val_every_n_epoch = 1
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._scores, self._terms = SplitScores(), []
+        self._scores, self._terms, self._count = SplitScores(), {}, 0
 
     def on_validation_batch_end(
         self,
@@ -76,14 +77,16 @@ class Scores(Callback):
             outputs.x, outputs.x_hat, outputs.mean, outputs.log_variance, outputs.sampled
         )
         self._values = outputs.x[0].numel()
-        self._terms.append((len(outputs.x), outputs.terms))
+        # Sums: small tensors that stay, between large ones that do not, would fragment the heap.
+        count = len(outputs.x)
+        self._count += count
+        self._terms = {
+            name: count * value + self._terms.get(name, 0)
+            for name, value in outputs.terms.items()
+        }
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        count = sum(n for n, _ in self._terms)
-        terms = {
-            name: float(sum(n * values[name] for n, values in self._terms)) / count
-            for name in self._terms[0][1]
-        }
+        terms = {name: float(value) / self._count for name, value in self._terms.items()}
         metrics = {**terms, **_known_degree(pl_module), **self._scores.compute()}
         trained = self._trained(trainer)
         # Lightning keeps what is logged as float32, which holds every metric well enough.
