@@ -97,7 +97,7 @@ def speeds(path: Path, rounds: int) -> dict[str, list[float]]:
     from losses.elbo import ELBO
     from models import create
 
-    mapped = np.load(path, mmap_mode="r").transpose(0, 3, 1, 2)[:50_000]
+    mapped = np.load(path, mmap_mode="r")[:50_000].reshape(-1, 3, SIDE, SIDE)
     images = {"in memory": np.ascontiguousarray(mapped), "memory map": mapped}
     network = create("conv", image_shape=(3, SIDE, SIDE), latent_dim=32)
     elbo, optimizer = ELBO(create_loss("mse")), torch.optim.AdamW(network.parameters())
