@@ -15,9 +15,9 @@ from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
 from experiments.errors import Pruned
-from experiments.metrics import METRICS
+from experiments.metrics import METRICS, measured, values_of
 from experiments.record import KL_WEIGHT, Record, at_full_weight
-from experiments.scoring.evaluation import SplitScores, bounds, draw_samples, reconstruct
+from experiments.scoring.evaluation import SplitScores, draw_samples, reconstruct
 from experiments.scoring.pictures import grid, reconstruction_grid
 from experiments.tracking.wandb import run as wandb_run
 from experiments.tracking.wandb.logger import SafeWandbLogger
@@ -91,7 +91,7 @@ class Scores(Callback):
         pl_module.log_dict(
             {
                 name: trained[name]
-                for name in ("train/elbo", "train/bits_per_dim")
+                for name in (f"train/{metric}" for metric in measured("likelihood"))
                 if name in trained
             }
         )
@@ -123,8 +123,9 @@ class Scores(Callback):
             if name.startswith("train/") or name == "lr"
         }
         if {"train/mse", "train/kl"} <= found.keys():
-            nats = bounds(found["train/mse"], found["train/kl"], self._values)
-            found |= {f"train/{name}": value for name, value in nats.items()}
+            measures = found["train/mse"], found["train/kl"], self._values
+            likelihood = values_of("likelihood", *measures)
+            found |= {f"train/{name}": value for name, value in likelihood.items()}
         return found
 
     def _tell_held(self, trained: Mapping[str, float], validated: Mapping[str, float]) -> None:

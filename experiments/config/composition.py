@@ -17,7 +17,7 @@ import models
 from experiments.config import guard, schema
 from experiments.config.permitted import NAME_RULE, is_name
 from experiments.errors import UserError
-from experiments.metrics import OBJECTIVES
+from experiments.metrics import validated
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
@@ -102,9 +102,9 @@ def validate(config: Mapping[str, Any]) -> None:
         if not holds(value):
             raise UserError(f"`{path}` must be {rule}, but got {value!r}")
     for objective in objectives(config):
-        if objective not in OBJECTIVES:
+        if objective not in validated():
             raise UserError(
-                f"`objective` must be one of {', '.join(OBJECTIVES)} (or a list of them), "
+                f"`objective` must be one of {', '.join(validated())} (or a list of them), "
                 f"but got {objective!r}"
             )
     warmup, epochs = config["kl"]["warmup_epochs"], config["max_epochs"]
