@@ -11,7 +11,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
 from experiments.errors import Pruned
@@ -19,7 +18,7 @@ from experiments.metrics import METRICS, measured, values_of
 from experiments.record import KL_WEIGHT, Record, at_full_weight
 from experiments.scoring.evaluation import SplitScores, draw_samples, reconstruct
 from experiments.scoring.pictures import grid, reconstruction_grid
-from experiments.tracking.wandb import run as wandb_run
+from experiments.tracking.loggers import ShowsPictures
 from experiments.tracking.wandb.logger import SafeWandbLogger
 from losses.degree import LEAST_DEGREE, MOST_DEGREE
 from losses.elbo import ELBO
@@ -158,7 +157,7 @@ class Pictures(Callback):
     the training, which logs them once they are there. The rest is logged by `close`.
     """
 
-    def __init__(self, images: Tensor, logger: WandbLogger, every: int, device: str) -> None:
+    def __init__(self, images: Tensor, logger: ShowsPictures, every: int, device: str) -> None:
         self._images = images
         self._logger = logger
         self._every = every
@@ -195,15 +194,15 @@ class Pictures(Callback):
 
     def _draw(self, x_hat: Tensor, samples: Tensor) -> dict[str, Any]:
         return {
-            "reconstructions": wandb_run.encoded(
+            "reconstructions": self._logger.encoded(
                 reconstruction_grid(self._images.numpy(), x_hat.numpy())
             ),
-            "samples": wandb_run.encoded(grid(samples.numpy(), columns=8)),
+            "samples": self._logger.encoded(grid(samples.numpy(), columns=8)),
         }
 
     def _log_first(self) -> None:
         step, made = self._waiting.pop(0)
-        self._logger.log_metrics(made.result(), step)
+        self._logger.log_pictures(made.result(), step)
 
 
 class Progress(Callback):

@@ -65,7 +65,7 @@ def test_classic_has_the_course_projects_layers() -> None:
         ("conv", (3, 50, 50), "side 32, 64, 128, 256.*but got 50x50"),
         ("conv", (3, 64, 32), "but got 64x32"),
         ("resnet", (3, 16, 16), "but got 16x16"),
-        ("classic", (3, 64, 64), "128x128 images.*but got 64x64"),
+        ("classic", (3, 64, 64), "square images of side 128 .*but got 64x64"),
         ("conv", (2, 64, 64), "1 or 3 channels, but got 2"),
     ],
 )
