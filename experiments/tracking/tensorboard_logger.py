@@ -110,6 +110,6 @@ def open_tensorboard(
 
 def _finish(logger: FencedTensorBoardLogger, config: Mapping[str, Any], record: Record) -> None:
     summary = run_summary(config, record.result)
-    reached = {name: value for name, value in summary.items() if isinstance(value, float)}
+    reached = {name: value for name, value in summary.items() if name.startswith("final/")}
     logger.log_hyperparams(flat(config), reached, record.result.get("steps", 0))
     logger.experiment.close()
