@@ -29,6 +29,8 @@ class FencedTensorBoardLogger(TensorBoardLogger):
         Superseded: from each of its methods that writes, once it is not.
     """
 
+    _is_writing = False
+
     @property
     def experiment(self) -> Any:
         """Lightning's writer, which begins a file when it is made."""
@@ -46,9 +48,8 @@ class FencedTensorBoardLogger(TensorBoardLogger):
     def log_hyperparams(
         self, params: Any, metrics: dict[str, Any] | None = None, step: int | None = None
     ) -> None:
-        super().log_hyperparams(params, metrics, step)
         with self._written():
-            pass
+            super().log_hyperparams(params, metrics, step)  # logs the metrics as well
 
     def encoded(self, picture: NDArray[Any]) -> NDArray[Any]:
         """A picture (H, W, C), uint8, as it is: the writer compresses it."""
@@ -71,9 +72,16 @@ class FencedTensorBoardLogger(TensorBoardLogger):
     def _written(self) -> Iterator[None]:
         """A context at whose end nothing waits for the writer's thread, which asks nobody."""
         writer = self.experiment
-        with writing(Path(self.log_dir)):
+        if self._is_writing:
             yield
-            writer.flush()
+            return
+        with writing(Path(self.log_dir)):
+            self._is_writing = True
+            try:
+                yield
+                writer.flush()
+            finally:
+                self._is_writing = False
 
 
 @contextmanager
