@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytorch_lightning as pl
 from PIL import Image
 
 import sweeps
+from experiments import resume
 from experiments.errors import Superseded, UserError
 from experiments.record import LAST, read_history, read_result
 from experiments.record.fence import Fence, Owner, _Files, owning
@@ -46,14 +48,17 @@ class Killed(BaseException):
     """Ends the process as far as the trial can tell."""
 
 
-class KillAt(pl.Callback):
-    """Raises `Killed` at the beginning of an epoch."""
+class KillLater(pl.Callback):
+    """Raises `Killed` when two epochs are trained after the last of the checkpoints."""
 
-    def __init__(self, epoch: int) -> None:
-        self._epoch = epoch
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+        patch.setattr(resume, "SAVE_SECONDS", 0.0)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.current_epoch == self._epoch:
+        if trainer.current_epoch == 2:
+            self._patch.setattr(resume, "SAVE_SECONDS", math.inf)
+        if trainer.current_epoch == 4:
             raise Killed
 
 
@@ -78,12 +83,15 @@ def test_a_trials_metrics_pictures_and_parameters_are_shown(tiny: Compose, tmp_p
 
 
 @needs_tensorboard
-def test_a_trial_that_goes_on_shows_each_step_once(tiny: Compose, tmp_path: Path) -> None:
+def test_a_trial_that_goes_on_shows_each_step_once(
+    tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny(*LOGGED, "max_epochs=6")
     run_trial(config, tmp_path / "whole", in_sweep=True)
     parts = tmp_path / "parts"
-    with pytest.raises(Killed):  # long after its only checkpoint
-        run_trial(config, parts, in_sweep=True, resumable=True, callbacks=[KillAt(4)])
+    killing = [KillLater(monkeypatch)]
+    with pytest.raises(Killed):
+        run_trial(config, parts, in_sweep=True, resumable=True, callbacks=killing)
     assert (parts / LAST).exists()
     assert len(steps(events(parts), "val/psnr")) == 4
     run_trial(config, parts, in_sweep=True, resumable=True)
