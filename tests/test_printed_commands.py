@@ -87,7 +87,10 @@ def test_every_module_that_prints_a_command_is_known_with_what_tests_it() -> Non
     own_name = re.compile(r"python -m [\w.]+")  # of a module, in its help
 
     def prints(source: str) -> bool:
-        if "experiments.cli import commands" in source or "experiments.cli.commands import" in source:
+        if (
+            "experiments.cli import commands" in source
+            or "experiments.cli.commands import" in source
+        ):
             return True
         return any(_COMMAND.search(x) and not own_name.fullmatch(x) for x in strings(source))
 
