@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import math
@@ -150,6 +151,21 @@ def test_whoever_lost_a_trial_writes_no_event(write: Callable[[Any], None], tmp_
             write(logger)
         logger.experiment.close()
         assert contents(tmp_path / "tensorboard") == before
+
+
+@needs_tensorboard
+def test_a_result_is_not_lost_since_its_end_cannot_be_shown(
+    tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    monkeypatch.setattr(TensorBoardLogger, "log_hyperparams", full)
+    run_trial(tiny(*LOGGED, "max_epochs=1"), tmp_path, in_sweep=True)
+    assert read_result(tmp_path)["status"] == "completed"
+    assert "the end of the trial is not written" in caplog.text
 
 
 def test_without_the_package_the_message_says_what_to_install(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,11 +14,13 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from experiments.cli import commands
-from experiments.errors import Superseded, UserError
+from experiments.errors import UserError
 from experiments.record import LAST, Record, flat
-from experiments.record.fence import writing
+from experiments.record.fence import is_lost, writing
 from experiments.record.foreign import read_checkpoint
 from experiments.tracking.loggers import run_summary
+
+log = logging.getLogger(__name__)
 
 _PACKAGES = ("tensorboard", "tensorboardX")  # either will do for Lightning
 
@@ -108,16 +111,16 @@ def open_tensorboard(
     )
     try:
         yield logger
-    except Superseded:
-        raise
-    except BaseException:
-        _finish(logger, config, record)
-        raise
-    _finish(logger, config, record)
+    finally:
+        if not is_lost(Path(logger.log_dir)):
+            _finish(logger, config, record)
 
 
 def _finish(logger: FencedTensorBoardLogger, config: Mapping[str, Any], record: Record) -> None:
     summary = run_summary(config, record.result)
     reached = {name: value for name, value in summary.items() if name.startswith("final/")}
-    logger.log_hyperparams(flat(config), reached, record.result.get("steps", 0))
-    logger.experiment.close()
+    try:
+        logger.log_hyperparams(flat(config), reached, record.result.get("steps", 0))
+        logger.experiment.close()
+    except OSError as error:  # the record is complete without it
+        log.warning("TensorBoard: the end of the trial is not written: %s", error)
