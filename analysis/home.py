@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import labels
 from analysis.comparison import Comparison
 from analysis.labels import DISTANCE
-from experiments.metrics import RECONSTRUCTION
+from experiments.metrics import METRICS, measured
 
 if TYPE_CHECKING:
     from analysis.trained.scores import Scores
@@ -28,13 +28,6 @@ _FAMILIES = {
     "kornia_ms_ssim": (*_STRUCTURAL, *_ABSOLUTE),  # a mix with L1
 }
 """The losses that measure much the same as the one that trained a model."""
-_METRICS = {
-    "mse": ("psnr", "mse"),
-    "l1": ("l1",),
-    "ssim": ("ssim",),
-    "ms_ssim": ("ms_ssim",),
-}
-"""Neutral metrics that are a loss under another name."""
 _MIX = ("l1", "ms_ssim")  # its default terms
 
 
@@ -101,13 +94,14 @@ def home(parameters: Mapping[str, Any]) -> frozenset[str]:
     terms = parameters.get("loss.terms") or _MIX
     trained = [str(term) for term in terms] if name == "mix" else [name]
     kin = [name, *(member for term in trained for member in _FAMILIES.get(term, (term,)))]
-    metrics = [metric for member in kin for metric in _METRICS.get(member, ())]
+    metrics = [metric.name for metric in METRICS.values() if set(kin) & set(metric.home_of)]
     return frozenset([*(DISTANCE + member for member in kin), *metrics])
 
 
 def _means(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Of each column that all seeds have, over seeds and images."""
-    wanted = (c for c in found[0] if c in RECONSTRUCTION or c.startswith(DISTANCE))
+    known = measured("reconstructions")
+    wanted = (c for c in found[0] if c in known or c.startswith(DISTANCE))
     columns = [c for c in wanted if all(c in values for values in found)]
     return {c: float(np.mean([np.mean(values[c]) for values in found])) for c in columns}
 

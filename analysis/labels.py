@@ -14,21 +14,19 @@ DISTANCE = "distance/"
 SECONDS = "seconds/epoch"
 MOST_NAMED = 8
 """Groups that a sentence names; more are counted."""
-DESCRIPTIVE = ("kl", "active_units")
-"""Neither good nor bad as such: what a model pays for its reconstructions and how many units it
-spends it on. More of either is only better if it buys something, which the other metrics tell."""
 
-_SECONDS = Metric(SECONDS, "seconds per epoch", "minimize", "s", None, "what a training takes")
+_SECONDS = Metric(
+    SECONDS, "seconds per epoch", "minimize", "s", None, "what a training takes", "samples", "",
+    is_descriptive=True,
+)  # fmt: skip
 _WORDS = {"latent_dim": "latent", "loss.degree": "degree"}
 _PLAIN = (".name", ".scale", ".target")  # columns whose values speak for themselves
 
 
 def is_quality(metric: str) -> bool:
-    """Whether a metric says how good a model is.
-
-    Not what is `DESCRIPTIVE`, nor seconds per epoch, which are a cost.
-    """
-    return metric not in (*DESCRIPTIVE, SECONDS)
+    """Whether a metric says how good a model is: seconds per epoch, which are a cost, do not."""
+    found = _metric(metric)
+    return found is None or not found.is_descriptive
 
 
 def better(metric: str) -> Direction:
@@ -63,7 +61,8 @@ def unit(metric: str) -> str:
 
 def _metric(name: str) -> Metric | None:
     if name.startswith(DISTANCE):
-        return Metric(name, f"{name.removeprefix(DISTANCE)} loss", "minimize", "", None, "")
+        words = f"{name.removeprefix(DISTANCE)} loss"
+        return Metric(name, words, "minimize", "", None, "", "reconstructions", "")
     return _SECONDS if name == SECONDS else METRICS.get(name)
 
 

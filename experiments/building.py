@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import losses
 import models
-from experiments.config import objectives
-from experiments.data import ImageSet, Splits, load_cats, load_images, split
+from experiments.config import SOURCES, objectives
+from experiments.data import ImageSet, Splits, split
 from experiments.errors import DiskFullError, UserError
 from experiments.machine.loading import loading
 from experiments.metrics import METRICS
@@ -68,24 +69,15 @@ def load(config: Mapping[str, Any]) -> ImageSet:
         UserError: they cannot be had, or the settings are out of range.
     """
     data = config["data"]
-    shape = {"size": data["size"], "channels": data["channels"]}
-    cache_dir = Path(data["cache_dir"])
-    if data["name"] == "cats":
-        return load_cats(
-            count=data["count"],
-            seed=data["generator_seed"],
-            cache_dir=cache_dir,
-            progress=config["trainer"]["progress"],
-            **shape,
-        )
-    return load_images(
-        root=data["root"],
-        fit=data["fit"],
-        max_bad_fraction=data["max_bad_fraction"],
+    source = SOURCES[data["name"]]
+    images: ImageSet = resolve_name(source.load)(
+        size=data["size"],
+        channels=data["channels"],
+        cache_dir=Path(data["cache_dir"]),
         progress=config["trainer"]["progress"],
-        cache_dir=cache_dir,
-        **shape,
+        **{key: data[key] for key in source.keys},
     )
+    return images
 
 
 def splits_of(config: Mapping[str, Any], images: ImageSet) -> Splits:

@@ -11,15 +11,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
 from experiments.errors import Pruned
-from experiments.metrics import METRICS
+from experiments.metrics import METRICS, measured, values_of
 from experiments.record import KL_WEIGHT, Record, at_full_weight
-from experiments.scoring.evaluation import SplitScores, bounds, draw_samples, reconstruct
+from experiments.scoring.evaluation import SplitScores, draw_samples, reconstruct
 from experiments.scoring.pictures import grid, reconstruction_grid
-from experiments.tracking.wandb import run as wandb_run
+from experiments.tracking.loggers import ShowsPictures
 from experiments.tracking.wandb.logger import SafeWandbLogger
 from losses.degree import LEAST_DEGREE, MOST_DEGREE
 from losses.elbo import ELBO
@@ -94,7 +93,7 @@ class Scores(Callback):
         pl_module.log_dict(
             {
                 name: trained[name]
-                for name in ("train/elbo", "train/bits_per_dim")
+                for name in (f"train/{metric}" for metric in measured("likelihood"))
                 if name in trained
             }
         )
@@ -126,8 +125,9 @@ class Scores(Callback):
             if name.startswith("train/") or name == "lr"
         }
         if {"train/mse", "train/kl"} <= found.keys():
-            nats = bounds(found["train/mse"], found["train/kl"], self._values)
-            found |= {f"train/{name}": value for name, value in nats.items()}
+            measures = found["train/mse"], found["train/kl"], self._values
+            likelihood = values_of("likelihood", *measures)
+            found |= {f"train/{name}": value for name, value in likelihood.items()}
         return found
 
     def _tell_held(self, trained: Mapping[str, float], validated: Mapping[str, float]) -> None:
@@ -160,7 +160,7 @@ class Pictures(Callback):
     the training, which logs them once they are there. The rest is logged by `close`.
     """
 
-    def __init__(self, images: Tensor, logger: WandbLogger, every: int, device: str) -> None:
+    def __init__(self, images: Tensor, logger: ShowsPictures, every: int, device: str) -> None:
         self._images = images
         self._logger = logger
         self._every = every
@@ -197,15 +197,15 @@ class Pictures(Callback):
 
     def _draw(self, x_hat: Tensor, samples: Tensor) -> dict[str, Any]:
         return {
-            "reconstructions": wandb_run.encoded(
+            "reconstructions": self._logger.encoded(
                 reconstruction_grid(self._images.numpy(), x_hat.numpy())
             ),
-            "samples": wandb_run.encoded(grid(samples.numpy(), columns=8)),
+            "samples": self._logger.encoded(grid(samples.numpy(), columns=8)),
         }
 
     def _log_first(self) -> None:
         step, made = self._waiting.pop(0)
-        self._logger.log_metrics(made.result(), step)
+        self._logger.log_pictures(made.result(), step)
 
 
 class Progress(Callback):

@@ -21,6 +21,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from experiments.config import LOGGERS
 from experiments.errors import Interrupted, UserError
 from experiments.machine.device import random_state, restore_random_state
 from experiments.machine.waits import scaled
@@ -35,7 +36,7 @@ SAVE_SECONDS = 10.0
 """Least time between two checkpoints, so that saving does not hold up short epochs."""
 
 _UNFINISHED = ("running", "interrupted")
-_RESULTS = ("checkpoints", "csv", HISTORY, "validation.npz", "reconstructions.png", "samples.png")
+_RESULTS = ("checkpoints", HISTORY, "validation.npz", "reconstructions.png", "samples.png")
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,8 @@ def restore_files(record: Record, session: Session) -> None:
 
 def remove_results(directory: Path) -> None:
     """Remove what an earlier trial left in the directory of a record."""
-    for name in _RESULTS:
+    loggers = LOGGERS.keys() - {"wandb"}  # which continues its run
+    for name in (*_RESULTS, *loggers):
         path = directory / name
         with writing(path):
             if path.is_dir():

@@ -20,7 +20,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import LOGGERS, objectives
+from experiments.config import objectives
 from experiments.errors import UserError
 from experiments.record import RESULT, read_config, read_history, read_result, write_json
 from experiments.terminal import errors_for_people, shown_path
@@ -163,7 +163,7 @@ def _find(paths: Sequence[Path], everything: bool) -> tuple[list[_Trial], list[L
             except UserError as error:
                 left.append(Left(directory, str(error)))
                 continue
-            logged = trial.config["logger"]["name"] == LOGGERS[0]
+            logged = trial.config["logger"]["name"] == "wandb"
             logged = logged and result.get("wandb", {}).get("mode") != "disabled"
             if not logged and not everything:
                 continue

@@ -190,7 +190,7 @@ def print_result(
         metric = METRICS[name]
         cells = [f"{v[name]:.4g}" if name in v else "" for v in splits.values()]
         better = {"maximize": "higher is better", "minimize": "lower is better"}[metric.direction]
-        note = better if name != "kl" else ""
+        note = "" if metric.is_descriptive else better
         table.add_row(name, *cells, ", ".join(part for part in (metric.unit, note) if part))
     console = Console(soft_wrap=True)
     console.print(table)

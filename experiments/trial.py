@@ -123,7 +123,7 @@ def run_trial(
     with open_loggers(config, record) as loggers, _ending(trial):
         record.took("prepare", record.seconds())
         record.save()
-        with _at_wandb(trial, loggers) as watching:
+        with _watching(trial, loggers) as watching:
             _train(trial, loggers, [*watching, *callbacks], resumable, should_stop)
             result = _score(trial, loggers, in_sweep)
     _report(trial, result, in_sweep)
@@ -265,19 +265,22 @@ def _note_best_epoch(trial: _Trial) -> None:
 
 
 @contextmanager
-def _at_wandb(trial: _Trial, loggers: list[Any]) -> Iterator[list[Callback]]:
-    """The callbacks for W&B's loggers; the last pictures are drawn while the trial is scored."""
+def _watching(trial: _Trial, loggers: list[Any]) -> Iterator[list[Callback]]:
+    """The callbacks for the loggers; the last pictures are drawn while the trial is scored."""
     from experiments.callbacks import Pictures, StoppedAtWandb
+    from experiments.tracking.loggers import ShowsPictures
     from experiments.tracking.wandb.logger import SafeWandbLogger
 
     every, device = trial.config["logger"]["log_images_every"], trial.hardware.device
     with ExitStack() as stack:
         callbacks: list[Callback] = []
         for logger in loggers:
-            if isinstance(logger, SafeWandbLogger):
+            if isinstance(logger, ShowsPictures):
                 pictures = Pictures(_probes(trial), logger, every, device)
                 stack.callback(pictures.close)
-                callbacks += [pictures, StoppedAtWandb(logger)]
+                callbacks.append(pictures)
+            if isinstance(logger, SafeWandbLogger):
+                callbacks.append(StoppedAtWandb(logger))
         yield callbacks
 
 

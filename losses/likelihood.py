@@ -27,6 +27,6 @@ def elbo(squared_error: float, kl: float, values: int) -> float:
     return values * per_value - kl
 
 
-def bits_per_dim(elbo: float, values: int) -> float:
-    """A bound in nats an image as bits a value, of which an uncompressed one has 8."""
-    return -elbo / values / math.log(2)
+def bits_per_dim(squared_error: float, kl: float, values: int) -> float:
+    """The same bound as bits a value, of which an uncompressed one has 8."""
+    return -elbo(squared_error, kl, values) / values / math.log(2)

@@ -1,14 +1,16 @@
 """Encoder/decoder networks and the LightningModule that trains them.
 
-A network is known by its name; configs and records never name code. Adding one is a class with
-the methods of `models.network.Network`, a line in `NETWORKS` and a file in `conf/model/`.
+A network is known by its name; configs and records never name code. Adding one is a class of
+`models.network.Network`, which says what images it takes and, by its constructor, which options it
+has, and a line in `NETWORKS`. A file in `conf/model/` may comment on the options.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,49 +20,82 @@ CHECKPOINT_SCHEMA = 1
 """Of what `models.vae.VAE` adds to a checkpoint; raised when older readers can no longer read it.
 """
 
+
+@dataclass(frozen=True)
+class Entry:
+    """A network in the registry.
+
+    Attributes:
+        path: `module:class`, loaded when it is used.
+        before: of options that came later, what networks did before; records may lack them.
+    """
+
+    path: str
+    before: Mapping[str, Any] = field(default_factory=dict)
+
+
 NETWORKS = {
-    "conv": "models.conv:ConvNetwork",
-    "resnet": "models.resnet:ResNetNetwork",
-    "classic": "models.classic:ClassicNetwork",
+    "conv": Entry("models.conv:ConvNetwork", before={"upsampling": "transposed"}),
+    "resnet": Entry("models.resnet:ResNetNetwork"),
+    "classic": Entry("models.classic:ClassicNetwork"),
 }
 
 
+def load(name: str) -> type[Network]:
+    """The class of a network.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in NETWORKS:
+        raise ValueError(
+            f"`model.name` must be one of {', '.join(sorted(NETWORKS))}, but got {name!r}"
+        )
+    found: type[Network] = resolve_name(NETWORKS[name].path)
+    return found
+
+
+def options(name: str) -> dict[str, Any]:
+    """The options of a network with their defaults, as its constructor has them.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    parameters = inspect.signature(load(name)).parameters
+    return {key: p.default for key, p in parameters.items() if key not in _COMMON}
+
+
 def create(
-    name: str, *, image_shape: tuple[int, int, int], latent_dim: int, **options: Any
+    name: str, *, image_shape: tuple[int, int, int], latent_dim: int, **chosen: Any
 ) -> Network:
     """Build the network `name` for images of `image_shape` (C, H, W) and `latent_dim` units.
 
     Raises:
         ValueError: the name or an option is unknown, or the network cannot take such images.
     """
-    if name not in NETWORKS:
-        raise ValueError(
-            f"`model.name` must be one of {', '.join(sorted(NETWORKS))}, but got {name!r}"
-        )
-    module, _, attribute = NETWORKS[name].partition(":")
-    network_class = getattr(importlib.import_module(module), attribute)
-    known = [p for p in inspect.signature(network_class).parameters if p not in _COMMON]
-    for option in options:
+    known = options(name)
+    for option in chosen:
         if option not in known:
             choices = ", ".join(known) or "none"
             raise ValueError(
                 f"`model={name}` knows the options {choices}, but got `model.{option}`"
             )
-    network: Network = network_class(image_shape=image_shape, latent_dim=latent_dim, **options)
-    return network
+    return load(name)(image_shape=image_shape, latent_dim=latent_dim, **chosen)
 
 
 def complete(model: Mapping[str, Any], *, recorded: bool = False) -> dict[str, Any]:
-    """The name and the options of a network, with those that were left out.
+    """The name and the options of a network, with those that records may lack.
 
     Args:
         model: as a config has them.
         recorded: in a record or a checkpoint. Where an older one lacks an option, its network did
             what there was before the choice.
     """
-    return {**(_BEFORE if recorded else _NOW).get(str(model.get("name")), {}), **model}
+    name = str(model.get("name"))
+    before = NETWORKS[name].before if name in NETWORKS else {}
+    if not recorded and not before.keys() <= model.keys():
+        before = {option: options(name)[option] for option in before}
+    return {**before, **model}
 
 
 _COMMON = ("image_shape", "latent_dim")
-_NOW = {"conv": {"upsampling": "nearest"}}
-_BEFORE = {"conv": {"upsampling": "transposed"}}

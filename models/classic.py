@@ -24,13 +24,11 @@ class ClassicNetwork(Network):
         ValueError: the images are not 128x128.
     """
 
+    sides = (128,)
+
     def __init__(self, *, image_shape: tuple[int, int, int], latent_dim: int) -> None:
         super().__init__(image_shape, latent_dim)
-        channels, height, width = image_shape
-        if (height, width) != (128, 128):
-            raise ValueError(
-                f"`model=classic` takes 128x128 images (`data.size=128`), but got {height}x{width}"
-            )
+        channels = image_shape[0]
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, 32, 4, stride=2),
             nn.ReLU(),

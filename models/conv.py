@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.network import Network, positive_int, power_of_two_side
+from models.network import Network, positive_int
 
 _BASE = 4  # side of the smallest feature map
 _MAX_MULTIPLE = 8  # widest layer, in multiples of `width`
@@ -32,6 +32,8 @@ class ConvNetwork(Network):
             option is out of range.
     """
 
+    sides = (32, 64, 128, 256)
+
     def __init__(
         self,
         *,
@@ -47,8 +49,7 @@ class ConvNetwork(Network):
                 f"`model.upsampling` must be one of {', '.join(_UPSAMPLING)}, "
                 f"but got {upsampling!r}"
             )
-        side = power_of_two_side(image_shape, smallest=32, largest=256)
-        layers = (side // _BASE).bit_length() - 1
+        layers = (image_shape[1] // _BASE).bit_length() - 1
         channels = [width * min(2**i, _MAX_MULTIPLE) for i in range(layers)]
 
         self._deepest = (channels[-1], _BASE, _BASE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,15 @@ _LOG_VARIANCE_RANGE = (-20.0, 10.0)
 class Network(nn.Module, ABC):
     """Encoder to a diagonal Gaussian posterior, decoder to images in [0, 1].
 
+    A class may add options to the constructor, by keyword and each with a default.
+
     Attributes:
+        sides: of the square images that the class takes, smallest first; empty for any images.
         image_shape: (C, H, W) of the images that it takes and makes.
         latent_dim: number of latent units.
     """
+
+    sides: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self, image_shape: tuple[int, int, int], latent_dim: int) -> None:
         super().__init__()
@@ -26,6 +32,12 @@ class Network(nn.Module, ABC):
             raise ValueError(f"`latent_dim` must be 1 or more, but got {latent_dim}")
         if image_shape[0] not in (1, 3):
             raise ValueError(f"images must have 1 or 3 channels, but got {image_shape[0]}")
+        _, height, width = image_shape
+        if self.sides and (height != width or height not in self.sides):
+            raise ValueError(
+                f"this model takes square images of side {', '.join(map(str, self.sides))} "
+                f"(`data.size`), but got {height}x{width}"
+            )
         self.image_shape = image_shape
         self.latent_dim = latent_dim
 
@@ -76,23 +88,6 @@ def sample_posterior(
     else:
         noise = torch.randn(mean.shape, generator=generator).to(mean)
     return mean + noise * torch.exp(0.5 * log_variance)
-
-
-def power_of_two_side(image_shape: tuple[int, int, int], *, smallest: int, largest: int) -> int:
-    """The side of square images whose side is a power of two within the bounds.
-
-    Raises:
-        ValueError: the images are not such.
-    """
-    _, height, width = image_shape
-    if height != width or height & (height - 1) or not smallest <= height <= largest:
-        sides = [2**k for k in range(smallest.bit_length() - 1, largest.bit_length())]
-        choices = ", ".join(str(side) for side in sides)
-        raise ValueError(
-            f"this model takes square images of side {choices} (`data.size`), "
-            f"but got {height}x{width}"
-        )
-    return height
 
 
 def positive_int(name: str, value: object, *, most: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.network import Network, positive_int, power_of_two_side
+from models.network import Network, positive_int
 
 _BASE = 4  # side of the smallest feature map
 _MAX_MULTIPLE = 8  # widest stage, in multiples of `width`
@@ -27,6 +27,8 @@ class ResNetNetwork(Network):
         ValueError: the images are not square with such a side, or an option is out of range.
     """
 
+    sides = (32, 64, 128, 256)
+
     def __init__(
         self,
         *,
@@ -38,8 +40,7 @@ class ResNetNetwork(Network):
         super().__init__(image_shape, latent_dim)
         positive_int("width", width, most=4096)
         positive_int("blocks", blocks, most=64)
-        side = power_of_two_side(image_shape, smallest=32, largest=256)
-        stages = (side // _BASE).bit_length() - 1
+        stages = (image_shape[1] // _BASE).bit_length() - 1
         channels = [width * min(2**i, _MAX_MULTIPLE) for i in range(stages)]
 
         self._deepest = (channels[-1], _BASE, _BASE)

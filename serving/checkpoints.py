@@ -141,7 +141,7 @@ def _description(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         and isinstance(shape, list)
         and len(shape) == 3
         and all(map(_is_count, [*shape, description.get("latent_dim")]))
-        and all(_is_count(v) for v in model.values() if not isinstance(v, str))
+        and all(map(_is_option, model.values()))
     )
     if not whole:
         raise UserError(f"{_RULE}, but the description in {path} is damaged: {description}")
@@ -150,6 +150,13 @@ def _description(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and 0 < value <= _LARGEST_OPTION
+
+
+def _is_option(value: object) -> bool:
+    """Whether it is no number that could ask for any memory."""
+    return isinstance(value, str | bool) or (
+        isinstance(value, int | float) and abs(value) <= _LARGEST_OPTION
+    )
 
 
 def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:

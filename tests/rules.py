@@ -51,6 +51,7 @@ NEEDED = {
     "prometheus": "Prometheus; test_serving_monitoring.py checks its files",
     "psql": "a PostgreSQL server; test_sweep_storages.py has one",
     "ray": "an account of a cloud",
+    "tensorboard": "a browser; test_tensorboard.py reads what it would show",
     "source": "the environment of `make install`, which runs this test",
     "tr": "the output of another command",
 }

@@ -21,7 +21,7 @@ PROGRAMS = {
     "apt-get", "aws", "az", "cd", "docker", "dvc", "echo", "envsubst", "export", "gcloud", "git",
     "jupyter", "kubectl", "make", "mkdir", "nvidia-cuda-mps-control", "nvidia-smi", "openssl",
     "optuna", "optuna-dashboard", "pip", "psql", "python", "python3", "ray", "sbatch", "scancel",
-    "source", "squeue", "srun", "ssh", "torchrun", "tr", "uv", "wandb",
+    "source", "squeue", "srun", "ssh", "tensorboard", "torchrun", "tr", "uv", "wandb",
 }  # fmt: skip
 """By whose name a command in the middle of a text is known; in a shell's block all are."""
 

@@ -17,7 +17,7 @@ from analysis.runs import Runs
 from analysis.trained.models import held_out, load_network, train_images
 from analysis.trained.scores import score
 from experiments.errors import UserError
-from experiments.metrics import RECONSTRUCTION
+from experiments.metrics import measured
 from experiments.record import read_config, read_result
 from tests.records import result, write_sweep
 
@@ -49,7 +49,7 @@ def test_scores_of_the_validation_images_are_those_of_the_trials_own_evaluation(
     for row in runs.trials[:4].to_dict("records"):
         own = np.load(Path(row["directory"]) / "validation.npz")
         values = scores.values[row["trial"]]
-        for metric in RECONSTRUCTION:
+        for metric in measured("reconstructions"):
             np.testing.assert_allclose(values[metric], own[metric], rtol=1e-4, atol=1e-6)
         expected = read_result(row["directory"])["metrics"]["val"]
         level = scores.split_level.loc[row["trial"]]
@@ -61,7 +61,7 @@ def test_scores_of_the_validation_images_are_those_of_the_trials_own_evaluation(
 def test_each_model_is_measured_by_every_loss(sweep: Path) -> None:
     values = score(load(sweep), ["tiny/0"]).values["tiny/0"]
     named = {f"distance/{name}" for name in losses.names() if name != "custom"}
-    assert set(values) == {*RECONSTRUCTION, *named, "kl"}
+    assert set(values) == {*measured("reconstructions"), *named, "kl"}
     network, images = load_network(sweep / "0"), held_out(sweep / "0")
     assert len(images) == len(values["psnr"]) == read_result(sweep / "0")["data"]["test"]
     x = images / 255

@@ -107,8 +107,8 @@ def test_no_two_cats_look_alike() -> None:
 
 
 def test_loading_keeps_the_factors_beside_the_images(tmp_path: Path) -> None:
-    cats = load_cats(count=140, seed=5, size=16, cache_dir=tmp_path, progress=False)
-    again = load_cats(count=140, seed=5, size=16, cache_dir=tmp_path, progress=False)
+    cats = load_cats(count=140, generator_seed=5, size=16, cache_dir=tmp_path, progress=False)
+    again = load_cats(count=140, generator_seed=5, size=16, cache_dir=tmp_path, progress=False)
     assert cats.images.shape == (140, 3, 16, 16)
     assert cats.image_shape == (3, 16, 16)
     assert not cats.images.flags.writeable
@@ -139,7 +139,7 @@ def test_grey_cats_are_what_pillow_makes_of_coloured_ones(tmp_path: Path) -> Non
     ("setting", "message"),
     [
         ({"count": 0}, r"`data\.count` must be 1 or more, but got 0"),
-        ({"seed": -1}, r"`data\.generator_seed` must be 0 or more, but got -1"),
+        ({"generator_seed": -1}, r"`data\.generator_seed` must be 0 or more, but got -1"),
         ({"size": 4}, r"`data\.size` must be in \[8, 1024\], but got 4"),
         ({"channels": 2}, r"`data\.channels` must be 1 or 3, but got 2"),
     ],

@@ -12,7 +12,7 @@ import losses
 from analysis.comparison import compare
 from analysis.home import HomeAdvantage, home, home_advantage
 from analysis.trained.scores import Scores
-from experiments.metrics import RECONSTRUCTION
+from experiments.metrics import measured
 from tests.planted import Planted, runs
 
 
@@ -77,7 +77,7 @@ def test_without_models_the_tables_are_empty() -> None:
 def test_every_loss_is_at_home_in_itself_and_away_somewhere(name: str) -> None:
     columns = home({"loss.name": name})
     assert f"distance/{name}" in columns
-    assert set(RECONSTRUCTION) - columns
+    assert set(measured("reconstructions")) - columns
 
 
 def test_a_mix_is_at_home_where_its_terms_are() -> None:

@@ -16,7 +16,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from experiments.metrics import METRICS, OBJECTIVES, direction, margin
+from experiments.metrics import METRICS, direction, margin, validated
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import (
     HIGHEST_PSNR,
@@ -43,7 +43,7 @@ def test_every_metric_has_a_direction_and_its_own_name() -> None:
     assert all(metric.name == name for name, metric in METRICS.items())
     assert direction("psnr") == "maximize"
     assert direction("kl") == "minimize"
-    assert set(OBJECTIVES) < set(METRICS)
+    assert set(validated()) < set(METRICS)
 
 
 def test_a_margin_is_fixed_or_a_part_of_the_best_value_or_what_was_given() -> None:

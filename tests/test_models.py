@@ -10,39 +10,25 @@ import yaml
 
 import models
 from models.network import sample_posterior
+from tests import networks
 
 CONFIGS = Path(__file__).parents[1] / "conf" / "model"
-SHAPES = {
-    "conv": [(3, 32, 32), (1, 64, 64), (3, 128, 128), (3, 256, 256)],
-    "resnet": [(3, 32, 32), (1, 64, 64), (3, 128, 128), (3, 256, 256)],
-    "classic": [(3, 128, 128), (1, 128, 128)],
-}
-CASES = [(name, shape) for name, shapes in SHAPES.items() for shape in shapes]
+CASES = [(name, shape) for name in models.NETWORKS for shape in networks.shapes(name)]
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
-def test_encodes_to_a_posterior_and_decodes_to_images(
-    name: str, shape: tuple[int, int, int]
-) -> None:
-    small = {} if name == "classic" else {"width": 4}
-    network = models.create(name, image_shape=shape, latent_dim=5, **small)
-    x = torch.rand(2, *shape)
-    mean, log_variance = network.encode(x)
-    assert mean.shape == log_variance.shape == (2, 5)
-    images = network.decode(sample_posterior(mean, log_variance))
-    assert images.shape == x.shape
-    assert images.dtype == torch.float32
-    assert images.min() >= 0
-    assert images.max() <= 1
+def test_encodes_to_a_posterior_and_decodes_to_images(name: str, shape: networks.Shape) -> None:
+    networks.check_posterior_and_images(name, shape)
 
 
 @pytest.mark.parametrize("name", sorted(models.NETWORKS))
 def test_every_weight_gets_a_gradient(name: str) -> None:
-    network = models.create(name, image_shape=SHAPES[name][0], latent_dim=5)
-    mean, log_variance = network.encode(torch.rand(2, *SHAPES[name][0]))
-    (network.decode(sample_posterior(mean, log_variance)).sum() + mean.sum()).backward()
-    without = [key for key, weight in network.named_parameters() if weight.grad is None]
-    assert without == []
+    networks.check_gradients(name)
+
+
+@pytest.mark.parametrize("name", sorted(models.NETWORKS))
+def test_every_option_has_a_default(name: str) -> None:
+    networks.check_options(name)
 
 
 def test_classic_has_the_course_projects_layers() -> None:
@@ -65,7 +51,7 @@ def test_classic_has_the_course_projects_layers() -> None:
         ("conv", (3, 50, 50), "side 32, 64, 128, 256.*but got 50x50"),
         ("conv", (3, 64, 32), "but got 64x32"),
         ("resnet", (3, 16, 16), "but got 16x16"),
-        ("classic", (3, 64, 64), "128x128 images.*but got 64x64"),
+        ("classic", (3, 64, 64), "square images of side 128 .*but got 64x64"),
         ("conv", (2, 64, 64), "1 or 3 channels, but got 2"),
     ],
 )
@@ -102,8 +88,13 @@ def test_posterior_samples_have_its_mean_and_variance() -> None:
 
 
 def test_config_files_and_registry_agree() -> None:
-    configs = {path.stem: yaml.safe_load(path.read_text()) for path in CONFIGS.glob("*.yaml")}
-    assert set(configs) == set(models.NETWORKS)
-    for name, options in configs.items():
-        assert options.pop("name") == name
-        models.create(name, image_shape=SHAPES[name][0], latent_dim=2, **options)
+    for path in CONFIGS.glob("*.yaml"):
+        options = yaml.safe_load(path.read_text())
+        assert options.pop("name") == path.stem
+        assert options == models.options(path.stem)
+
+
+def test_what_records_lack_is_completed_as_it_was_and_what_configs_lack_as_it_is() -> None:
+    assert models.complete({"name": "conv"})["upsampling"] == "nearest"
+    assert models.complete({"name": "conv"}, recorded=True)["upsampling"] == "transposed"
+    assert models.complete({"name": "resnet"}) == {"name": "resnet"}

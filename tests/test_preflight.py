@@ -56,7 +56,9 @@ def gaussian() -> NDArray[np.uint8]:
 def cats(tmp_path_factory: pytest.TempPathFactory) -> PrincipalComponents:
     """Of drawn cats at 32x32."""
     cache = tmp_path_factory.mktemp("cache")
-    images = load_cats(count=300, seed=0, size=32, channels=3, cache_dir=cache, progress=False)
+    images = load_cats(
+        count=300, generator_seed=0, size=32, channels=3, cache_dir=cache, progress=False
+    )
     return principal_components(images.images, split(images.digests).train, 32)
 
 
@@ -106,7 +108,9 @@ def test_the_degree_is_not_that_of_the_rounding_of_few_images(
     cats: PrincipalComponents, tmp_path: Path
 ) -> None:
     shape = {"size": 32, "channels": 3}
-    images = load_cats(count=40, seed=0, cache_dir=tmp_path, progress=False, **shape).images
+    images = load_cats(
+        count=40, generator_seed=0, cache_dir=tmp_path, progress=False, **shape
+    ).images
     few = principal_components(images, np.arange(40), 64)
     for name in ("ssim", "charbonnier"):
         degrees = [explained(losses.create(name), found, 64).degree for found in (cats, few)]

@@ -42,6 +42,7 @@ PRINTS = {
     "experiments/config/permitted.py": "VARIABLE=... before it: tests/test_security_configs.py",
     "experiments/record/single.py": "to continue: tests/test_command.py",
     "experiments/sync.py": "what `wandb sync` said, which it runs itself",
+    "experiments/tracking/tensorboard_logger.py": "how to install an extra, below",
     "experiments/tracking/wandb/run.py": "`wandb sync` of a run, below; pip install wandb",
     "experiments/tracking/wandb/mode.py": "`wandb login`, which asks for a key",
     "experiments/terminal.py": "how to install an extra, below",
@@ -86,7 +87,10 @@ def test_every_module_that_prints_a_command_is_known_with_what_tests_it() -> Non
     own_name = re.compile(r"python -m [\w.]+")  # of a module, in its help
 
     def prints(source: str) -> bool:
-        if "experiments.cli import commands" in source or "experiments.cli.commands import" in source:
+        if (
+            "experiments.cli import commands" in source
+            or "experiments.cli.commands import" in source
+        ):
             return True
         return any(_COMMAND.search(x) and not own_name.fullmatch(x) for x in strings(source))
 

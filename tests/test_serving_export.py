@@ -20,9 +20,9 @@ from experiments.errors import UserError
 from serving import portable
 from serving.checkpoints import Model, load
 from serving.export import SUFFIXES, export
+from tests import networks
 from tests.conftest import ROOT
 
-SHAPES = {"conv": (3, 32, 32), "resnet": (1, 32, 32), "classic": (3, 128, 128)}
 THEIR_OWN = "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning"
 
 
@@ -95,8 +95,7 @@ def test_a_pt2_file_computes_the_same_in_batches_of_any_size(
 @pytest.mark.parametrize("name", sorted(models.NETWORKS))
 def test_every_architecture_can_be_exported(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    small = {} if name == "classic" else {"width": 4}
-    network = models.create(name, image_shape=SHAPES[name], latent_dim=6, **small)
+    network = networks.little(name)
     fresh = Model(network.eval().requires_grad_(False), name, "0" * 12, tmp_path, None)
     writers: dict[str, Callable[..., portable.Run]] = {
         ".onnx": portable.write_onnx,

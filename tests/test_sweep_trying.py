@@ -51,7 +51,7 @@ def test_what_suits_some_of_the_sizes_is_no_mistake(compose: Compose) -> None:
     with pytest.raises(UserError, match="33 pixels or more"):
         try_parts([compose(*window, "data.size=32"), compose("data.size=16")], None)
     classic = [compose("model=classic", f"data.size={size}") for size in (32, 64)]
-    with pytest.raises(UserError, match="takes 128x128 images"):
+    with pytest.raises(UserError, match="takes square images of side 128"):
         try_parts(classic, None)
 
 

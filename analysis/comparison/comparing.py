@@ -18,16 +18,12 @@ from analysis.comparison.levels import Level, levels_of
 from analysis.comparison.results import Result, result
 from analysis.runs import Runs
 from decisions import Array
+from experiments.metrics import shown
 
 if TYPE_CHECKING:
     from analysis.trained.scores import Scores
 
 log = logging.getLogger(__name__)
-
-METRICS = (
-    "psnr", "ssim", "ms_ssim", "l1", "laplacian_swd", "kl", "active_units", labels.SECONDS,
-)  # fmt: skip
-"""What levels are compared on besides the objectives: metrics that no loss is."""
 
 
 def compare(
@@ -35,7 +31,7 @@ def compare(
     scores: Scores | None = None,
     *,
     by: Sequence[str] | None = None,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] | None = None,
     margins: Mapping[str, float] | None = None,
 ) -> Comparison:
     """Compare levels, such as losses, on what their trainings reached.
@@ -47,7 +43,7 @@ def compare(
         runs: the trials.
         scores: of images of the test split, for the check.
         by: columns of `runs.trials` that make a level; None for what the sweep compares.
-        metrics: secondary ones, or `seconds/epoch`.
+        metrics: secondary ones, or `seconds/epoch`; None for all that say something of their own.
         margins: by metric, below which a difference does not matter; instead of the sweep's, and
             of those of `experiments.metrics`.
 
@@ -58,6 +54,7 @@ def compare(
         UserError: there is no such column.
         ValueError: a metric is unknown.
     """
+    metrics = [*shown("compared"), labels.SECONDS] if metrics is None else metrics
     for metric in metrics:
         labels.better(metric)
     design = design_of(runs)

@@ -62,7 +62,7 @@ def axis_title(metric: str) -> str:
     """«PSNR (dB), more is better»."""
     found = METRICS.get(base_name(metric))
     unit = f" ({found.unit})" if found is not None and found.unit else ""
-    if found is None or base_name(metric) == "kl":  # the KL is a price and no merit
+    if found is None or found.is_descriptive:
         return f"{words(metric)}{unit}"
     return f"{words(metric)}{unit}, {'more' if maximized(metric) else 'less'} is better"
 

@@ -11,6 +11,7 @@ from analysis import labels
 from analysis.report.content import Plot
 from analysis.runs import Runs
 from experiments.errors import UserError
+from experiments.metrics import shown
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -24,9 +25,6 @@ log = logging.getLogger(__name__)
 _MOST_IN_LEGEND = 16
 _MOST_MODELS = 12
 _REFERENCES = 200  # images that say how much each latent unit is used
-_METRICS = ("psnr", "ssim", "ms_ssim", "l1", "elbo", "laplacian_swd", "kl")
-"""That a reader may choose, beside the objectives; the squared error and the bits per dimension
-say what PSNR and ELBO say."""
 
 
 def decision_plots(comparison: Comparison) -> list[Plot]:
@@ -66,7 +64,7 @@ def search_plots(runs: Runs, by: Sequence[str]) -> list[Plot]:
         by: columns that make the groups which are compared.
     """
     table = runs.trials
-    names = dict.fromkeys([*runs.objectives, *_METRICS])
+    names = dict.fromkeys([*runs.objectives, *shown("compared", "plotted")])
     measured = [n for n in names if f"val/{n}" in table and table[f"val/{n}"].notna().any()]
     made = [drawn for metric in measured for drawn in _of_metric(runs, by, metric)]
     made += plot(

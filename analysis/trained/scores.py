@@ -24,9 +24,9 @@ from analysis.trained.models import SPLITS, checkpoint, directory_of, load_netwo
 from experiments.config.decided import read_decided
 from experiments.data import to_float
 from experiments.errors import UserError
+from experiments.metrics import measured, values_of
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import reconstruction_metrics
-from experiments.metrics.samples import sample_distances
 from experiments.record import read_result
 from experiments.record.files import replacing
 from experiments.record.foreign import read_npz
@@ -54,12 +54,11 @@ class Scores:
     Attributes:
         split: "val" or "test".
         values: for each trial, by its name in `Runs.trials`, each metric of each image, (N,), in
-            the order of the split: those of `experiments.metrics.RECONSTRUCTION`;
+            the order of the split: those that are measured on reconstructions;
             `distance/<loss>` for every loss that takes such images, with its default options; and
             `kl`, nats, of the posterior from the prior, whatever `beta`. Reconstructions are
             without posterior noise.
-        split_level: a row a trial, with `kl` (nats, the mean over the images), `active_units`,
-            `laplacian_swd` and `sliced_wasserstein`.
+        split_level: a row a trial, with the metrics of the posterior and of samples.
         images: for each trial the fingerprint of its images and of what is in the split. Scores
             are paired, image by image, between trials of the same fingerprint only.
         missing: completed trials that could not be scored, with the reason.
@@ -117,7 +116,7 @@ def score(runs: Runs, trials: Iterable[str] | None = None, split: str = "test") 
         split_level=pd.DataFrame(
             [one.split_level for one in found.values()],
             index=pd.Index(found, name="trial", dtype=object),
-            columns=["kl", "active_units", "laplacian_swd", "sliced_wasserstein"],
+            columns=list(measured("posterior", "samples")),
             dtype=np.float64,
         ),
         images={trial: one.images for trial, one in found.items()},
@@ -207,7 +206,7 @@ def _evaluated(
         for name in batches[0]
     }
     some = images[:: every(len(images), tuple(images.shape[1:]))]
-    return values, latent.compute() | sample_distances(drawn, some)
+    return values, latent.compute() | values_of("samples", drawn, some)
 
 
 def _key(weights: Path, config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
@@ -222,6 +221,7 @@ def _key(weights: Path, config: Mapping[str, Any], result: Mapping[str, Any]) ->
             "split": [data["val_fraction"], data["test_fraction"], data["split_seed"]],
             "samples": config["evaluation"]["samples"],
             "losses": losses.names(),
+            "metrics": list(measured("reconstructions", "posterior", "samples")),
         },
         sort_keys=True,
     )

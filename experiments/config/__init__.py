@@ -1,8 +1,6 @@
 """The config of a trial: its types, its checks, and what somebody else's may decide."""
 
 from experiments.config.composition import (
-    DATA,
-    LOGGERS,
     MEMORY_FORMATS,
     PRECISIONS,
     PROFILERS,
@@ -15,8 +13,9 @@ from experiments.config.composition import (
     register,
     validate,
 )
+from experiments.config.named import LOGGERS, SOURCES
 
 __all__ = [
-    "DATA", "LOGGERS", "MEMORY_FORMATS", "PRECISIONS", "PROFILERS", "REPORTS", "SCHEDULES",
+    "LOGGERS", "MEMORY_FORMATS", "PRECISIONS", "PROFILERS", "REPORTS", "SCHEDULES", "SOURCES",
     "compose", "is_meant", "objectives", "plain", "register", "validate",
 ]  # fmt: skip

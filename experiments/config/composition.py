@@ -15,26 +15,24 @@ from typing import Any
 import losses
 import models
 from experiments.config import guard, schema
+from experiments.config.named import LOGGERS, SOURCES
 from experiments.config.permitted import NAME_RULE, is_name
 from experiments.errors import UserError
-from experiments.metrics import OBJECTIVES
+from experiments.metrics import validated
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
 SCHEDULES = ("plateau", "cosine", "constant")
 PROFILERS = ("simple", "advanced", "pytorch")
-DATA = ("cats", "images")
-LOGGERS = ("wandb", "csv", "none")
 REPORTS = ("html", "none")
 
-_OF_ONE_SOURCE = {
-    "data.count": "cats",
-    "data.generator_seed": "cats",
-    "data.root": "images",
-    "data.fit": "images",
-    "data.max_bad_fraction": "images",
+_CONF = Path(__file__).parents[2] / "conf"
+_NAMED: dict[str, Mapping[str, Any]] = {
+    "data": SOURCES,
+    "logger": LOGGERS,
+    "model": models.NETWORKS,
 }
-"""Keys that mean nothing to the other data source, though its config has them."""
+"""Groups of the config whose choices are registered, with a file or without."""
 _NOT_OF_A_TRIAL = ("experiments", "sweep", "report")
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -44,7 +42,13 @@ def register() -> None:
     """Tell Hydra the typed schema of the config, and have each config checked that it composes."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="schema", node=schema.Config, replace=True)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=schema.Config, replace=True)
+    for group, registered in _NAMED.items():
+        for name in registered:
+            if not (_CONF / group / f"{name}.yaml").exists():
+                options = models.options(name) if group == "model" else {}
+                store.store(group=group, name=name, node={"name": name, **options})
     guard.install()
 
 
@@ -59,7 +63,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra import initialize_config_dir
 
     register()
-    with initialize_config_dir(str(Path(__file__).parents[2] / "conf")):
+    with initialize_config_dir(str(_CONF)):
         return plain(hydra_compose("config", list(overrides)))
 
 
@@ -101,10 +105,13 @@ def validate(config: Mapping[str, Any]) -> None:
         value = _select(config, path)
         if not holds(value):
             raise UserError(f"`{path}` must be {rule}, but got {value!r}")
+    for path, known in (("data.name", SOURCES), ("logger.name", LOGGERS)):
+        if (value := _select(config, path)) not in tuple(known):
+            raise UserError(f"`{path}` must be one of {', '.join(known)}, but got {value!r}")
     for objective in objectives(config):
-        if objective not in OBJECTIVES:
+        if objective not in validated():
             raise UserError(
-                f"`objective` must be one of {', '.join(OBJECTIVES)} (or a list of them), "
+                f"`objective` must be one of {', '.join(validated())} (or a list of them), "
                 f"but got {objective!r}"
             )
     warmup, epochs = config["kl"]["warmup_epochs"], config["max_epochs"]
@@ -114,16 +121,17 @@ def validate(config: Mapping[str, Any]) -> None:
             f"full `beta` is selected, but got {warmup:g} of {epochs}; for a smaller weight of "
             "the KL to the end, lower `beta`"
         )
-    if config["data"]["name"] == "cats" and config["data"]["root"] is not None:
+    if config["data"]["root"] is not None and not is_meant("data.root", config):
         raise UserError(
-            "`data.root` belongs to `data=images`, but `data` is cats; "
+            f"`data.root` belongs to `data=images`, but `data` is {config['data']['name']}; "
             f"add data=images to train on {config['data']['root']}"
         )
 
 
 def is_meant(key: str, config: Mapping[str, Any]) -> bool:
     """Whether a key that the config has means something for its data source."""
-    return _OF_ONE_SOURCE.get(key) in (None, config["data"]["name"])
+    of = [name for name, one in SOURCES.items() if key.removeprefix("data.") in one.keys]
+    return not key.startswith("data.") or not of or config["data"]["name"] in of
 
 
 def objectives(config: Mapping[str, Any]) -> list[str]:
@@ -218,10 +226,8 @@ _RULES: dict[str, Rule] = {
     "trainer.validate_every": _optional(_integer(1)),
     "trainer.profiler": _optional(_one_of(PROFILERS)),
     "evaluation.samples": _integer(64, 10**6),
-    "data.name": _one_of(DATA),
     "data.count": _integer(1, 10**7),
     "data.crop": _number("above 0, at most 1", lambda v: 0 < v <= 1),
     "data.jitter": _number("in [0, 1]", lambda v: 0 <= v <= 1),
-    "logger.name": _one_of(LOGGERS),
     "logger.log_images_every": _integer(1),
 }

@@ -31,7 +31,7 @@ _NOTED = "white"  # changed when a note says more
 def load_cats(
     *,
     count: int = 2000,
-    seed: int = 0,
+    generator_seed: int = 0,
     size: int = 64,
     channels: int = 3,
     cache_dir: str | Path,
@@ -41,7 +41,7 @@ def load_cats(
 
     Args:
         count: how many; the first ones do not depend on it.
-        seed: of the drawing, 0 or more.
+        generator_seed: of the drawing, 0 or more.
         size: side of the square images, pixels.
         channels: 1 (grey) or 3.
         cache_dir: where they are kept.
@@ -55,13 +55,13 @@ def load_cats(
     _check_shape(size, channels)
     if count < 1:
         raise UserError(f"`data.count` must be 1 or more, but got {count}")
-    if seed < 0:
-        raise UserError(f"`data.generator_seed` must be 0 or more, but got {seed}")
+    if generator_seed < 0:
+        raise UserError(f"`data.generator_seed` must be 0 or more, but got {generator_seed}")
     cache = Cache(cache_dir)
-    key = _hash(["cats", cats.VERSION, caching.VERSION, count, seed, size, channels])
+    key = _hash(["cats", cats.VERSION, caching.VERSION, count, generator_seed, size, channels])
     entry = cache.get(key)
     if entry is None:
-        chunks = cats.draw_cats(count, seed=seed, size=size)
+        chunks = cats.draw_cats(count, seed=generator_seed, size=size)
         total = -(-count // cats.CHUNK)
         factors = []
         with cache.writer() as writer:

@@ -1,20 +1,24 @@
 """Metrics that do not depend on the loss that trained a model.
 
-This module only names them and is cheap to import; the computations load with their module.
+Each is an entry of `METRICS`, which says everything about it, and whatever shows, compares or
+computes metrics asks. This module is cheap to import; the computations load with their module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pkgutil import resolve_name
+from typing import Any, Literal
 
 Direction = Literal["maximize", "minimize"]
+Subject = Literal["reconstructions", "posterior", "likelihood", "samples", "features"]
+Places = Literal["compared", "plotted", "listed"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric measures and how its values are told apart.
+    """What a metric measures, how, and how its values are told apart.
 
     Attributes:
         name: in the config and in records.
@@ -23,6 +27,23 @@ class Metric:
         unit: such as dB; may be empty.
         margin: below which a difference does not matter; None for 1% of the better value.
         description: what it measures.
+        subject: what it is measured on, and so what its function takes and when it is called.
+            - `reconstructions`, at every validation: (x_hat, x), float32 (B, C, H, W) in [0, 1];
+              gives a value for each image, (B,).
+            - `posterior`, at every validation: `kl`, `mean` and `variance` of each latent unit, a
+              mapping of arrays (L,) (`LatentMetrics.per_unit`); gives a number, as do the others.
+            - `likelihood`, at every validation: (squared_error, kl, values), see
+              `losses.likelihood.elbo`.
+            - `samples`, at the end: (samples, real), uint8 (N, C, H, W) and (M, C, H, W).
+            - `features`, at the end if there is a feature extractor: its features of the same
+              two sets, (N, F) and (M, F).
+        function: `module:function`. One that several metrics of reconstructions share also takes
+            the names that are wanted, and gives a mapping with the values of each of these.
+        is_descriptive: whether it is neither good nor bad as such, as the price that a model pays
+            for its reconstructions: more or less of it is only better if it buys something.
+        places: whether levels are compared on it and it is plotted, unless told otherwise; only
+            plotted; or only listed in tables, as what says the same as another one.
+        home_of: the losses that train what it measures, and have a home advantage on it.
     """
 
     name: str
@@ -31,67 +52,104 @@ class Metric:
     unit: str
     margin: float | None
     description: str
+    subject: Subject
+    function: str
+    is_descriptive: bool = False
+    places: Places = "compared"
+    home_of: tuple[str, ...] = ()
+
+    def compute(self, *measured: Any) -> Any:
+        """Call the function, which loads now."""
+        return self.resolved()(*measured)
+
+    def resolved(self) -> Callable[..., Any]:
+        """The function, which loads now."""
+        found: Callable[..., Any] = resolve_name(self.function)
+        return found
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether it is measured at every validation, so that training can be steered by it."""
+        return self.subject in ("reconstructions", "posterior", "likelihood")
 
 
-def _by_name(*metrics: Metric) -> dict[str, Metric]:
-    return {metric.name: metric for metric in metrics}
+METRICS: dict[str, Metric] = {}
+"""All metrics by name, in the order in which tables list them."""
 
 
-RECONSTRUCTION = _by_name(
+def register(*metrics: Metric) -> None:
+    """Add metrics, or replace those of the same names."""
+    METRICS.update({metric.name: metric for metric in metrics})
+
+
+_HERE = "experiments.metrics"
+register(
     Metric(
-        "psnr", "PSNR", "maximize", "dB", 0.1, "peak signal-to-noise ratio of each image, averaged"
+        "psnr", "PSNR", "maximize", "dB", 0.1,
+        "peak signal-to-noise ratio of each image, averaged",
+        "reconstructions", f"{_HERE}.reconstruction:psnr", home_of=("mse",),
     ),
-    Metric("ssim", "SSIM", "maximize", "", 0.005, "structural similarity (Wang et al. 2004)"),
+    Metric(
+        "ssim", "SSIM", "maximize", "", 0.005,
+        "structural similarity (Wang et al. 2004)",
+        "reconstructions", f"{_HERE}.reconstruction:structural", home_of=("ssim",),
+    ),
     Metric(
         "ms_ssim", "MS-SSIM", "maximize", "", 0.005,
         "multi-scale structural similarity (Wang et al. 2003)",
+        "reconstructions", f"{_HERE}.reconstruction:structural", home_of=("ms_ssim",),
     ),
-    Metric("l1", "L1", "minimize", "", None, "mean absolute error of pixels in [0, 1]"),
-    Metric("mse", "MSE", "minimize", "", None, "mean squared error of pixels in [0, 1]"),
-)  # fmt: skip
-LATENT = _by_name(
+    Metric(
+        "l1", "L1", "minimize", "", None,
+        "mean absolute error of pixels in [0, 1]",
+        "reconstructions", f"{_HERE}.reconstruction:l1", home_of=("l1",),
+    ),
+    Metric(
+        "mse", "MSE", "minimize", "", None,
+        "mean squared error of pixels in [0, 1]",
+        "reconstructions", f"{_HERE}.reconstruction:mse", places="listed", home_of=("mse",),
+    ),
     Metric(
         "kl", "KL", "minimize", "nats", None,
         "KL divergence of the posterior from the prior, per image",
+        "posterior", f"{_HERE}.latent:kl", is_descriptive=True,
     ),
     Metric(
         "active_units", "active units", "maximize", "", None,
         "latent units in use (Burda et al. 2016)",
+        "posterior", f"{_HERE}.latent:active_units", is_descriptive=True,
     ),
-)  # fmt: skip
-LIKELIHOOD = _by_name(
     Metric(
         "elbo", "ELBO", "maximize", "nats", None,
         "lower bound on the log-probability of an 8-bit image",
+        "likelihood", "losses.likelihood:elbo", places="plotted",
     ),
     Metric(
         "bits_per_dim", "bits per dimension", "minimize", "bits", None,
         "the same per value: what a code needs at most",
+        "likelihood", "losses.likelihood:bits_per_dim", places="listed",
     ),
-)  # fmt: skip
-SAMPLES = _by_name(
     Metric(
         "laplacian_swd", "Laplacian SWD", "minimize", "", None,
         "distance of patches of prior samples to those of held-out images, octave by octave",
+        "samples", f"{_HERE}.samples:laplacian_swd",
     ),
     Metric(
         "sliced_wasserstein", "sliced Wasserstein", "minimize", "", None,
         "distance of prior samples to held-out images",
+        "samples", f"{_HERE}.samples:sliced_wasserstein", places="listed",
     ),
     Metric(
         "fid", "FID", "minimize", "", None,
         "Frechet distance in the features of a given extractor",
+        "features", f"{_HERE}.features:fid",
     ),
     Metric(
         "kid", "KID", "minimize", "", None,
         "kernel distance in the features of a given extractor",
+        "features", f"{_HERE}.features:kid",
     ),
 )  # fmt: skip
-METRICS = {**RECONSTRUCTION, **LATENT, **LIKELIHOOD, **SAMPLES}
-
-OBJECTIVES = {**RECONSTRUCTION, **LATENT, **LIKELIHOOD}
-"""Those that are measured at every validation, so that training can be steered by them."""
-
 
 _RELATIVE_MARGIN = 0.01
 
@@ -105,6 +163,27 @@ def metric(name: str) -> Metric:
     if name not in METRICS:
         raise ValueError(f"a metric must be one of {', '.join(METRICS)}, but got {name!r}")
     return METRICS[name]
+
+
+def measured(*subjects: Subject) -> dict[str, Metric]:
+    """The metrics that are measured on these."""
+    return {name: one for name, one in METRICS.items() if one.subject in subjects}
+
+
+def validated() -> list[str]:
+    """The metrics that can be the objective."""
+    return [name for name, one in METRICS.items() if one.is_validated]
+
+
+def shown(*places: Places) -> list[str]:
+    """The metrics of these places, descriptive ones last."""
+    found = [one for one in METRICS.values() if one.places in places]
+    return [one.name for one in sorted(found, key=lambda one: one.is_descriptive)]
+
+
+def values_of(subject: Subject, *arguments: Any) -> dict[str, float]:
+    """Each metric of a subject other than reconstructions, from what its function takes."""
+    return {name: float(one.compute(*arguments)) for name, one in measured(subject).items()}
 
 
 def direction(name: str) -> Direction:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from experiments.metrics import values_of
 from losses.trust import how_to_trust, is_trusted_path
 
 _BATCH = 64
@@ -18,13 +19,7 @@ _KID_SUBSET_SIZE = 1000  # Binkowski et al. 2018 and torchmetrics; fewer where t
 
 
 def feature_distances(real: Tensor, generated: Tensor, extractor: str | Path) -> dict[str, float]:
-    """FID and KID of two sets of images, (N, C, H, W) and (M, C, H, W), by torchmetrics.
-
-    `fid`: Heusel et al. 2017, "GANs trained by a two time-scale update rule converge to a local
-    Nash equilibrium". `kid`: Binkowski et al. 2018, "Demystifying MMD GANs", the unbiased squared
-    MMD under a cubic kernel, averaged over 50 seeded subsets of 1000 images or, of smaller sets,
-    of half the smaller set; it can come out below 0. FID is biased upwards with few images, so
-    compare it only between sets of the same sizes; with fewer images than features prefer KID.
+    """The metrics of features of two sets of images, (N, C, H, W) and (M, C, H, W).
 
     The extractor maps uint8 images (B, 3, H, W), 0 to 255, to features (B, F), and resizes and
     normalises them itself, as the Inception networks published for FID do. Grey images are
@@ -47,7 +42,7 @@ def feature_distances(real: Tensor, generated: Tensor, extractor: str | Path) ->
     features = [
         _features(network, images.to(real.device), Path(extractor)) for images in (real, generated)
     ]
-    return {"fid": _fid(*features), "kid": _kid(*features)}
+    return values_of("features", *features)
 
 
 def try_extractor(extractor: str | Path, images: Tensor) -> None:
@@ -59,7 +54,13 @@ def try_extractor(extractor: str | Path, images: Tensor) -> None:
     _features(_load(Path(extractor), images.device), images, Path(extractor))
 
 
-def _fid(real: Tensor, generated: Tensor) -> float:
+def fid(real: Tensor, generated: Tensor) -> float:
+    """Frechet distance of two sets of features, by torchmetrics.
+
+    Heusel et al. 2017, "GANs trained by a two time-scale update rule converge to a local Nash
+    equilibrium". It is biased upwards with few images, so compare it only between sets of the same
+    sizes; with fewer images than features prefer KID.
+    """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     metric = FrechetInceptionDistance(feature=_ready_made(real)).to(real.device)
@@ -68,7 +69,12 @@ def _fid(real: Tensor, generated: Tensor) -> float:
     return float(metric.compute())
 
 
-def _kid(real: Tensor, generated: Tensor) -> float:
+def kid(real: Tensor, generated: Tensor) -> float:
+    """Unbiased squared MMD of two sets of features under a cubic kernel, by torchmetrics.
+
+    Binkowski et al. 2018, "Demystifying MMD GANs", averaged over 50 seeded subsets of 1000 images
+    or, of smaller sets, of half the smaller set; it can come out below 0.
+    """
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = min(_KID_SUBSET_SIZE, max(2, min(len(real), len(generated)) // 2))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from experiments.metrics import values_of
 from losses.elbo import kl_divergence
 
 ACTIVE_VARIANCE = 0.01
@@ -63,7 +66,15 @@ class LatentMetrics:
         }
 
     def compute(self) -> dict[str, float]:
-        """`kl`, nats per image, and `active_units`."""
-        units = self.per_unit()
-        active = int((units["variance"] > ACTIVE_VARIANCE).sum())
-        return {"kl": float(units["kl"].sum()), "active_units": float(active)}
+        """The metrics of the posterior."""
+        return values_of("posterior", self.per_unit())
+
+
+def kl(units: Mapping[str, NDArray[np.float64]]) -> float:
+    """Of all units together, nats per image."""
+    return float(units["kl"].sum())
+
+
+def active_units(units: Mapping[str, NDArray[np.float64]]) -> int:
+    """How many there are."""
+    return int((units["variance"] > ACTIVE_VARIANCE).sum())

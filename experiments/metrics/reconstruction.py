@@ -7,6 +7,7 @@ at 64x64 on one thread. Validation must stay cheap beside training.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 
@@ -16,15 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from experiments.metrics import RECONSTRUCTION
+from experiments.metrics import METRICS, measured
 from losses.distance import per_image
 from losses.structural.distances import scale_weights
 from losses.structural.similarity import mean_similarity
 
 HIGHEST_PSNR = 100.0
 """dB, of a perfect reconstruction, whose PSNR has no bound (and JSON no infinity)."""
-
-ALL = tuple(RECONSTRUCTION)
 
 _WINDOW, _SIGMA = 11, 1.5
 
@@ -35,15 +34,14 @@ class ReconstructionMetrics:
     Every image counts the same, so the numbers do not depend on how the split is batched.
 
     Args:
-        names: which of psnr, ssim, ms_ssim, l1 and mse.
+        names: which of the registered ones; None for all.
 
     Raises:
         ValueError: no names, or an unknown one.
     """
 
-    def __init__(self, names: Sequence[str] = ALL) -> None:
-        _check_names(names)
-        self.names = tuple(names)
+    def __init__(self, names: Sequence[str] | None = None) -> None:
+        self.names = _checked(names)
         self.reset()
 
     def reset(self) -> None:
@@ -82,50 +80,69 @@ class ReconstructionMetrics:
 
 @torch.no_grad()
 def reconstruction_metrics(
-    x_hat: Tensor, x: Tensor, *, names: Sequence[str] = ALL
+    x_hat: Tensor, x: Tensor, *, names: Sequence[str] | None = None
 ) -> dict[str, Tensor]:
-    """Metrics of each image, (B,), float32, for images (B, C, H, W) in [0, 1].
+    """Metrics of each image, (B,), for images (B, C, H, W) in [0, 1]; None for all of them.
 
     The data range is always 1. Computed in float32, whatever the autocast.
 
-    - `psnr`: -10 log10 of the image's mean squared error, dB, at most `HIGHEST_PSNR`.
+    Raises:
+        ValueError: the images are not two float batches of one shape, a name is unknown, a
+            structural metric is wanted of images under 11 pixels a side, or a function does not
+            give a value for each image.
+    """
+    names = _checked(names)
+    _check_images(x_hat, x)
+    x_hat, x = x_hat.float(), x.float()
+    sharing = Counter(one.function for one in measured("reconstructions").values())
+    values: dict[str, Tensor] = {}
+    with torch.autocast(x.device.type, enabled=False):
+        for name in names:
+            metric = METRICS[name]
+            if sharing[metric.function] == 1:
+                values[name] = metric.compute(x_hat, x)
+            elif name not in values:
+                values |= metric.compute(x_hat, x, names)
+    for name in names:
+        if values[name].shape != (len(x),):
+            raise ValueError(
+                f"`{name}` must give a value for each image, ({len(x)},), but "
+                f"{METRICS[name].function} gave {tuple(values[name].shape)}"
+            )
+    return {name: values[name] for name in names}
+
+
+def l1(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Mean absolute error of each image."""
+    return per_image((x_hat - x).abs())
+
+
+def mse(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Mean squared error of each image."""
+    return per_image((x_hat - x).square())
+
+
+def psnr(x_hat: Tensor, x: Tensor) -> Tensor:
+    """-10 log10 of each image's mean squared error, dB, at most `HIGHEST_PSNR`."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    ratio = peak_signal_noise_ratio(x_hat, x, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return ratio.clamp(max=HIGHEST_PSNR)
+
+
+def structural(x_hat: Tensor, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """SSIM and, if it is among the names, MS-SSIM, which begins with the same work.
+
     - `ssim`: window 11, sigma 1.5, K1 = 0.01, K2 = 0.03, borders reflected (torchmetrics'
       `structural_similarity_index_measure`), in [-1, 1].
     - `ms_ssim`: torchmetrics' `multiscale_structural_similarity_index_measure`, negative terms
       taken as 0, in [0, 1], with as many of Wang's five scales as leave room for a window (2 at
       32 pixels, 3 at 64, 4 at 128, 5 from 176), their exponents renormalised to sum to 1.
       torchmetrics' own rule grants four scales from 99 pixels only, where 88 hold a window.
-    - `l1`, `mse`: of pixels.
 
     Raises:
-        ValueError: the images are not two float batches of one shape, a name is unknown, or a
-            structural metric is wanted of images under 11 pixels a side.
+        ValueError: the images have less than 11 pixels a side.
     """
-    _check_names(names)
-    _check_images(x_hat, x)
-    x_hat, x = x_hat.float(), x.float()
-    values: dict[str, Tensor] = {}
-    with torch.autocast(x.device.type, enabled=False):
-        if "psnr" in names:
-            values["psnr"] = _psnr(x_hat, x)
-        if "l1" in names:
-            values["l1"] = per_image((x_hat - x).abs())
-        if "mse" in names:
-            values["mse"] = per_image((x_hat - x).square())
-        if "ssim" in names or "ms_ssim" in names:
-            values |= _structural(x_hat, x, multi_scale="ms_ssim" in names)
-    return {name: values[name] for name in names}
-
-
-def _psnr(x_hat: Tensor, x: Tensor) -> Tensor:
-    from torchmetrics.functional.image import peak_signal_noise_ratio
-
-    psnr = peak_signal_noise_ratio(x_hat, x, data_range=1.0, reduction="none", dim=(1, 2, 3))
-    return psnr.clamp(max=HIGHEST_PSNR)
-
-
-def _structural(x_hat: Tensor, x: Tensor, *, multi_scale: bool) -> dict[str, Tensor]:
-    """SSIM and, if wanted, MS-SSIM."""
     side = min(x.shape[-2:])
     if side < _WINDOW:
         raise ValueError(
@@ -137,7 +154,7 @@ def _structural(x_hat: Tensor, x: Tensor, *, multi_scale: bool) -> dict[str, Ten
         mean_similarity, window=_WINDOW, sigmas=[_SIGMA], border="valid", luminance=False
     )
     ssim = whole(x_hat, x)
-    if not multi_scale:
+    if "ms_ssim" not in names:
         return {"ssim": ssim}
     # As torchmetrics does: reflected borders count for the last scale only.
     *weights, last_weight = scale_weights(side, _WINDOW)
@@ -166,12 +183,14 @@ def mean_image_psnr(train: Iterable[Tensor], held_out: Iterable[Tensor]) -> floa
     return metrics.compute()["psnr"]
 
 
-def _check_names(names: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in RECONSTRUCTION]
-    if unknown or not names or isinstance(names, str):
+def _checked(names: Sequence[str] | None) -> tuple[str, ...]:
+    known = measured("reconstructions")
+    chosen = known if names is None else names
+    if not chosen or isinstance(chosen, str) or not known.keys() >= set(chosen):
         raise ValueError(
-            f"reconstruction metrics must be some of {', '.join(RECONSTRUCTION)}, but got {names!r}"
+            f"reconstruction metrics must be some of {', '.join(known)}, but got {names!r}"
         )
+    return tuple(chosen)
 
 
 def _check_images(x_hat: Tensor, x: Tensor) -> None:

@@ -19,14 +19,6 @@ _BLOCK = 2**24  # values of the directions held at once, 64 MiB
 _LEAST_SPREAD = 1e-6  # of a level in which the real images have nothing
 
 
-def sample_distances(samples: Tensor, real: Tensor) -> dict[str, float]:
-    """The metrics of samples that need no feature extractor; of images (N, C, H, W), uint8."""
-    return {
-        "laplacian_swd": laplacian_swd(samples, real),
-        "sliced_wasserstein": sliced_wasserstein(samples, real),
-    }
-
-
 def sliced_wasserstein(
     first: Tensor,
     second: Tensor,

@@ -24,7 +24,7 @@ OWNER = "study.json"
 DESIGN = "comparison.json"
 """In a sweep's directory: what it compares, how it was planned, and in the end the trials of what
 it recommends (`use`)."""
-NOT_TRIALS = frozenset({"artifacts", "checkpoints", "csv", "wandb", "workers"})
+NOT_TRIALS = frozenset({"artifacts", "checkpoints", "csv", "tensorboard", "wandb", "workers"})
 """Folders of a sweep or a trial that hold no trials."""
 
 _FINISHED = ("completed", "pruned")

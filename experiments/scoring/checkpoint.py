@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from experiments.errors import TrialError
+from experiments.metrics import values_of
 from experiments.metrics.features import feature_distances
 from experiments.metrics.reconstruction import mean_image_psnr
-from experiments.metrics.samples import sample_distances
 from experiments.record.files import replacing
 from experiments.record.foreign import read_checkpoint
 from experiments.scoring.evaluation import draw_samples, evaluate, reconstruct
@@ -66,7 +66,7 @@ def score(
         found = evaluate(network, batches, device)
         real = some_of(batches)
         metrics[name] = found.metrics | {
-            **sample_distances(drawn, real),
+            **values_of("samples", drawn, real),
             "mean_image_psnr": mean_image_psnr(data.train, batches),
         }
         if feature_extractor is not None:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.data import to_float
+from experiments.metrics import values_of
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import ReconstructionMetrics
-from losses.likelihood import bits_per_dim, elbo
 from models.network import sample_posterior
 
 if TYPE_CHECKING:
@@ -51,17 +51,11 @@ class SplitScores:
         self._values = x[0].numel()
 
     def compute(self) -> dict[str, float]:
-        """The metrics of `RECONSTRUCTION`, `LATENT` and `LIKELIHOOD`."""
+        """The metrics that are measured at every validation."""
         latent = self.latent.compute()
         error = float(self._errors) / self._sampled
-        likelihood = bounds(error, latent["kl"], self._values)
+        likelihood = values_of("likelihood", error, latent["kl"], self._values)
         return {**self.reconstruction.compute(), **latent, **likelihood}
-
-
-def bounds(squared_error: float, kl: float, values: int) -> dict[str, float]:
-    """The metrics of `LIKELIHOOD`, see `losses.likelihood`."""
-    nats = elbo(squared_error, kl, values)
-    return {"elbo": nats, "bits_per_dim": bits_per_dim(nats, values)}
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger
 
+from experiments.record import Record
 from experiments.record.fence import writing
 
 
@@ -34,3 +37,11 @@ class FencedCSVLogger(CSVLogger):
         _ = self.experiment
         with writing(Path(self.log_dir)):
             super().save()
+
+
+@contextmanager
+def open_csv(config: Mapping[str, Any], record: Record) -> Iterator[FencedCSVLogger]:
+    """The logger of a trial; each session has a file, since it would delete an earlier one's."""
+    sessions = len(record.result.get("resumed", []))
+    version = f"resumed-{sessions}" if sessions else ""
+    yield FencedCSVLogger(record.directory, name="csv", version=version)

@@ -1,16 +1,34 @@
-"""Where a trial's metrics and pictures go besides its record."""
+"""Where a trial's metrics and pictures go besides its record.
+
+A logger is one of Lightning's. One that is `ShowsPictures` gets pictures as well.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from experiments.config import objectives
+from experiments.config import LOGGERS, objectives
 from experiments.errors import Superseded, UserError
 from experiments.metrics import METRICS
 from experiments.record import CONFIG, RESULT, Record, discard
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@runtime_checkable
+class ShowsPictures(Protocol):
+    """A logger of Lightning's that takes pictures."""
+
+    def encoded(self, picture: NDArray[Any]) -> Any:
+        """A picture (H, W, 3), uint8, as `log_pictures` takes it; made beside the training."""
+
+    def log_pictures(self, pictures: Mapping[str, Any], step: int) -> None:
+        """Log pictures under names that stay the same, after so many steps."""
 
 
 @contextmanager
@@ -18,21 +36,20 @@ def open_loggers(config: Mapping[str, Any], record: Record) -> Iterator[list[Any
     """The loggers that the config names, closed whatever happens.
 
     Raises:
-        UserError: W&B does not accept the settings; nothing is left behind.
+        UserError: a package is missing, or W&B does not accept the settings; nothing is left
+            behind.
     """
     name = config["logger"]["name"]
-    if name == "none":
-        yield []
-    elif name == "csv":
-        from experiments.tracking.csv_logger import FencedCSVLogger
-
-        # It would delete the rows of an earlier session.
-        sessions = len(record.result.get("resumed", []))
-        version = f"resumed-{sessions}" if sessions else ""
-        yield [FencedCSVLogger(record.directory, name="csv", version=version)]
-    else:
-        with _wandb(config, record) as logger:
-            yield [logger]
+    opener = LOGGERS[name]
+    with ExitStack() as stack:
+        loggers = []
+        if opener is not None:
+            try:
+                loggers.append(stack.enter_context(resolve_name(opener)(config, record)))
+            except UserError:
+                discard(record.directory, also={RESULT, CONFIG, name})
+                raise
+        yield loggers
 
 
 def run_settings(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,20 +85,21 @@ def run_summary(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[st
 
 
 @contextmanager
-def _wandb(config: Mapping[str, Any], record: Record) -> Iterator[Any]:
+def open_wandb(config: Mapping[str, Any], record: Record) -> Iterator[Any]:
+    """The run of a trial, which is ended whatever happens.
+
+    Raises:
+        UserError: W&B does not accept the settings.
+    """
     from experiments.tracking.wandb import run as wandb_run
     from experiments.tracking.wandb.client import end_client
 
-    try:
-        logger = wandb_run.start(
-            record.directory,
-            **run_settings(config, record.result),
-            run_id=record.result.get("wandb", {}).get("id") or None,
-            log_model=config["logger"]["log_model"],
-        )
-    except UserError:
-        discard(record.directory, also={RESULT, CONFIG, "wandb"})
-        raise
+    logger = wandb_run.start(
+        record.directory,
+        **run_settings(config, record.result),
+        run_id=record.result.get("wandb", {}).get("id") or None,
+        log_model=config["logger"]["log_model"],
+    )
     record.update(wandb=wandb_run.describe(logger))
     try:
         try:

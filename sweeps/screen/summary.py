@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _SHOWN = 10
 _UNBOUNDED = 10_000
 _WIDE = 100  # characters, below which a table leaves out what matters least
-_HOME = {"psnr": "mse", "mse": "mse", "l1": "l1", "ssim": "ssim", "ms_ssim": "ms_ssim"}
-"""The loss that trains what a metric measures."""
 _WORDS = {
     TrialState.COMPLETE: "done",
     TrialState.PRUNED: "pruned",
@@ -103,10 +101,12 @@ def print_lines(lines: Sequence[str], console: Console | None = None) -> None:
 def home_ground(trials: Sequence[FrozenTrial], names: Sequence[str]) -> list[str]:
     """A note for a search over losses by one metric, which favours the loss that trains it."""
     losses = {trial.params["loss"] for trial in trials if "loss" in trial.params}
-    if len(names) > 1 or len(losses) < 2 or names[0] not in _HOME:
+    metric = METRICS.get(names[0])
+    if len(names) > 1 or len(losses) < 2 or metric is None or not metric.home_of:
         return []
+    home = " and ".join(metric.home_of)
     return [
-        f"note: {names[0]} is the home ground of {_HOME[names[0]]}: compare by several metrics, "
+        f"note: {names[0]} is the home ground of {home}: compare by several metrics, "
         "objective=[psnr,ms_ssim]"
     ]
 

@@ -19,7 +19,7 @@ from experiments import config as configs
 from experiments.cli.grammar import advice, key_of, literal
 from experiments.config import guard, permitted
 from experiments.errors import UserError
-from experiments.metrics import METRICS, OBJECTIVES
+from experiments.metrics import METRICS, validated
 from sweeps.space.dimensions import Space
 from sweeps.space.jobs import hydra_overrides
 from sweeps.wandb import parameters as wandb_parameters
@@ -75,7 +75,7 @@ class SweepFile:
         overrides: of every trial.
         hydra: overrides of the sweeper.
         space: what is searched.
-        metric: that the file names, of `OBJECTIVES`, or "objective"; None if it names none.
+        metric: that the file names, or "objective"; None if it names none.
         goal: maximize or minimize.
     """
 
@@ -238,10 +238,10 @@ def _metric(content: Mapping[str, Any]) -> tuple[str | None, str]:
         raise UserError(f"`metric.goal` must be maximize or minimize, but got {goal!r}")
     name = metric["name"]
     ours = _OURS.fullmatch(str(name))
-    if name != _OBJECTIVE and (ours is None or ours[1] not in OBJECTIVES):
+    if name != _OBJECTIVE and (ours is None or ours[1] not in validated()):
         raise UserError(
             "`metric.name` must be objective (that of run.py), or val/ and one of "
-            f"{', '.join(OBJECTIVES)}, but got {name!r}"
+            f"{', '.join(validated())}, but got {name!r}"
         )
     return (ours[1] if ours else _OBJECTIVE), goal
 

@@ -5,8 +5,8 @@ Adding a kind of file is a class of `experiments.data.sources.source.Source` and
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 from experiments.data.sources.source import Source
 from experiments.errors import UserError
@@ -49,6 +49,5 @@ def open_source(root: str | Path | None) -> Source:
     opener = _FOLDER if is_folder else next((FILES[s] for s in FILES if name.endswith(s)), None)
     if opener is None:
         raise UserError(f"`data.root` must be {kinds}, but got {path}")
-    module, _, attribute = opener.partition(":")
-    source: Source = getattr(import_module(module), attribute)(path)
+    source: Source = resolve_name(opener)(path)
     return source

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from experiments.metrics import measured
 from experiments.scoring.evaluation import reconstruct
 from experiments.tracking.wandb import run as wandb_run
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
 
     from models.network import Network
-
-_PER_IMAGE = ("psnr", "ssim", "ms_ssim", "l1", "mse")
 
 
 def log_probes(
@@ -42,7 +41,7 @@ def log_probes(
         step: of the trial.
     """
     with np.load(directory / "validation.npz") as stored:
-        scores = {name: stored[name] for name in _PER_IMAGE if name in stored}
+        scores = {name: stored[name] for name in measured("reconstructions") if name in stored}
     pairs = zip(probes.numpy(), reconstruct(network, probes, device).numpy(), strict=True)
     rows = [
         {

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from pytorch_lightning.loggers import WandbLogger
 
 from experiments.record.fence import refuse_lost
@@ -58,6 +59,18 @@ class SafeWandbLogger(WandbLogger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self.attempt(super().log_metrics, metrics, step)
+
+    def encoded(self, picture: NDArray[Any]) -> Any:
+        """A picture (H, W, 3), uint8, as W&B's client takes it: a PNG in a temporary file."""
+        import wandb
+        from PIL import Image
+
+        # Through PIL, because wandb.Image rescales an array of floats by its own range.
+        return wandb.Image(Image.fromarray(picture))
+
+    def log_pictures(self, pictures: Mapping[str, Any], step: int) -> None:
+        """Log encoded pictures under keys that stay the same from run to run."""
+        self.log_metrics(pictures, step)
 
     def log_hyperparams(self, params: Any) -> None:
         self.attempt(super().log_hyperparams, params)

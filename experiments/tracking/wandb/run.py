@@ -197,18 +197,9 @@ def logged_step(steps: int) -> int:
     return max(0, steps - 1)
 
 
-def encoded(picture: NDArray[Any]) -> Any:
-    """A picture (H, W, 3), uint8, as W&B's client takes it: a PNG in a temporary file."""
-    import wandb
-    from PIL import Image
-
-    # Through PIL, because wandb.Image rescales an array of floats by its own range.
-    return wandb.Image(Image.fromarray(picture))
-
-
-def log_picture(logger: WandbLogger, key: str, picture: NDArray[Any], step: int) -> None:
+def log_picture(logger: SafeWandbLogger, key: str, picture: NDArray[Any], step: int) -> None:
     """Log an image (H, W, 3), uint8, under a key that stays the same from run to run."""
-    logger.log_metrics({key: encoded(picture)}, step)
+    logger.log_pictures({key: logger.encoded(picture)}, step)
 
 
 def log_table(logger: WandbLogger, key: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
