@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from analysis import repeated
 from analysis.runs import DEGREE, Runs
 from experiments.cli.commands import train
 from experiments.cli.grammar import key_of, literal
+from experiments.record.membership import records_below
 
 _DIRECTORY, _STORAGE = "hydra.sweep.dir", "hydra.sweeper.storage"
 SEEDS = "0,1,2"
@@ -101,6 +103,16 @@ def _cost(runs: Runs, missing: int, sweep: _Sweep | None) -> str:
         return said
     minutes = missing * seconds / 60 / (sweep.workers if sweep is not None else 1)
     return f"{said} (about {minutes:.0f} minutes)" if minutes >= 2 else f"{said} (a minute or two)"
+
+
+def is_part(runs: Runs) -> bool:
+    """Whether the sweep has more trials than these: no command adds to some of them."""
+    held = Counter(directory.parent for directory in _directories(runs))
+    return any(
+        (parent / "multirun.yaml").is_file()
+        and sum(path.parent == parent for path in records_below(parent, 1)) > count
+        for parent, count in held.items()
+    )
 
 
 def go_on(directory: Path) -> str | None:

@@ -129,4 +129,4 @@ def _sentences(first: pd.DataFrame, at_home: pd.DataFrame) -> list[str]:
         few = len(winless) <= labels.MOST_NAMED
         who = labels.listed(winless) if few else f"the other {len(winless)}"
         lines.append(f"{who} {nowhere} nowhere, at home neither")
-    return lines
+    return [*lines, "wins are by the mean, without a test: what is sure, the answer says"]

@@ -104,8 +104,9 @@ def rate_distortion(
     """
     labels.better(metric)
     compared = compare(runs, by=by, metrics=("kl", "active_units"))
-    alike, left_out = comparable(runs, by)
-    split, measured = _measured(alike[alike["status"] == "completed"], metric)
+    runs, left_out = comparable(runs, by)
+    completed = runs.trials[runs.trials["status"] == "completed"]
+    split, measured = _measured(completed, metric)
     found = [
         _family(rows, runs, by).assign(group=group)
         for group, rows in measured.groupby(LEVEL, sort=False)
@@ -212,7 +213,8 @@ def _bands(curves: Curves) -> pd.DataFrame:
             continue
         kls = np.linspace(*reached, _GRID)
         for kl, values in zip(kls, interpolated(list(of_seeds.values()), kls).T, strict=True):
-            rows.append((group, float(kl), values.mean(), *student(values), len(of_seeds)))
+            mean, half = values.mean(), student(values)
+            rows.append((group, float(kl), mean, mean - half, mean + half, len(of_seeds)))
     return pd.DataFrame(rows, columns=list(_BANDS))
 
 

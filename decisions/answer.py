@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from decisions.decision import MOST_SEEDS, Decision, Pair
 
+_FEWEST = 3  # seeds, of which an interval of what is open is told
 _FASTER = 0.9  # of the leader's time, from which it is worth a word
 _MOST_NAMED = 6
 
@@ -170,7 +171,8 @@ def _open(decision: Decision, levels: Sequence[Level], measure: Measure) -> str:
         f"{levels[rival.level].name}, behind by {_by(rival.pair, measure, decision.confidence)}"
         for rival in rivals
     ]
-    return f"open is whether {levels[decision.leader].name} is better than {_few(said, '; ')}"
+    why = "" if all(_is_told(rival.pair) for rival in rivals) else ", since two seeds say little,"
+    return f"open{why} is whether {levels[decision.leader].name} is better than {_few(said, '; ')}"
 
 
 def _too_close(decision: Decision, levels: Sequence[Level]) -> str:
@@ -201,11 +203,16 @@ def _worse(decision: Decision, levels: Sequence[Level], measure: Measure) -> str
 def _by(pair: Pair, measure: Measure, confidence: float) -> str:
     """`0.31 dB (95% interval 0.12 to 0.50)`."""
     by = measure.said(pair.difference, measure.digits)
-    if not (math.isfinite(pair.low) and math.isfinite(pair.high)):
+    if not (math.isfinite(pair.low) and math.isfinite(pair.high) and _is_told(pair)):
         return by
     digits = measure.digits
     ends = f"{pair.low:z.{digits}f} to {pair.high:z.{digits}f}"
     return f"{by} ({100 * confidence:.3g}% interval {ends})"
+
+
+def _is_told(pair: Pair) -> bool:
+    """Whether the interval of an open pair tells anything: that of two seeds is a hundred wide."""
+    return pair.is_sure or pair.seeds >= _FEWEST
 
 
 def _signed(value: float, measure: Measure) -> str:

@@ -80,8 +80,7 @@ class Scores(Callback):
         count = len(outputs.x)
         self._count += count
         self._terms = {
-            name: count * value + self._terms.get(name, 0)
-            for name, value in outputs.terms.items()
+            name: count * value + self._terms.get(name, 0) for name, value in outputs.terms.items()
         }
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -281,3 +282,38 @@ def test_what_the_sweep_compares_is_compared() -> None:
     assert found.planned == 3
     assert "latent 64" in found.verdict[0]
     assert compare(runs(trials), by=["latent_dim"]).planned is None
+
+
+def test_a_sweep_that_is_left_out_has_no_say() -> None:
+    """Neither in how many seeds were planned, nor in the commands."""
+    here = trained(mse=1.0, l1=0.0)
+    known = planned(here)
+    others = known.trials.assign(sweep="other", trial="other/" + known.trials["trial"])
+    known = replace(known, trials=known.trials.assign(max_epochs=2))
+    others = others[others["seed"] < 2].assign(max_epochs=1)
+    both = replace(
+        known,
+        trials=pd.concat([known.trials, others], ignore_index=True),
+        designs={"cats": PLANNED, "other": Design(("loss.name",), 2)},
+    )
+    alone, found = compare(known), compare(both)
+    assert any("trained on another budget" in note for note in found.notes)
+    assert not any("planned" in note for note in found.notes)
+    assert found.planned == alone.planned
+    assert found.verdict == alone.verdict
+
+
+def test_an_interval_of_a_mean_lies_around_it() -> None:
+    """Also where the mean makes up for a seed that a level lacks."""
+    known = planned(trained(seeds=4, mse=1.0, l1=0.0)[:-1])
+    rows = compare(known).estimates
+    rows = rows[rows["metric"] == "psnr"].dropna()
+    assert len(rows) == 2
+    assert (rows["low"] + rows["high"]).to_numpy() / 2 == pytest.approx(rows["mean"].to_numpy())
+
+
+def test_of_two_seeds_no_interval_is_told() -> None:
+    (use, still, *_) = compare(planned(trained(seeds=2, noise=0.5, mse=0.1, l1=0.0))).verdict
+    assert use.endswith("is not surely best")
+    assert still.startswith("open, since two seeds say little, is whether ")
+    assert "interval" not in still

@@ -44,6 +44,7 @@ def test_wins_on_its_own_loss_and_kin_alone_are_marked() -> None:
     assert found.sentences == [
         "mse wins only at home, on PSNR and mse loss: that is what it was trained for",
         "ssim wins only at home, on SSIM and ssim loss: that is what it was trained for",
+        "wins are by the mean, without a test: what is sure, the answer says",
     ]
 
 
@@ -53,6 +54,7 @@ def test_a_loss_that_wins_away_from_home_is_not_marked() -> None:
     assert found.sentences == [
         "mse wins away from home on SSIM and at home on PSNR",
         "ssim wins nowhere, at home neither",
+        "wins are by the mean, without a test: what is sure, the answer says",
     ]
 
 

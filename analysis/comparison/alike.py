@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -73,8 +74,10 @@ def _choices(runs: Runs, name: str) -> int:
     return int(runs.trials[name].nunique()) if name in runs.trials else 0
 
 
-def comparable(runs: Runs, by: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+def comparable(runs: Runs, by: Sequence[str]) -> tuple[Runs, list[str]]:
     """The trials that can be compared, in the order of their numbers, and sentences on the others.
+
+    A sweep of which no trial is left has no say in how they are compared.
 
     Where they do not agree, those are kept of which most levels, and then most trials, are. They
     have the column `level`. What is compared differs, and so may a budget that was searched.
@@ -90,7 +93,10 @@ def comparable(runs: Runs, by: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
         names = [c for c in columns if c in trials.columns and c not in fixed]
         trials, found = _majority(trials, names, kind)
         notes += found
-    return trials, [*notes, *_old_scale(trials)]
+    known = runs.trials.reindex(columns=["trial", "sweep"])
+    gone = set(known["sweep"]) - set(known.loc[known["trial"].isin(trials["trial"]), "sweep"])
+    designs = {name: design for name, design in runs.designs.items() if name not in gone}
+    return replace(runs, trials=trials, designs=designs), [*notes, *_old_scale(trials)]
 
 
 def _with_levels(trials: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -57,15 +57,15 @@ def compare(
     metrics = [*shown("compared"), labels.SECONDS] if metrics is None else metrics
     for metric in metrics:
         labels.better(metric)
-    design = design_of(runs)
     by = groups_of(runs) if by is None else by
     check_columns(runs, by)
+    runs, notes = comparable(runs, by)
+    design = design_of(runs)
     is_planned = design is not None and (not design.compare or design.compare[0] in by)
     planned = design.planned if design is not None and is_planned else None
     changed = {**(design.margins if design is not None else {}), **(margins or {})}
     objectives = runs.objectives or (runs.objective,)
-    alike, notes = comparable(runs, by)
-    chosen = levels_of(alike, objectives, runs.searched, by)
+    chosen = levels_of(runs.trials, objectives, runs.searched, by)
     chosen = chosen._replace(notes=[*notes, *chosen.notes])
     levels = chosen.levels
     rows = runs.trials.set_index("trial")
@@ -122,8 +122,13 @@ def _checks(
     planned: int | None,
     margins: Mapping[str, float],
 ) -> dict[str, Result]:
-    """The decisions on test images, where every trial that counts was scored."""
+    """The decisions on test images, where every trial that counts was scored.
+
+    Where the same seeds chose a configuration and judge it, all that it was chosen among count:
+    what is lucky on the validation images mostly is on the test images, too.
+    """
     counted = [name for level in levels for name in level.counted]
+    among = [str(name) for level in levels for name in level.trials.flat if name is not None]
     found = {}
     for metric in objectives if counted else ():
         values = _values(rows, f"test/{metric}")
@@ -131,8 +136,9 @@ def _checks(
             common = scores.on_common_images(counted)
             means = {name: scores.mean(name, metric) for name in common}
             values |= {name: mean for name, mean in means.items() if np.isfinite(mean)}
-        if set(counted) <= set(values):
-            one = result(metric, levels, values, planned, margins, has_chosen=False)
+        known = _values(rows, f"val/{metric}")
+        if {*counted, *(name for name in among if name in known)} <= set(values):
+            one = result(metric, levels, values, planned, margins)
             if one is not None:
                 found[metric] = one
     return found

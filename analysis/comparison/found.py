@@ -73,7 +73,7 @@ class Comparison:
     def estimates(self) -> pd.DataFrame:
         """A row a level and metric: `group`, `metric`, `mean`, Student's `low`, `high`; `seeds`."""
         rows = [
-            (level, one.metric, mean, *student(gains), count)
+            (level, one.metric, mean, mean - (half := student(gains)), mean + half, count)
             for one in self.results.values()
             for level, mean, gains, count in zip(
                 one.levels, one.means, labels.sign(one.metric) * one.gains, one.seeds, strict=True
@@ -88,12 +88,11 @@ class Comparison:
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
-def student(values: Array) -> tuple[float, float]:
-    """Student's 95% interval of the mean of a level's seeds; NaN with one seed."""
+def student(values: Array) -> float:
+    """Half of Student's 95% interval of the mean of a level's seeds; NaN with one seed."""
     from scipy.stats import t
 
     known = values[np.isfinite(values)]
     if len(known) < 2:
-        return np.nan, np.nan
-    half = t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / len(known) ** 0.5
-    return float(known.mean() - half), float(known.mean() + half)
+        return np.nan
+    return float(t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / len(known) ** 0.5)

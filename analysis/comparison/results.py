@@ -106,7 +106,6 @@ def result(
     margins: Mapping[str, float],
     *,
     decided: bool = True,
-    has_chosen: bool = True,
 ) -> Result | None:
     """What levels reached on a metric; None where none has it.
 
@@ -117,7 +116,6 @@ def result(
         planned: see `decisions.decide`.
         margins: that a user has changed.
         decided: whether to decide who is best.
-        has_chosen: whether the values are of the images by which configurations were chosen.
     """
     sign = labels.sign(metric)
     gains = np.stack([sign * level.scores(values) for level in levels])
@@ -126,9 +124,7 @@ def result(
     best = float(np.nanmax(decisions.adjusted_means(gains)))
     margin = metrics.margin(metric, best, margins) if metric in metrics.METRICS else 0.0
     measure = Measure(labels.title(metric), labels.unit(metric), margin, sign > 0)
-    among = tuple(
-        sign * level.table(values) if has_chosen else gains[[i]] for i, level in enumerate(levels)
-    )
+    among = tuple(sign * level.table(values) for level in levels)
     decision = decisions.decide(gains, margin, planned, among=among) if decided else None
     names = tuple(level.name for level in levels)
     return Result(metric, names, gains, measure, planned, among, decision)

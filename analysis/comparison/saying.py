@@ -45,7 +45,11 @@ def said(
         return replace(comparison, notes=notes, verdict=_nothing(runs))
     answers = [answer(one, comparison.levels) for one in comparison.primary]
     lines = _answers(comparison, answers)
-    lines += [*_learned_nothing(runs, comparison), *chosen.left_out]
+    unlearned = _learned_nothing(runs, comparison)
+    if unlearned:  # of all of them it comes before what was found of them
+        is_all = len(unlearned) == len(comparison.levels)
+        lines.insert(0 if is_all else len(lines), _said_unlearned(unlearned, is_all=is_all))
+    lines += chosen.left_out
     if len(comparison.levels) == 1 and not chosen.left_out:
         lines.append(_one_level(comparison))
     settling = _settling(runs, comparison, answers, chosen.unconfirmed, margins)
@@ -72,7 +76,7 @@ def _plans(runs: Runs) -> list[str]:
 
 
 def _learned_nothing(runs: Runs, comparison: Comparison) -> list[str]:
-    """On levels whose every model is no better than the mean image: they lost by their training."""
+    """Levels whose every model is no better than the mean image: they lost by their training."""
     columns = ["val/psnr", "val/mean_image_psnr"]
     if not set(columns) <= set(runs.trials):
         return []
@@ -81,18 +85,19 @@ def _learned_nothing(runs: Runs, comparison: Comparison) -> list[str]:
     )
     learned = psnr >= of_mean + BETTER_THAN_MEAN
     unknown = psnr.isna() | of_mean.isna()
-    names = [
+    return [
         level.name
         for level in comparison.levels
         if not (learned | unknown).reindex(level.own).any()
     ]
-    if not names:
-        return []
-    which = labels.listed(names) if len(names) < len(comparison.levels) else "all of them"
-    return [
+
+
+def _said_unlearned(names: Sequence[str], *, is_all: bool) -> str:
+    which = "all of them" if is_all else labels.listed(names)
+    return (
         f"no better than the mean image by PSNR: {which}; unless pictures show more, nothing was "
         "learned there, which says nothing of how good a loss is: see what went wrong"
-    ]
+    )
 
 
 def _is_decided(comparison: Comparison) -> bool:
@@ -139,7 +144,7 @@ def _settling(
     single = all(max(one.seeds, default=0) < 2 for one in comparison.primary)
     if not needed and not single and not unconfirmed:
         return None
-    if runs.trials["sweep"].nunique() > 1:  # no one command adds to all of them
+    if runs.trials["sweep"].nunique() > 1 or commands.is_part(runs):  # no one command adds to them
         return None
     known = [found.seeds for found in answers if found.seeds is not None]
     counts = [

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from analysis.report import FORMS, default_path, write
+from experiments.record.files import given_file
 from experiments.terminal import errors_for_people
 
 _SOURCES = """\
@@ -27,7 +28,8 @@ def main() -> None:
     logging.getLogger("analysis").setLevel(logging.INFO)
     from analysis.load import load
 
-    out = arguments.out or default_path(arguments.source, arguments.format)
+    out = arguments.out and given_file(arguments.out, "--out")
+    out = out or default_path(arguments.source, arguments.format)
     runs = load(*arguments.source)
     write(
         runs,
@@ -79,8 +81,10 @@ def _margin(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     try:
         margin = float(value)
-    except ValueError:
-        margin = float("nan")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be METRIC=VALUE, such as psnr=0.2, but got {text!r}"
+        ) from error
     try:
         check_margin(name, margin)
     except ValueError as error:

@@ -14,19 +14,25 @@ from experiments.cli.commands import module
 
 
 def commands(
-    runs: Runs, sources: Sequence[str], margins: Mapping[str, float] | None = None
+    runs: Runs,
+    sources: Sequence[str],
+    recommended: Sequence[str],
+    margins: Mapping[str, float] | None = None,
 ) -> list[Command]:
     """What a reader may want to run next, in the directory from which the report was made.
 
     Args:
         runs: of the report.
         sources: as they were given.
+        recommended: trials of what the answer says to use.
         margins: the same.
     """
     found = []
     table = ranked(runs)
-    completed = table.loc[table["status"] == "completed", "directory"].dropna()
-    best = next((Path(path) for path in completed if Path(path).is_dir()), None)
+    completed = table.loc[table["status"] == "completed"].dropna(subset=["directory"])
+    used = completed[completed["trial"].isin(recommended)]
+    order = [*used["directory"], *([] if recommended else completed["directory"])]
+    best = next((Path(path) for path in order if Path(path).is_dir()), None)
     if best is not None:
         text = module("experiments.rerun", _path(best))
         found.append(Command("train the best trial again and compare, bit for bit", text))

@@ -44,7 +44,7 @@ def gather(
         rate,
         Chapter("search", "The search", plots=search_plots(runs, by)),
     ]
-    to_run = commands(runs, sources, margins)
+    to_run = commands(runs, sources, comparison.recommended, margins)
     if settling is not None:
         purpose = f"train what {settling.purpose}, {settling.cost}"
         to_run.insert(0, Command(purpose, settling.command))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from experiments.errors import UserError
 from experiments.record.fence import writing
 
 _SUFFIX = ".part"
@@ -38,6 +39,17 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def given_file(path: Path, flag: str) -> Path:
+    """The file that somebody typed to have written: of a link, what it leads to.
+
+    Raises:
+        UserError: there is something else, such as a terminal, which a file would replace.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"`{flag}` must be a file, new or to be replaced, but {path} is none")
+    return path.resolve() if path.is_symlink() else path
 
 
 def create(path: Path, text: str) -> bool:
