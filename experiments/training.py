@@ -33,6 +33,7 @@ _MEANT = (
     "Be aware that when using `ckpt_path`, callbacks used",
     "Checkpoint directory .* exists and is not empty",
     "The `srun` command is available",
+    "It is recommended to use `self.log",
 )
 
 
@@ -181,7 +182,8 @@ def quiet_lightning() -> Iterator[None]:
 
     And warnings: about its own use of PyTorch, and about what is meant: that an epoch may have
     fewer steps than there are between two rows of training metrics, that a trial continues with
-    other loggers and in a directory with checkpoints, that `srun` is not used.
+    other loggers and in a directory with checkpoints, that `srun` is not used, that what
+    is logged is not averaged over processes, which all have the same.
     """
     names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
     levels = {name: logging.getLogger(name).level for name in names}

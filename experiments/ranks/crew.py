@@ -71,7 +71,7 @@ class Crew:
         """
         from experiments.ranks.meeting import START_SECONDS, connect, packed
 
-        self._store.set("message", packed(message))
+        self._store.set("message", packed(message))  # type: ignore[arg-type]
         others = range(1, self.place.world)
         if not self._wait_for([f"ready/{rank}" for rank in others], START_SECONDS):
             raise self._watch.loss or UserError(
@@ -119,9 +119,7 @@ class Crew:
                 self._wait_for(left, LEAVE_SECONDS / 4)
         except RuntimeError:  # it is the launcher's, and gone
             pass
-        for process in self._processes:
-            process.kill()  # it holds nothing
-            process.wait()
+        _kill(self._processes)
 
     def _wait_for(self, keys: list[str], seconds: float) -> bool:
         """Whether the store has the keys in time, and nobody is lost meanwhile."""
@@ -222,9 +220,16 @@ def _started(world: int) -> Iterator[Crew]:
             stack.callback(crew.end, 1)
             yield crew
         finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+            _kill(processes)
+
+
+def _kill(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes that hold nothing."""
+    for process in processes:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 def _start(here: Place, rank: int) -> subprocess.Popen[bytes]:

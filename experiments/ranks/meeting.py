@@ -110,7 +110,7 @@ class Watch(threading.Thread):
         processes: Sequence[subprocess.Popen[bytes]] = (),
     ) -> None:
         super().__init__(name="ranks", daemon=True)
-        self._store: Store = store.clone()
+        self._store: Store = store.clone()  # type: ignore[attr-defined]
         self._rank, self._world = rank, world
         self._processes = processes
         self._over = threading.Event()
