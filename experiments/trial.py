@@ -324,8 +324,8 @@ def _train(
         Scores(record, objectives(config)[0]),
         Progress(objectives(config)[0], quiet=not config["trainer"]["progress"]),
     ]
-    started = time.monotonic()
     with quiet_lightning(), _together(trial):
+        started = time.monotonic()
         trainer = fit(
             trial.vae,
             trial.data,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -269,3 +270,52 @@ def test_a_sweeps_trials_may_have_several_processes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
     assert [(r["status"], r["hardware"]["processes"]) for r in found] == [("completed", 2)] * 2
+
+
+def test_workers_have_groups_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweeps.workers import resources
+
+    assert [resources.device_of(worker, 5, 2) for worker in range(4)] == ["cuda:0", "cuda:2"] * 2
+    assert [resources.processes_per_trial(*n) for n in ((1, 1), (4, 1), (1, 2), (2, 2))] == [
+        1, 4, 2, 2,
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"must be `trainer\.devices` .* got 4 and 2"):
+        resources.processes_per_trial(4, 2)
+    resources.check_gpus(2, 5, 1, 2)
+    with pytest.raises(UserError, match=r"at most 2 with 5 GPUs in groups of 2 and .* but got 3"):
+        resources.check_gpus(3, 5, 1, 2)
+    with pytest.raises(UserError, match="number of this machine's GPUs, 2, but got 4"):
+        resources.check_gpus(1, 2, 1, 4)
+    monkeypatch.setattr(resources, "visible_gpus", lambda: 8)
+    usual = {"trials": None, "repeatable": False, "trials_per_gpu": 1, "gpus_per_trial": 4}
+    assert resources.usual_workers({"device": "auto", "threads": None}, **usual) == 2
+
+
+@pytest.mark.parametrize(
+    ("launcher", "where"),
+    [("submitit_slurm", "gpus_per_node"), ("ray", "ray.remote.num_gpus")],
+)
+def test_launchers_ask_for_the_gpus_of_a_trial(launcher: str, where: str) -> None:
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+    from omegaconf import OmegaConf
+
+    from sweeps.settings import Settings
+    from sweeps.workers import launchers
+
+    Plugins.instance()
+    if f"{launcher}.yaml" not in ConfigStore.instance().repo["hydra"]["launcher"]:
+        pytest.skip(f"needs hydra's launcher {launcher}")
+    node = OmegaConf.to_container(
+        OmegaConf.create(ConfigStore.instance().repo["hydra"]["launcher"][f"{launcher}.yaml"].node),
+        resolve=False,
+    )
+    config = OmegaConf.create(
+        {"hydra": {"launcher": node, "overrides": {"hydra": [], "task": []}, "job": {"name": "a"},
+                   "sweep": {"dir": "b"}}}
+    )  # fmt: skip
+    OmegaConf.set_struct(config, True)
+    plan: Any = SimpleNamespace(
+        settings=Settings(gpus_per_trial=4), on_one_machine=False, workers=2, session="s"
+    )
+    assert OmegaConf.select(launchers.configured(config, plan).hydra.launcher, where) == 4

@@ -121,6 +121,7 @@ class SweepConfig:
     max_retries: int = 2  # of a trial whose worker died
     retry_failed: bool = False  # train the failed trials of an earlier command again
     trials_per_gpu: int = 1  # side by side only under NVIDIA's Multi-Process Service
+    gpus_per_trial: int = 1  # trains each trial on a group of GPUs, as trainer.devices does
 
 
 @dataclass
