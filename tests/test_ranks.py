@@ -287,7 +287,12 @@ def test_workers_have_groups_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="number of this machine's GPUs, 2, but got 4"):
         resources.check_gpus(1, 2, 1, 4)
     monkeypatch.setattr(resources, "visible_gpus", lambda: 8)
-    usual = {"trials": None, "repeatable": False, "trials_per_gpu": 1, "gpus_per_trial": 4}
+    usual: dict[str, Any] = {
+        "trials": None,
+        "repeatable": False,
+        "trials_per_gpu": 1,
+        "gpus_per_trial": 4,
+    }
     assert resources.usual_workers({"device": "auto", "threads": None}, **usual) == 2
 
 

@@ -148,7 +148,7 @@ class Watch(threading.Thread):
                 return self._lost(rank, _end_of(process))
         for rank in self._silent:
             if self._is_silent(rank):
-                return self._lost(rank, f"it gives no sign of life for {SILENCE_SECONDS:g} s")
+                return self._lost(rank, f"it is silent for {scaled(SILENCE_SECONDS):g} s")
         return None
 
     def _is_silent(self, rank: int) -> bool:
@@ -169,6 +169,8 @@ class Watch(threading.Thread):
     def _leave(self) -> None:
         """End this process, if it does not end by itself: it may wait for the lost one for ever."""
         if self._rank == 0:
+            for process in self._processes:
+                process.kill()  # which ends what this one waits for
             if self._over.wait(scaled(LEAVE_SECONDS)):
                 return
             with suppress(Exception):  # NCCL waits until it is told not to
