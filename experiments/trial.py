@@ -168,12 +168,11 @@ def _prepare(
 
         session = find_session(record.directory, config, images.fingerprint, is_single=not in_sweep)
     trainer = config["trainer"] | (hardware_settings(session.result) if session else {})
-    processes = config["trainer"]["devices"] if crew is not None else 1
     device, threads = trainer["device"], first_threads(trainer["threads"], free)
     if crew is not None:
         device = of_rank(device, crew.place.local_rank, last=crew.last_started)
         if not is_fixed(config["trainer"]["threads"]):
-            threads = max(1, min(threads, cores() // processes))
+            threads = max(1, min(threads, cores() // config["trainer"]["devices"]))
     hardware = choose_hardware(
         device=device,
         precision=trainer["precision"],
@@ -230,7 +229,8 @@ def _begin(trial: _Trial, resumable: bool) -> None:
             record.result["wandb"] = run
         remove_results(record.directory)
     record.begin()
-    log.info("computes on %s", trial.hardware)
+    others = f", on {trial.crew.place.world} processes" if trial.crew else ""
+    log.info("computes on %s%s", trial.hardware, others)
 
 
 @contextmanager
@@ -364,8 +364,7 @@ def _together(trial: _Trial) -> Iterator[None]:
         "random_state": random_state(torch.device(hardware.device)),
         "last": str(trial.last) if trial.last else None,
     }
-    trial.crew.begin(message, hardware.device)
-    with trial.crew.training():
+    with trial.crew.training(message, hardware.device):
         yield
 
 

@@ -63,46 +63,37 @@ class Crew:
         """The greatest rank that this process has started on its own machine."""
         return len(self._processes)
 
-    def begin(self, message: Mapping[str, Any], device: str) -> None:
-        """Tell the others what to train, and wait until all are ready.
-
-        Raises:
-            UserError: one of them has a reason not to, or does not come.
-        """
-        from experiments.ranks.meeting import START_SECONDS, connect, packed
-
-        self._store.set("message", packed(message))  # type: ignore[arg-type]
-        others = range(1, self.place.world)
-        if not self._wait_for([f"ready/{rank}" for rank in others], START_SECONDS):
-            raise self._watch.loss or UserError(
-                f"the {self.place.world} processes of a trial must be ready within "
-                f"{scaled(START_SECONDS):g} s, but not all are; look at the others' machines"
-            )
-        connect(self._store, 0, self.place.world, device)
-
     @contextmanager
-    def training(self) -> Iterator[None]:
-        """A context in which the processes compute together; afterwards the others are gone.
+    def training(self, message: Mapping[str, Any], device: str) -> Iterator[None]:
+        """A context in which all processes train; afterwards the others are gone.
+
+        Args:
+            message: what they train, see `experiments.ranks.follow`.
+            device: of this process.
 
         Raises:
             TrialError: another one failed, and says why.
-            LostProcessError: another one is gone.
+            LostProcessError: another one is gone, or never came.
         """
-        from torch import distributed
-
+        from experiments.ranks.meeting import LostProcessError, connect, disconnect, packed
         from models.ranks.group import LostRankError
 
+        is_done = False
         try:
+            self._store.set("message", packed(message))  # type: ignore[arg-type]
+            self._wait_until_ready()
+            connect(self._store, 0, self.place.world, device)
             yield
+            is_done = True
         except LostRankError as error:
-            self._wait_for(["error"], _REASON_SECONDS)
-            raise self._watch.loss or UserError(
-                f"the processes of a trial must reach each other, but got {error}"
+            self._watch.noticed.wait(scaled(_REASON_SECONDS))
+            raise self._watch.loss or LostProcessError(
+                f"the processes of a trial must reach each other, but got {error}; the same "
+                "command goes on from the last checkpoint"
             ) from error
         finally:
-            self.end(0 if sys.exc_info()[0] is None else 1)
-            if distributed.is_initialized():
-                distributed.destroy_process_group()
+            disconnect(in_order=is_done)
+            self.end(int(not is_done))
 
     def end(self, code: int) -> None:
         """Let the others end, with this exit status."""
@@ -120,6 +111,17 @@ class Crew:
         except RuntimeError:  # it is the launcher's, and gone
             pass
         _kill(self._processes)
+
+    def _wait_until_ready(self) -> None:
+        from experiments.ranks.meeting import START_SECONDS, LostProcessError
+
+        others = range(1, self.place.world)
+        if not self._wait_for([f"ready/{rank}" for rank in others], START_SECONDS):
+            raise self._watch.loss or LostProcessError(
+                f"the {self.place.world} processes of a trial must be ready within "
+                f"{scaled(START_SECONDS):g} s, but not all are; look at the others' machines, and "
+                "give the same command again"
+            )
 
     def _wait_for(self, keys: list[str], seconds: float) -> bool:
         """Whether the store has the keys in time, and nobody is lost meanwhile."""

@@ -60,7 +60,7 @@ def _train(place: Place, store: Store) -> None:
         restore_random_state,
         seed_everything,
     )
-    from experiments.ranks.meeting import connect, unpacked
+    from experiments.ranks.meeting import connect, disconnect, unpacked
 
     with loading():
         from experiments.callbacks import Scores
@@ -100,3 +100,4 @@ def _train(place: Place, store: Store) -> None:
             last=Path(message["last"]) if message["last"] is not None else None,
             ranks=ranks,
         )
+    disconnect(in_order=True)

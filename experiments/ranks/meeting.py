@@ -79,6 +79,16 @@ def connect(store: Store, rank: int, world: int, device: str) -> None:
         )
 
 
+def disconnect(*, in_order: bool) -> None:
+    """End what `connect` began; if not all processes do so now, without waiting for them."""
+    if not distributed.is_initialized():
+        return
+    if in_order or distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()
+    else:
+        distributed.distributed_c10d._abort_process_group()
+
+
 def packed(message: Mapping[str, Any]) -> bytes:
     """Plain values and tensors as bytes, which `unpacked` reads without running code."""
     buffer = io.BytesIO()
@@ -117,6 +127,7 @@ class Watch(threading.Thread):
         self._beats = 0
         self._heard: dict[int, bytes] = {}
         self._silent = dict.fromkeys(range(1, world) if rank == 0 else [0], 0)
+        self.noticed = threading.Event()
         self.loss: UserError | None = None
         """Why the trial cannot go on, once that is known."""
 
@@ -131,6 +142,7 @@ class Watch(threading.Thread):
             except (RuntimeError, ValueError) as error:  # the store is gone, and rank 0 with it
                 self.loss = self._lost(0, str(error).partition("\n")[0])
             if self.loss is not None:
+                self.noticed.set()
                 self._leave()
                 return
 
@@ -174,7 +186,7 @@ class Watch(threading.Thread):
             if self._over.wait(scaled(LEAVE_SECONDS)):
                 return
             with suppress(Exception):  # NCCL waits until it is told not to
-                distributed.distributed_c10d._abort_process_group()
+                disconnect(in_order=False)
             if self._over.wait(scaled(LEAVE_SECONDS)):
                 return
             sys.stderr.write(f"error: {self.loss}\n")
