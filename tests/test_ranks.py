@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -165,11 +166,14 @@ def test_nothing_keeps_running_when_the_command_is_killed(tmp_path: Path) -> Non
 
 
 def launched(processes: int, *overrides: str, cwd: Path) -> list[tuple[int, str]]:
-    """Exit status and standard error of each process of a command, as Kubernetes starts them."""
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29513", "WORLD_SIZE": str(processes)}
+    """Exit status and standard error of each process of a command, as `srun` starts them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    step = {"SLURM_STEP_NUM_TASKS": str(processes), "SLURM_STEP_NODELIST": "localhost"}
+    step |= {"MASTER_PORT": port, "SLURM_JOB_ID": "7"}
     started = [
         subprocess.Popen(
-            [*COMMAND, *overrides], cwd=cwd, env=os.environ | meeting | {"RANK": str(rank)},
+            [*COMMAND, *overrides], cwd=cwd, env=os.environ | step | {"SLURM_PROCID": str(rank)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(processes)
@@ -196,7 +200,7 @@ def test_torchruns_processes_train_one_trial(tmp_path: Path) -> None:
 def test_another_number_of_processes_than_the_config_says_is_refused(tmp_path: Path) -> None:
     (first, message), (second, silence) = launched(2, cwd=tmp_path)
     assert (first, second, silence) == (1, 1, "")
-    assert "starts for the trial, 2, but got 1 x 1; give trainer.devices=2" in message
+    assert "that srun starts for the trial, 2, but got 1 x 1; give trainer.devices=2" in message
     assert "Traceback" not in message
     assert not list(tmp_path.rglob("result.json"))
 
