@@ -20,6 +20,7 @@ from experiments import config as configs
 from experiments.cli.grammar import readable_conditions
 from experiments.errors import Pruned, UserError
 from experiments.machine.signals import sigterm_ends
+from experiments.ranks.crew import joined
 from experiments.record import discard
 from experiments.record.single import single_run
 from experiments.terminal import errors_for_people
@@ -112,7 +113,12 @@ def _trained(config: DictConfig, directory: Path, *, in_sweep: bool) -> float | 
 
 
 if __name__ == "__main__":
-    with errors_for_people(), sigterm_ends(), agent.reporting():
+    with (
+        errors_for_people(),
+        sigterm_ends(),
+        joined(sys.argv[1:], in_sweep=by_agent()),
+        agent.reporting(),
+    ):
         sys.argv[1:] = readable_conditions(agent.overrides(sys.argv[1:]))
         refuse_a_records_words(sys.argv[1:])
         train()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from experiments.machine.device import Hardware
     from losses.elbo import ELBO
     from models.network import Network
+    from models.ranks.group import Ranks
     from models.vae import VAE
 
 _STEPS_BETWEEN_VALIDATIONS = 50
@@ -207,8 +208,17 @@ def build_vae(
     image_shape: tuple[int, int, int],
     hardware: Hardware,
     when: Schedule,
+    ranks: Ranks | None = None,
 ) -> VAE:
     """The LightningModule; draws the network's weights.
+
+    Args:
+        config: of the trial.
+        loss: of the config.
+        image_shape: (C, H, W).
+        hardware: of this process.
+        when: things happen.
+        ranks: the processes that train it; None for a single one.
 
     Raises:
         UserError: the network cannot take the images, or an option is wrong.
@@ -217,7 +227,7 @@ def build_vae(
     # Lightning loads only now, so that mistakes in the model are told at once.
     with loading():
         from models import optimizers
-        from models.vae import VAE
+        from models.vae import ALONE, VAE
 
     optimizer = config["optimizer"]
     total_steps = config["max_epochs"] * when.steps_per_epoch
@@ -247,12 +257,13 @@ def build_vae(
         augment=_augment(config),
         channels_last=hardware.channels_last,
         log_every=when.log_every,
-        record_step=_recordable(config, hardware),
+        record_step=ranks is None and _recordable(config, hardware),
         description={
             "model": dict(config["model"]),
             "image_shape": list(image_shape),
             "latent_dim": config["latent_dim"],
         },
+        ranks=ranks or ALONE,
     )
 
 

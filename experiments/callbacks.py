@@ -41,12 +41,15 @@ class StoppedAtWandb(Callback):
 class Scores(Callback):
     """Measures the loss-independent metrics at every validation and logs them as `val/...`.
 
+    Of a trial on several processes all have the numbers of all images, and decide alike; those
+    without a record write nothing.
+
     The best value so far of the metric that is the objective is logged as `objective`: W&B's own
     sweeps take no other for their search and their early stops. The last epoch is always
     validated, whatever the interval.
     """
 
-    def __init__(self, record: Record, objective: str) -> None:
+    def __init__(self, record: Record | None, objective: str) -> None:
         self._record = record
         self._objective = objective
         self._scores = SplitScores()
@@ -73,11 +76,12 @@ class Scores(Callback):
     ) -> None:
         assert isinstance(outputs, Reconstruction)
         self._scores.update(
-            outputs.x, outputs.x_hat, outputs.mean, outputs.log_variance, outputs.sampled
-        )
+            outputs.x, outputs.x_hat, outputs.mean, outputs.log_variance, outputs.sampled,
+            outputs.share, outputs.sampled_share,
+        )  # fmt: skip
         self._values = outputs.x[0].numel()
         # Sums: small tensors that stay, between large ones that do not, would fragment the heap.
-        count = len(outputs.x)
+        count = outputs.share.count
         self._count += count
         self._terms = {
             name: count * value + self._terms.get(name, 0) for name, value in outputs.terms.items()
@@ -89,6 +93,8 @@ class Scores(Callback):
         trained = self._trained(trainer)
         # Lightning keeps what is logged as float32, which holds every metric well enough.
         pl_module.log_dict({f"val/{name}": value for name, value in metrics.items()})
+        if self._record is None:
+            return
         pl_module.log_dict(
             {
                 name: trained[name]
@@ -111,7 +117,7 @@ class Scores(Callback):
             **trained,
         }
         pl_module.log(KL_WEIGHT, row[KL_WEIGHT])
-        best = self._best(row)
+        best = self._best(row, self._record)
         if best is not None:
             pl_module.log("objective", best)
         self._record.add_history(row)
@@ -143,10 +149,10 @@ class Scores(Callback):
                 MOST_DEGREE,
             )
 
-    def _best(self, now: Mapping[str, Any]) -> float | None:
+    def _best(self, now: Mapping[str, Any], record: Record) -> float | None:
         """The best finite value of the objective among those that count, in the record and now."""
         name = f"val/{self._objective}"
-        rows = at_full_weight([now, *self._record.history()])
+        rows = at_full_weight([now, *record.history()])
         values = [row[name] for row in rows if row[name] is not None]
         better = max if METRICS[self._objective].direction == "maximize" else min
         return better((v for v in values if math.isfinite(v)), default=None)

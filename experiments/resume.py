@@ -136,12 +136,42 @@ def remove_results(directory: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-class LastCheckpoint(Callback):
+class Continuing(Callback):
+    """Brings the training to where its checkpoint left it, if it continues from one.
+
+    Must be the first of the callbacks: it acts at the very start of an epoch.
+    """
+
+    _restored: dict[str, Any] | None = None
+    _epochs_here = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._epochs_here == 0:
+            self._restore(trainer, pl_module)
+        self._epochs_here += 1
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._restored = checkpoint["session"]
+
+    def _restore(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Undo what Lightning did since loading, and what it believes about restarts."""
+        if self._restored is None:
+            return
+        restore_random_state(self._restored["random_state"], pl_module.device)
+        trainer.callback_metrics.update(self._restored["metrics"])
+        # A loop that restarts takes the epoch's batches for done and skips the plateau schedule.
+        trainer.fit_loop.restarting = False
+        self._restored = None
+
+
+class LastCheckpoint(Continuing):
     """Saves the state of the training between epochs, and ends it when it is asked to.
 
-    Must be the first of the callbacks: it acts at the very start of an epoch, when the one before
-    is complete. (At Lightning's own end of an epoch the plateau schedule has still to act, and a
-    restart would skip it.) There is no checkpoint before the first epoch and after the last.
+    It acts at the very start of an epoch, when the one before is complete. (At Lightning's own end
+    of an epoch the plateau schedule has still to act, and a restart would skip it.) There is no
+    checkpoint before the first epoch and after the last.
 
     Args:
         record: its directory gets checkpoints/last.ckpt, replaced whole; result.json is saved
@@ -158,19 +188,15 @@ class LastCheckpoint(Callback):
         self._record = record
         self._should_stop = should_stop
         self._save = save
-        self._restored: dict[str, Any] | None = None
-        self._epochs_here = 0
         self._started = self._saved = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = self._saved = time.monotonic()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._epochs_here == 0:
-            self._restore(trainer, pl_module)
-        else:
+        if self._epochs_here > 0:
             self._between_epochs(trainer)
-        self._epochs_here += 1
+        super().on_train_epoch_start(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -181,21 +207,6 @@ class LastCheckpoint(Callback):
             "metrics": dict(trainer.callback_metrics),
             "best": torch.from_numpy(np.fromfile(best, np.uint8)) if best.exists() else None,
         }
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        self._restored = checkpoint["session"]
-
-    def _restore(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Undo what Lightning did since loading, and what it believes about restarts."""
-        if self._restored is None:
-            return
-        restore_random_state(self._restored["random_state"], pl_module.device)
-        trainer.callback_metrics.update(self._restored["metrics"])
-        # A loop that restarts takes the epoch's batches for done and skips the plateau schedule.
-        trainer.fit_loop.restarting = False
-        self._restored = None
 
     def _between_epochs(self, trainer: pl.Trainer) -> None:
         stop = self._should_stop is not None and self._should_stop()

@@ -24,6 +24,7 @@ from experiments.record.fence import writing
 from experiments.record.files import replacing
 
 if TYPE_CHECKING:
+    from models.ranks.group import Ranks
     from models.vae import VAE
 
 CHECKPOINT = "checkpoints/best.ckpt"
@@ -32,6 +33,7 @@ _MEANT = (
     "Be aware that when using `ckpt_path`, callbacks used",
     "Checkpoint directory .* exists and is not empty",
     "The `srun` command is available",
+    "It is recommended to use `self.log",
 )
 
 
@@ -135,11 +137,16 @@ def fit(
     loggers: Sequence[Any],
     callbacks: Sequence[Callback],
     last: Path | None = None,
+    ranks: Ranks | None = None,
 ) -> pl.Trainer:
     """Train, keeping the weights with the best objective in `directory`/checkpoints/best.ckpt.
 
-    Continues from the checkpoint `last`, if there is one.
+    Continues from the checkpoint `last`, if there is one. Of several processes, which all call it,
+    that of rank 0 keeps the weights; Lightning takes each for the only one, as the module does all
+    that they do together.
     """
+    leads = ranks is None or ranks.rank == 0
+    rows = ranks.rows if ranks is not None else None
     trainer = pl.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
@@ -150,18 +157,19 @@ def fit(
         num_sanity_val_steps=0,
         logger=list(loggers),
         # Scores come first: what they log, the others look at.
-        callbacks=[*callbacks, *_steering(config, directory, when)],
+        callbacks=[*callbacks, *_steering(config, directory, when, leads=leads)],
         # A SLURM job is not for Lightning to requeue, nor are its tasks to be counted.
         plugins=[LightningEnvironment(), AtomicCheckpointIO()],
-        profiler=_profiler(config["trainer"]["profiler"], directory),
+        profiler=_profiler(config["trainer"]["profiler"], directory) if leads else None,
+        enable_checkpointing=leads,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=directory,
     )
     trainer.fit(
         vae,
-        train_dataloaders=data.train,
-        val_dataloaders=data.val,
+        train_dataloaders=data.train.shared(rows) if rows else data.train,
+        val_dataloaders=data.val.shared(rows) if rows else data.val,
         ckpt_path=last,
         weights_only=True,
     )
@@ -174,7 +182,8 @@ def quiet_lightning() -> Iterator[None]:
 
     And warnings: about its own use of PyTorch, and about what is meant: that an epoch may have
     fewer steps than there are between two rows of training metrics, that a trial continues with
-    other loggers and in a directory with checkpoints, that `srun` is not used.
+    other loggers and in a directory with checkpoints, that `srun` is not used, that what
+    is logged is not averaged over processes, which all have the same.
     """
     names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
     levels = {name: logging.getLogger(name).level for name in names}
@@ -193,7 +202,9 @@ def quiet_lightning() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _steering(config: Mapping[str, Any], directory: Path, when: Schedule) -> list[Callback]:
+def _steering(
+    config: Mapping[str, Any], directory: Path, when: Schedule, *, leads: bool
+) -> list[Callback]:
     objective = objectives(config)[0]
     monitored: dict[str, Any] = {"monitor": f"val/{objective}", "mode": mode(objective)}
     callbacks: list[Callback] = []
@@ -210,16 +221,17 @@ def _steering(config: Mapping[str, Any], directory: Path, when: Schedule) -> lis
                 check_on_train_epoch_end=False,
             )
         )
-    callbacks.append(
-        BestCheckpoint(
-            **monitored,
-            dirpath=(directory / CHECKPOINT).parent,
-            filename=Path(CHECKPOINT).stem,
-            enable_version_counter=False,
-            save_weights_only=True,
-            save_on_train_epoch_end=False,  # but with the validation that chose them
+    if leads:
+        callbacks.append(
+            BestCheckpoint(
+                **monitored,
+                dirpath=(directory / CHECKPOINT).parent,
+                filename=Path(CHECKPOINT).stem,
+                enable_version_counter=False,
+                save_weights_only=True,
+                save_on_train_epoch_end=False,  # but with the validation that chose them
+            )
         )
-    )
     return callbacks
 
 

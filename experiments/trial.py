@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config import objectives, validate
 from experiments.errors import Interrupted, Pruned, TrialError, UserError, is_disk_full
-from experiments.machine.cores import FreeCores
+from experiments.machine.cores import FreeCores, cores
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import loading
-from experiments.machine.ranks import be_rank_zero, ranks_hidden
 from experiments.metrics import METRICS
+from experiments.ranks.crew import Crew, crew_of
+from experiments.ranks.environment import be_rank_zero, ranks_hidden
 from experiments.record import LAST, RESULT, Record, at_full_weight, discard, hardware_settings
 from experiments.record.files import remove, remove_unfinished
 from experiments.record.membership import refuse_taken
@@ -65,6 +66,12 @@ class _Trial:
     vae: VAE
     session: Session | None
     threads: Threads
+    crew: Crew | None
+
+    @property
+    def last(self) -> Path | None:
+        """The checkpoint from which it continues."""
+        return self.record.path(LAST) if self.session else None
 
 
 @ranks_hidden()
@@ -111,16 +118,21 @@ def run_trial(
     ensure_home()
     free = FreeCores()  # looks at the machine while the libraries and images are loaded
     record = Record(directory, config, study, rerun_of)
-    try:
-        if not resumable:
-            refuse_taken(record.directory)
-        validate(config)
-        trial = _prepare(config, record, images, resumable, in_sweep, free, thread_changes)
-        _begin(trial, resumable)
-    except (UserError, OSError):
-        discard(record.directory)
-        raise
-    with open_loggers(config, record) as loggers, _ending(trial):
+    with ExitStack() as stack:
+        try:
+            if not resumable:
+                refuse_taken(record.directory)
+            validate(config)
+            crew = stack.enter_context(crew_of(config))
+            trial = _prepare(
+                config, record, images, resumable, in_sweep, free, thread_changes, crew
+            )
+            _begin(trial, resumable)
+        except (UserError, OSError):
+            discard(record.directory)
+            raise
+        loggers = stack.enter_context(open_loggers(config, record))
+        stack.enter_context(_ending(trial))
         record.took("prepare", record.seconds())
         record.save()
         with _watching(trial, loggers) as watching:
@@ -138,13 +150,14 @@ def _prepare(
     in_sweep: bool,
     free: FreeCores,
     thread_changes: Sequence[tuple[int, int]] | None,
+    crew: Crew | None,
 ) -> _Trial:
     from experiments import building
 
     images = building.load(config) if images is None else images
     # PyTorch loads only now, so that mistakes in the data are told at once.
     with loading():
-        from experiments.machine.device import choose_hardware, seed_everything
+        from experiments.machine.device import choose_hardware, of_rank, seed_everything
         from experiments.preflight.telling import forecast_trial
         from experiments.threads import Threads, first_threads, is_fixed
 
@@ -155,23 +168,34 @@ def _prepare(
 
         session = find_session(record.directory, config, images.fingerprint, is_single=not in_sweep)
     trainer = config["trainer"] | (hardware_settings(session.result) if session else {})
+    device, threads = trainer["device"], first_threads(trainer["threads"], free)
+    if crew is not None:
+        device = of_rank(device, crew.place.local_rank, last=crew.last_started)
+        if not is_fixed(config["trainer"]["threads"]):
+            threads = max(1, min(threads, cores() // config["trainer"]["devices"]))
     hardware = choose_hardware(
-        device=trainer["device"],
+        device=device,
         precision=trainer["precision"],
         memory_format=trainer["memory_format"],
-        threads=first_threads(trainer["threads"], free),
+        threads=threads,
     )
     data = building.batched(config, images, hardware.device)
     when = building.schedule(config, len(data.train))
     loss = building.build_loss(config, images.image_shape)
     building.check_extractor(config, images)
     seed_everything(config["seed"])
-    vae = building.build_vae(config, loss, images.image_shape, hardware, when)
+    vae = building.build_vae(
+        config, loss, images.image_shape, hardware, when, crew.ranks if crew else None
+    )
     record.directory.mkdir(parents=True, exist_ok=True)
     network_bytes = sum(p.numel() * p.element_size() for p in vae.network.parameters())
     building.check_space(record.directory, network_bytes, resumable=resumable)
     record.result |= {
-        "hardware": {**vars(hardware), "thread_changes": []},
+        "hardware": {
+            **vars(hardware),
+            "thread_changes": [],
+            "processes": crew.place.world if crew else 1,
+        },
         "data": {
             "source": images.source,
             "fingerprint": images.fingerprint,
@@ -183,9 +207,9 @@ def _prepare(
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),
         "preflight": forecast_trial(config, loss, images, data.splits.train),
     }
-    fixed = is_fixed(config["trainer"]["threads"])
-    threads = Threads(record, None if fixed else free, thread_changes)
-    return _Trial(config, record, hardware, data, when, vae, session, threads)
+    fixed = crew is not None or is_fixed(config["trainer"]["threads"])
+    changing = Threads(record, None if fixed else free, thread_changes)
+    return _Trial(config, record, hardware, data, when, vae, session, changing, crew)
 
 
 def _begin(trial: _Trial, resumable: bool) -> None:
@@ -205,7 +229,8 @@ def _begin(trial: _Trial, resumable: bool) -> None:
             record.result["wandb"] = run
         remove_results(record.directory)
     record.begin()
-    log.info("computes on %s", trial.hardware)
+    others = f", on {trial.crew.place.world} processes" if trial.crew else ""
+    log.info("computes on %s%s", trial.hardware, others)
 
 
 @contextmanager
@@ -302,8 +327,8 @@ def _train(
         Scores(record, objectives(config)[0]),
         Progress(objectives(config)[0], quiet=not config["trainer"]["progress"]),
     ]
-    started = time.monotonic()
-    with quiet_lightning():
+    with quiet_lightning(), _together(trial):
+        started = time.monotonic()
         trainer = fit(
             trial.vae,
             trial.data,
@@ -313,13 +338,37 @@ def _train(
             when=trial.when,
             loggers=loggers,
             callbacks=[*own, *callbacks],
-            last=record.path(LAST) if trial.session else None,
+            last=trial.last,
+            ranks=trial.crew.ranks if trial.crew else None,
         )
     record.took("fit", time.monotonic() - started)
     timings = record.result["timings"]
     images = trainer.global_step * config["batch_size"]
     timings["images_per_second"] = round(images / timings["fit_seconds"], 1)
     record.update(epochs=trainer.current_epoch, steps=trainer.global_step)
+
+
+@contextmanager
+def _together(trial: _Trial) -> Iterator[None]:
+    """With the trial's other processes, if it has any, training the same."""
+    if trial.crew is None:
+        yield
+        return
+    import torch
+
+    from experiments.machine.device import random_state
+
+    hardware = trial.hardware
+    message = {
+        "config": {**trial.config, "trainer": {**trial.config["trainer"], "progress": False}},
+        "fingerprint": trial.data.images.fingerprint,
+        "directory": str(trial.record.directory),
+        "hardware": hardware_settings({"hardware": vars(hardware)}),
+        "random_state": random_state(torch.device(hardware.device)),
+        "last": str(trial.last) if trial.last else None,
+    }
+    with trial.crew.training(message, hardware.device):
+        yield
 
 
 def _score(trial: _Trial, loggers: list[Any], in_sweep: bool) -> Result:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from losses.distance import Distance
+from losses.share import WHOLE, Share
 
 LEAST_DEGREE, MOST_DEGREE = 0.1, 100.0
 """Bounds of a measured degree. A loss whose residuals are far beyond where it saturates has a
@@ -35,7 +36,7 @@ class Measured(NamedTuple):
     """A scalar, 1 where the degree was out of the bounds and is held there, else 0."""
 
 
-def measure(distance: Distance, x_hat: Tensor, x: Tensor) -> Measured:
+def measure(distance: Distance, x_hat: Tensor, x: Tensor, share: Share = WHOLE) -> Measured:
     """The distances of a batch with their degree, for the cost of the distance and its gradient.
 
     The gradient is taken here and kept for the backward pass, which so costs nothing more. It does
@@ -47,6 +48,7 @@ def measure(distance: Distance, x_hat: Tensor, x: Tensor) -> Measured:
         distance: of images that do not depend on the rest of the batch.
         x_hat: reconstructions (B, C, H, W) in [0, 1].
         x: images (B, C, H, W) in [0, 1].
+        share: the part of a batch that these are; the degree is that of the batch.
     """
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf, images = _plain(x_hat).requires_grad_(), _plain(x)
@@ -60,7 +62,8 @@ def measure(distance: Distance, x_hat: Tensor, x: Tensor) -> Measured:
     # The root of 0 has no slope: identical images have nothing to gain.
     slope = slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     with torch.no_grad():
-        found = (slope * (leaf - images)).sum() / d.sum().clamp_min(LEAST_MEAN)
+        moved, sum_ = share.sum((slope * (leaf - images)).sum()), share.sum(d.sum())
+        found = moved / sum_.clamp_min(LEAST_MEAN)
         degree = found.clamp(LEAST_DEGREE, MOST_DEGREE)
         held = (degree != found).to(degree.dtype)
     differentiable: Tensor = _WithSlope.apply(x_hat, d, slope)

@@ -12,6 +12,7 @@ from losses import AUTO, SCALES
 from losses.degree import LEAST_MEAN, Measured, measure
 from losses.distance import Distance
 from losses.pixel import MSE
+from losses.share import WHOLE, Share
 
 LEAST_ERROR = 1e-7
 """Mean squared error of a batch below which nothing is left to gain. Rounding to 8 bits alone makes
@@ -27,6 +28,7 @@ def reconstruction_term(
     values: int,
     degree: float | Tensor = 2.0,
     floor: float = LEAST_MEAN,
+    share: Share = WHOLE,
 ) -> Tensor:
     """Scale the distances (B,) of a batch to its reconstruction term, a scalar, in nats an image.
 
@@ -44,11 +46,12 @@ def reconstruction_term(
         values: N = C * H * W, the number of values in an image.
         degree: p, see `losses.degree`.
         floor: least mean distance under the logarithm.
+        share: the part of the batch that the distances are of.
 
     Raises:
         ValueError: the scale is unknown.
     """
-    mean = distance.mean()
+    mean = share.mean(distance.mean())
     if scale == "optimal_sigma":
         return values / degree * torch.log(mean.clamp_min(floor))
     if scale == "sum":
@@ -114,6 +117,7 @@ class ELBO(nn.Module):
         mean: Tensor,
         log_variance: Tensor,
         kl_weight: float | Tensor = 1.0,
+        share: Share = WHOLE,
     ) -> dict[str, Tensor]:
         """The loss and its parts, scalars.
 
@@ -123,6 +127,8 @@ class ELBO(nn.Module):
             mean: of the posterior, (B, L).
             log_variance: of the posterior, (B, L).
             kl_weight: share of `beta` that counts now, in [0, 1] (KL warm-up).
+            share: the part of a batch that these are, where several processes share it; what is
+                returned is of the whole batch then.
 
         Returns:
             `loss`, which is trained on: nats per value of an image, so that gradients are of one
@@ -134,29 +140,30 @@ class ELBO(nn.Module):
             gradients are wanted, of the batch's first 32 images.
         """
         values = x[0].numel()
-        kl_per_unit = kl_divergence(mean.float(), log_variance.float()).mean(dim=0)
+        kl_per_unit = kl_divergence(mean.float(), log_variance.float())
+        kl_per_unit = share.mean(kl_per_unit.mean(dim=0))
         charged = kl_per_unit.clamp_min(self.free_bits) if self.free_bits else kl_per_unit
-        terms = self._reconstruction(x_hat, x)
+        terms = self._reconstruction(x_hat, x, share)
         nats = terms["reconstruction"] + self.beta * kl_weight * charged.sum()
         loss = nats if self.scale == "mean" else nats / values
         return {"loss": loss, "nats": nats, **terms, "kl": kl_per_unit.sum()}
 
-    def _reconstruction(self, x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
-        options: dict[str, Any] = {"scale": self.scale, "values": x[0].numel()}
+    def _reconstruction(self, x_hat: Tensor, x: Tensor, share: Share) -> dict[str, Tensor]:
+        options: dict[str, Any] = {"scale": self.scale, "values": x[0].numel(), "share": share}
         measured: dict[str, Tensor] = {}
         if self.scale != "optimal_sigma" or self.degree is not None:
             distance = self.distance(x_hat, x)
             options |= {"degree": self.degree or 2.0}
         else:
-            distance, degree, held = self._measured(x_hat, x)
+            distance, degree, held = self._measured(x_hat, x, share)
             measured = {"degree": degree, "degree_held": held}
             options |= {"degree": degree}
-        average = distance.mean()
+        average = share.mean(distance.mean())
         if type(self.distance) is MSE:
             error = average.detach()
             options |= {"floor": LEAST_ERROR}
         else:
-            error = _squared_error(x_hat, x)
+            error = share.mean(_squared_error(x_hat, x))
             if self.scale == "optimal_sigma":
                 # The floor is one of the images, whatever the distance makes of them.
                 telling = error > LEAST_ERROR
@@ -167,11 +174,13 @@ class ELBO(nn.Module):
         term = reconstruction_term(distance, **options)
         return {"reconstruction": term, "distance": average, "mse": error, **measured}
 
-    def _measured(self, x_hat: Tensor, x: Tensor) -> Measured:
+    def _measured(self, x_hat: Tensor, x: Tensor, share: Share) -> Measured:
         if torch.is_grad_enabled():
-            return measure(self.distance, x_hat, x)
+            return measure(self.distance, x_hat, x, share)
         # Nobody else wants the gradient, which costs as much as the distance: of a part, then.
-        part = measure(self.distance, x_hat[:_PART], x[:_PART])
+        first = share.first(_PART)
+        rows = max(1, first.own)  # one that is no part of the first images does not count
+        part = measure(self.distance, x_hat[:rows], x[:rows], first)
         return part._replace(distance=self.distance(x_hat, x))
 
 

@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from models.ranks.group import Ranks, Share
+
 # exp(log_variance / 2) stays within [e-10, e5]: wide enough for any useful posterior, and an
 # untrained or diverging encoder cannot overflow the KL term.
 _LOG_VARIANCE_RANGE = (-20.0, 10.0)
@@ -77,16 +79,22 @@ class Network(nn.Module, ABC):
 
 
 def sample_posterior(
-    mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None
+    mean: Tensor,
+    log_variance: Tensor,
+    generator: torch.Generator | None = None,
+    share: Share | None = None,
 ) -> Tensor:
     """Draw z ~ N(mean, exp(log_variance)) by reparameterisation (Kingma and Welling, 2014).
 
-    With the numbers of a generator of the CPU, if there is one, whatever the device.
+    With the numbers of a generator of the CPU, if there is one, whatever the device. Of a part of a
+    batch the noise is that which these images have in the whole batch.
     """
+    share = share or Ranks().share(len(mean))
     if generator is None:
-        noise = torch.randn_like(mean)
+        like = {"device": mean.device, "dtype": mean.dtype}
+        noise = share.drawn(torch.randn, *mean.shape[1:], **like)
     else:
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        noise = share.drawn(torch.randn, *mean.shape[1:], generator=generator).to(mean)
     return mean + noise * torch.exp(0.5 * log_variance)
 
 

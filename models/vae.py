@@ -14,10 +14,14 @@ from models import CHECKPOINT_SCHEMA
 from models.cuda_graph import WARM_UP_STEPS, RecordedStep
 from models.finite import FiniteWatch
 from models.network import Network, sample_posterior
+from models.ranks.batch_norm import share_batch_norms
+from models.ranks.group import Ranks, Share
 from models.spikes import SpikeGuard
 
 log = logging.getLogger(__name__)
 
+ALONE = Ranks()
+"""A single process."""
 
 _SAMPLED = 64
 """Images of a batch that are decoded from samples as well in validation: a bound on the likelihood
@@ -54,6 +58,10 @@ class Reconstruction(NamedTuple):
     """(K, C, H, W) in [0, 1], decoded from samples of the posterior, of the first K <= B images."""
     terms: dict[str, Tensor]
     """The loss and its parts, each a scalar."""
+    share: Share
+    """The part of the batch that these images are; the terms are the batch's."""
+    sampled_share: Share
+    """The part that `sampled` are of the batch's first images."""
 
 
 class VAE(pl.LightningModule):
@@ -77,8 +85,10 @@ class VAE(pl.LightningModule):
         log_every: steps between two rows of training metrics.
         record_step: replay the step as a CUDA graph after the first few. A step that cannot be
             recorded goes on as before, and the log says why. Needs a CUDA device, `augment` and
-            `loss` that leave all work to it, and no loss scaling.
+            `loss` that leave all work to it, no loss scaling and a single process.
         description: plain values saved in every checkpoint, enough to rebuild the network.
+        ranks: the processes that train the network together, which see each a part of every batch
+            (see `models.ranks.group`). The loss is then given its `share`.
     """
 
     def __init__(
@@ -95,11 +105,15 @@ class VAE(pl.LightningModule):
         log_every: int = 50,
         record_step: bool = False,
         description: dict[str, Any] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self._memory_format)  # type: ignore[call-overload]
         self.loss = loss.requires_grad_(False)
+        self._ranks = ranks
+        if ranks.several:
+            share_batch_norms(self.network, ranks.world)
         self._make_optimizer = make_optimizer
         self._make_schedules = make_schedules
         self._spike_guard = SpikeGuard(gradient_clip)
@@ -124,6 +138,8 @@ class VAE(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._begin()
+        if self._ranks.several:
+            self._ranks.agree(self.network)
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         if self._record_step and self._steps_here == WARM_UP_STEPS:
@@ -133,7 +149,8 @@ class VAE(pl.LightningModule):
         if self._kl_share is not None:
             self._kl_share.fill_(self.kl_weight())
         self._spike_guard.begin_step()
-        loss = self._loss_of(batch) if self._recorded is None else self._recorded(batch)
+        share = self._share(batch, self.trainer.train_dataloader, batch_idx)
+        loss = self._loss_of(batch, share) if self._recorded is None else self._recorded(batch)
         self._steps_here += 1
         self._raise_if_diverged(self._watch.after_step())
         return loss
@@ -141,6 +158,8 @@ class VAE(pl.LightningModule):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         if self._recorded is None:
             super().backward(loss, *args, **kwargs)
+            if self._ranks.several:  # before 16-mixed looks whether they are finite
+                self._ranks.add_gradients(self.network.parameters())
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
         if self._recorded is None:
@@ -163,12 +182,15 @@ class VAE(pl.LightningModule):
     ) -> Reconstruction:
         # Scores decide between checkpoints by less than what bfloat16 rounds away.
         with torch.autocast(batch.device.type, enabled=False):
+            share = self._share(batch, self.trainer.val_dataloaders, batch_idx)
+            first = share.first(_SAMPLED)
+            rows = max(1, first.own)  # one that is not among the first does not count
             mean, log_variance = self.network.encode(batch)
             x_hat = self.network.decode(mean)
-            posterior = sample_posterior(mean[:_SAMPLED], log_variance[:_SAMPLED], self._noise)
+            posterior = sample_posterior(mean[:rows], log_variance[:rows], self._noise, first)
             sampled = self.network.decode(posterior)
-            terms = self.loss(x_hat, batch, mean, log_variance)
-        return Reconstruction(batch, x_hat, mean, log_variance, sampled, terms)
+            terms = self.loss(x_hat, batch, mean, log_variance, **self._shared(share))
+        return Reconstruction(batch, x_hat, mean, log_variance, sampled, terms, share, first)
 
     def kl_weight(self, step: int | None = None) -> float:
         """The KL's share of `beta` at a step: 1, or less while it warms up.
@@ -237,15 +259,25 @@ class VAE(pl.LightningModule):
     def _scaled(self, batch: Tensor) -> Tensor:
         return batch.to(dtype=torch.float32, memory_format=self._memory_format).div_(255)
 
-    def _loss_of(self, batch: Tensor) -> Tensor:
-        """The loss of a batch of bytes in training."""
+    def _share(self, batch: Tensor, batches: Any, batch_idx: int) -> Share:
+        """The part that `batch` is of the batch that all processes share."""
+        count = batches.size_of(batch_idx) if self._ranks.several else len(batch)
+        return self._ranks.share(count)
+
+    def _shared(self, share: Share) -> dict[str, Any]:
+        """What the loss is told of the part: nothing, where it is the whole batch."""
+        return {"share": share} if self._ranks.several else {}
+
+    def _loss_of(self, batch: Tensor, share: Share | None = None) -> Tensor:
+        """The loss of a batch of bytes in training, or of this process's share of one."""
+        share = share or self._ranks.share(len(batch))
         x = self._scaled(batch)
         if self._augment is not None:
-            x = self._augment(x)
+            x = self._augment(x, **self._shared(share))
         mean, log_variance = self.network.encode(x)
-        x_hat = self.network.decode(sample_posterior(mean, log_variance))
-        share = self.kl_weight() if self._kl_share is None else self._kl_share
-        terms = self.loss(x_hat, x, mean, log_variance, kl_weight=share)
+        x_hat = self.network.decode(sample_posterior(mean, log_variance, share=share))
+        weight = self.kl_weight() if self._kl_share is None else self._kl_share
+        terms = self.loss(x_hat, x, mean, log_variance, kl_weight=weight, **self._shared(share))
         self._watch.observe(terms["loss"].detach())
         self._accumulate({name: term.detach() for name, term in terms.items()})
         loss: Tensor = terms["loss"]

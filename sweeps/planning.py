@@ -39,6 +39,7 @@ from sweeps.workers import launchers
 from sweeps.workers.directories import check_owner, take
 from sweeps.workers.resources import (
     check_gpus,
+    processes_per_trial,
     tell_how_to_share,
     threads_per_worker,
     usual_workers,
@@ -100,8 +101,14 @@ def plan_of(
         workers = 1
         if on_one_machine:
             workers = _usual_workers(settings, values, space, grid=grid)
+    each = processes_per_trial(settings.gpus_per_trial, values["trainer"]["devices"])
+    if on_one_machine and settings.gpus_per_trial > 1 and not visible_gpus():
+        raise UserError(
+            "`sweep.gpus_per_trial` must be 1 on a machine without GPUs, but got "
+            f"{settings.gpus_per_trial}; several processes on the CPU are trainer.devices={each}"
+        )
     if on_one_machine and values["trainer"]["device"] == "auto":
-        check_gpus(workers, visible_gpus(), settings.trials_per_gpu)
+        check_gpus(workers, visible_gpus(), settings.trials_per_gpu, each)
         tell_how_to_share(workers, visible_gpus())
     directory = Path(str(config.hydra.sweep.dir)).absolute()
     plan = Plan(
@@ -175,6 +182,7 @@ def _usual_workers(
         trials=min(Grid(space).size, _MANY) if grid else settings.n_trials,
         repeatable=not grid and settings.sampler.get("seed") is not None,
         trials_per_gpu=settings.trials_per_gpu,
+        gpus_per_trial=processes_per_trial(settings.gpus_per_trial, values["trainer"]["devices"]),
     )
 
 

@@ -34,6 +34,7 @@ class Settings:
     max_retries: int = 2
     retry_failed: bool = False
     trials_per_gpu: int = 1
+    gpus_per_trial: int = 1
 
 
 def read(sweeper: Mapping[str, Any], sweep: Mapping[str, Any]) -> Settings:
@@ -62,6 +63,12 @@ def read(sweeper: Mapping[str, Any], sweep: Mapping[str, Any]) -> Settings:
         raise UserError(
             "`sweep.confirm_most` must be `sweep.confirm_seeds` or more, but got "
             f"{most} and {settings.confirm_seeds}"
+        )
+    if settings.gpus_per_trial > 1 < settings.trials_per_gpu:
+        raise UserError(
+            "`sweep.trials_per_gpu` must be 1 where a trial has several GPUs, but got "
+            f"{settings.trials_per_gpu} and sweep.gpus_per_trial={settings.gpus_per_trial}; leave "
+            "one of them out"
         )
     if isinstance(settings.compare, str):
         return replace(settings, compare=(settings.compare,))
@@ -129,4 +136,5 @@ _SWEEP: dict[str, Rule] = {
     "max_retries": _integer(0),
     "retry_failed": ("true or false", lambda v: isinstance(v, bool)),
     "trials_per_gpu": _integer(1),
+    "gpus_per_trial": _integer(1),
 }

@@ -69,6 +69,7 @@ SERVED = {
 ELSEWHERE = {
     "hydra.sweeper.storage=": "a database; test_sweep_storages.py has several",
     "hydra/launcher=": "a launcher; test_sweep_launchers.py runs them",
+    "sweep.gpus_per_trial=": "GPUs; test_ranks.py divides some that it makes up",
 }
 """Overrides with which a command is composed, and why it is not run."""
 
@@ -88,7 +89,7 @@ def check(simple: Simple, place: Callable[[], Place], monkeypatch: pytest.Monkey
         return
     known = {
         "python": _python, "python3": _python, "make": _make, "docker": _docker, "wandb": _wandb,
-        "dvc": _dvc, "pip": _pip, "sbatch": _sbatch,
+        "dvc": _dvc, "pip": _pip, "sbatch": _sbatch, "torchrun": _ranks, "srun": _ranks,
     }  # fmt: skip
     program, *arguments = simple.words
     if program not in known:
@@ -296,6 +297,13 @@ def _pip(
             metadata = importlib.metadata.metadata(requirement.name)
             extras = metadata.get_all("Provides-Extra") or []
         assert requirement.extras <= set(extras), f"{word} has extras of {sorted(extras)}"
+
+
+def _ranks(
+    arguments: list[str], simple: Simple, place: Callable[[], Place], patch: pytest.MonkeyPatch
+) -> None:
+    """They need several GPUs or a cluster; test_ranks.py starts such processes on the CPU."""
+    composes(arguments[arguments.index("run.py") + 1 :], multirun=False)
 
 
 def _sbatch(

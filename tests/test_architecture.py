@@ -44,16 +44,17 @@ ROOMS = {
     ],
     "experiments": [
         "errors", "machine", "cli", "metrics", "terminal", "record", "config", "data", "threads",
-        "building", "preflight", "scoring", "tracking", "callbacks", "training", "resume", "trial",
+        "building", "preflight", "scoring", "tracking", "callbacks", "training", "resume", "ranks",
+        "trial",
         "rerun", "sync",
     ],
     "losses": [
-        "trust", "likelihood", "distance", "degree", "pixel", "robust", "structural", "mix",
-        "custom", "elbo",
+        "trust", "likelihood", "share", "distance", "degree", "pixel", "robust", "structural",
+        "mix", "custom", "elbo",
     ],
     "models": [
-        "network", "classic", "conv", "resnet", "finite", "cuda_graph", "spikes", "optimizers",
-        "vae",
+        "ranks", "network", "classic", "conv", "resnet", "finite", "cuda_graph", "spikes",
+        "optimizers", "vae",
     ],
 }  # fmt: skip
 """Rooms and modules of these packages, lowest first: each imports from itself and from those before

@@ -22,6 +22,7 @@ from experiments.metrics import validated
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
+STRATEGIES = ("auto", "ddp")
 SCHEDULES = ("plateau", "cosine", "constant")
 PROFILERS = ("simple", "advanced", "pytorch")
 REPORTS = ("html", "none")
@@ -121,6 +122,13 @@ def validate(config: Mapping[str, Any]) -> None:
             f"full `beta` is selected, but got {warmup:g} of {epochs}; for a smaller weight of "
             "the KL to the end, lower `beta`"
         )
+    processes = config["trainer"]["devices"] * config["trainer"]["nodes"]
+    if config["batch_size"] < processes:
+        raise UserError(
+            "`batch_size` must be the number of processes, trainer.devices x trainer.nodes = "
+            f"{processes}, or more, since they share each batch, but got {config['batch_size']}; "
+            "raise it or lower trainer.devices"
+        )
     if config["data"]["root"] is not None and not is_meant("data.root", config):
         raise UserError(
             f"`data.root` belongs to `data=images`, but `data` is {config['data']['name']}; "
@@ -219,6 +227,9 @@ _RULES: dict[str, Rule] = {
     "optimizer.warmup_steps": _optional(_integer(0)),
     "optimizer.gradient_clip": _optional(_POSITIVE),
     "optimizer.ema_decay": _optional(_number("between 0 and 1", lambda v: 0 < v < 1)),
+    "trainer.devices": _integer(1, 1024),
+    "trainer.nodes": _integer(1, 1024),
+    "trainer.strategy": _one_of(STRATEGIES),
     "trainer.precision": _one_of(PRECISIONS),
     "trainer.memory_format": _one_of(MEMORY_FORMATS),
     "trainer.threads": _optional(_integer(1, 1024)),

@@ -55,6 +55,9 @@ def cache_dir() -> str:
 BY_US: Mapping[str, Callable[[], Any]] = {
     "data.cache_dir": cache_dir,
     "trainer.device": lambda: schema.TrainerConfig.device,
+    "trainer.devices": lambda: schema.TrainerConfig.devices,
+    "trainer.nodes": lambda: schema.TrainerConfig.nodes,
+    "trainer.strategy": lambda: schema.TrainerConfig.strategy,
     "trainer.threads": lambda: schema.TrainerConfig.threads,
     "trainer.cuda_graph": lambda: schema.TrainerConfig.cuda_graph,
     "trainer.profiler": lambda: schema.TrainerConfig.profiler,

@@ -60,7 +60,12 @@ class OptimizerConfig:
 class TrainerConfig:
     """How training runs, apart from what is learned."""
 
-    device: str = "auto"
+    device: str = "auto"  # of several GPUs the first: cuda:2 with devices=2 is 2 and 3
+    # Processes on each machine and machines on which one trial runs; its batches are shared among
+    # them, and its result does not depend on how many there are.
+    devices: int = 1
+    nodes: int = 1  # more than this one: torchrun or srun starts the processes
+    strategy: str = "auto"  # or ddp: each process has the whole network and a part of each batch
     precision: str = "auto"
     memory_format: str = "auto"
     # On a GPU, record the training step and replay it with one launch; never in 16-mixed, with
@@ -116,6 +121,7 @@ class SweepConfig:
     max_retries: int = 2  # of a trial whose worker died
     retry_failed: bool = False  # train the failed trials of an earlier command again
     trials_per_gpu: int = 1  # side by side only under NVIDIA's Multi-Process Service
+    gpus_per_trial: int = 1  # trains each trial on a group of GPUs, as trainer.devices does
 
 
 @dataclass

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.errors import UserError
+from models.ranks.group import Ranks, Share
 
 
 class Augment(nn.Module):
@@ -38,35 +39,36 @@ class Augment(nn.Module):
         self._crop = crop
         self._jitter = jitter
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, share: Share | None = None) -> Tensor:
+        share = share or Ranks().share(len(x))
         if self._flip:
-            mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+            mirrored = share.drawn(torch.rand, 1, 1, 1, device=x.device) < 0.5
             x = torch.where(mirrored, x.flip(3), x)
         if self._crop < 1:
-            x = self._cropped(x)
+            x = self._cropped(x, share)
         if self._jitter > 0:
-            brightness, contrast, saturation = self._factors(x)
+            brightness, contrast, saturation = self._factors(x, share)
             x = (x + (brightness - 1)).clamp(0, 1)
             x = (x * contrast).clamp(0, 1)
             if x.shape[1] == 3:
                 x = saturated(x, saturation)
         return x
 
-    def _cropped(self, x: Tensor) -> Tensor:
+    def _cropped(self, x: Tensor, share: Share) -> Tensor:
         """A crop of each image, with its size and place drawn evenly, at the image's size."""
-        drawn = torch.rand(3, len(x), device=x.device)
-        share = 1 - (1 - self._crop) * drawn[0]
+        drawn = share.rows(torch.rand(3, share.count, device=x.device).T).T
+        side = 1 - (1 - self._crop) * drawn[0]
         window = torch.zeros(len(x), 2, 3, device=x.device)  # from -1 to 1 across the image
         for axis in (0, 1):
-            window[:, axis, axis] = share
-            window[:, axis, 2] = (1 - share) * (2 * drawn[1 + axis] - 1)
+            window[:, axis, axis] = side
+            window[:, axis, 2] = (1 - side) * (2 * drawn[1 + axis] - 1)
         places = F.affine_grid(window, list(x.shape), align_corners=False)
         return F.grid_sample(x, places, padding_mode="border", align_corners=False)
 
-    def _factors(self, x: Tensor) -> Tensor:
+    def _factors(self, x: Tensor, share: Share) -> Tensor:
         """Three factors for each image, (3, B, 1, 1, 1), in [1 - jitter, 1 + jitter]."""
-        drawn = torch.rand(3, len(x), 1, 1, 1, device=x.device)
-        return 1 + self._jitter * (2 * drawn - 1)
+        drawn = share.rows(torch.rand(3, share.count, device=x.device).T).T
+        return 1 + self._jitter * (2 * drawn[..., None, None, None] - 1)
 
 
 def saturated(x: Tensor, factor: Tensor) -> Tensor:

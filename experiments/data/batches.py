@@ -6,7 +6,8 @@ all workers, and a data set may be larger than the memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -108,10 +109,25 @@ class Batches:
         self._is_prefetched = self._indices is not None and (is_far or size > _PREFETCHED_BYTES)
         self._count = len(chosen)
         self.sampler = EpochOrder(len(chosen), shuffle=shuffle, seed=seed)
+        self._rows: Callable[[int], slice] | None = None
 
     def __len__(self) -> int:
         whole, rest = divmod(self._count, self._batch_size)
         return whole + (rest > 0 and not self._drop_last)
+
+    def shared(self, rows: Callable[[int], slice]) -> Batches:
+        """The same batches, of each of which this process sees the rows of its part only.
+
+        Args:
+            rows: takes the number of images in a batch.
+        """
+        part = copy.copy(self)
+        part._rows = rows
+        return part
+
+    def size_of(self, number: int) -> int:
+        """Images in the batch of that number, from 0, all processes' together."""
+        return min(self._batch_size, self._count - number * self._batch_size)
 
     @property
     def image_count(self) -> int:
@@ -128,6 +144,8 @@ class Batches:
         order = self.sampler.next_order()
         order = order.to(self._device) if self._indices is None else self._indices[order]
         chosen = torch.split(order, self._batch_size)[: len(self)]
+        if self._rows is not None:
+            chosen = tuple(batch[self._rows(len(batch))] for batch in chosen)
         if not self._is_prefetched:
             yield from map(partial(_gather, self._images), chosen)
             return

@@ -1,1 +1,1 @@
-"""This process and its machine: cores, device, signals, ranks, home, waits."""
+"""This process and its machine: cores, device, signals, home, waits."""

@@ -87,6 +87,34 @@ def choose_hardware(
     return Hardware(device, _name(device), precision, channels_last, torch.get_num_threads())
 
 
+def of_rank(device: str, local_rank: int, *, last: int = 0) -> str:
+    """The device of one of several processes on this machine, each of which has a GPU of its own.
+
+    Args:
+        device: `trainer.device`, of several GPUs the first.
+        local_rank: of the process.
+        last: the greatest one for which there must be a GPU as well.
+
+    Raises:
+        UserError: there are too few.
+    """
+    first = _resolve(device)
+    kind, _, index = first.partition(":")
+    if kind == "cpu":
+        return first
+    there = torch.cuda.device_count() if kind == "cuda" else 1
+    if there == 1 and last == 0:
+        return first  # whoever started the processes gives each a GPU to see
+    wanted = int(index or 0) + max(local_rank, last)
+    if wanted >= there:
+        raise UserError(
+            f"`trainer.devices` must be at most the number of GPUs from {first} on, "
+            f"{there - int(index or 0)}, but got {max(local_rank, last) + 1}; lower it, or "
+            "compute on trainer.device=cpu"
+        )
+    return f"{kind}:{int(index) + local_rank}"
+
+
 def seed_everything(seed: int) -> None:
     """Seed every random stream, and keep cuDNN to algorithms that repeat themselves."""
     random.seed(seed)

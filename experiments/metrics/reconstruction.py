@@ -8,7 +8,7 @@ at 64x64 on one thread. Validation must stay cheap beside training.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -49,11 +49,18 @@ class ReconstructionMetrics:
         self._count = 0
         self._seen: dict[str, Tensor] = {}
 
-    def update(self, x_hat: Tensor, x: Tensor) -> None:
-        """Add a batch of reconstructions and images, (B, C, H, W) in [0, 1]."""
+    def update(
+        self, x_hat: Tensor, x: Tensor, whole: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Add a batch of reconstructions and images, (B, C, H, W) in [0, 1].
+
+        `whole` makes the values (N,) of a whole batch from those (B,) of a process's part of it.
+        """
         # One tensor that doubles, as many small ones between large ones would fragment the heap.
-        end = self._count + len(x)
-        for name, values in reconstruction_metrics(x_hat, x, names=self.names).items():
+        end = self._count
+        for name, own in reconstruction_metrics(x_hat, x, names=self.names).items():
+            values = own if whole is None else whole(own)
+            end = self._count + len(values)
             seen = self._seen.get(name)
             if seen is None or len(seen) < end:
                 with torch.inference_mode(False):  # in which it may be written later

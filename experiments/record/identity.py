@@ -9,10 +9,12 @@ from typing import Any
 
 _IRRELEVANT = ("name", "logger", "sweep", "experiments", "report")
 _IRRELEVANT_IN = {
-    "trainer": ("device", "threads", "cuda_graph", "profiler", "progress"),
+    "trainer": (
+        "device", "devices", "nodes", "strategy", "threads", "cuda_graph", "profiler", "progress",
+    ),
     # Where the images lie and where they are cached; what they are is in their fingerprint.
     "data": ("root", "cache_dir"),
-}
+}  # fmt: skip
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:

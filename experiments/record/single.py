@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from experiments.cli.commands import train_in
-from experiments.errors import UserError
+from experiments.errors import Interrupted, UserError
 from experiments.record import LAST
 from experiments.record.membership import refuse_taken
 
@@ -28,7 +28,7 @@ def single_run(directory: Path) -> Iterator[None]:
         refuse_taken(directory)
         try:
             yield
-        except SystemExit:
+        except (SystemExit, Interrupted):
             if (directory / LAST).exists():
                 log.info("to continue: %s", train_in(directory))
             raise

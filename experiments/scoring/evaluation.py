@@ -16,6 +16,7 @@ from experiments.metrics import values_of
 from experiments.metrics.latent import LatentMetrics
 from experiments.metrics.reconstruction import ReconstructionMetrics
 from models.network import sample_posterior
+from models.ranks.group import Ranks, Share
 
 if TYPE_CHECKING:
     from models.network import Network
@@ -37,17 +38,28 @@ class SplitScores:
         self._values = 0
 
     def update(
-        self, x: Tensor, x_hat: Tensor, mean: Tensor, log_variance: Tensor, sampled: Tensor
+        self,
+        x: Tensor,
+        x_hat: Tensor,
+        mean: Tensor,
+        log_variance: Tensor,
+        sampled: Tensor,
+        share: Share | None = None,
+        sampled_share: Share | None = None,
     ) -> None:
         """Add a batch: images and reconstructions (B, C, H, W), posteriors (B, L).
 
-        `sampled` are reconstructions from samples of the posterior, of the first images or all.
+        `sampled` are reconstructions from samples of the posterior, of the first images or all. If
+        these are one process's shares of a batch, all of the batch is added.
         """
-        self.reconstruction.update(x_hat, x)
-        self.latent.update(mean, log_variance)
+        share = share or Ranks().share(len(x))
+        sampled_share = sampled_share or Ranks().share(len(sampled))
+        self.reconstruction.update(x_hat, x, share.whole)
+        self.latent.update(share.whole(mean), share.whole(log_variance))
         errors = (sampled.float() - x[: len(sampled)]).square().flatten(1).mean(1)
+        errors = sampled_share.whole(errors)
         self._errors = self._errors + errors.double().sum()
-        self._sampled += len(sampled)
+        self._sampled += len(errors)
         self._values = x[0].numel()
 
     def compute(self) -> dict[str, float]:

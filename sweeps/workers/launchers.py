@@ -59,10 +59,11 @@ def check(config: DictConfig) -> None:
 
 def configured(config: DictConfig, plan: Plan) -> DictConfig:
     """A copy of the config with settings of its launcher that suit workers."""
-    from omegaconf import read_write
+    from omegaconf import open_dict, read_write
 
     config = config.copy()
     launcher, name = config.hydra.launcher, launcher_name(config)
+    gpus = plan.settings.gpus_per_trial
 
     def default(key: str, usual: Any, ours: Any) -> None:
         named = (text.lstrip("+") for text in hydra_overrides(config))
@@ -81,6 +82,11 @@ def configured(config: DictConfig, plan: Plan) -> DictConfig:
         elif name == "SlurmLauncher":
             default("array_parallelism", 256, plan.workers)
             launcher.name = f"{launcher.name}-{plan.session}"  # by which jobs are cancelled
+            if gpus > 1 and not (launcher.gpus_per_task or launcher.gres):
+                default("gpus_per_node", None, gpus)
+        elif name == "RayLauncher" and gpus > 1 and not plan.on_one_machine:
+            with open_dict(launcher.ray.remote):
+                launcher.ray.remote.setdefault("num_gpus", gpus)
     return config
 
 

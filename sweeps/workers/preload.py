@@ -9,7 +9,7 @@ import os
 import threading
 
 from experiments.machine.loading import COMMAND, loading
-from experiments.machine.ranks import ranks_hidden
+from experiments.ranks.environment import ranks_hidden
 
 _LOOK_SECONDS = 0.2
 

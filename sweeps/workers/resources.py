@@ -17,7 +17,12 @@ log = logging.getLogger(__name__)
 
 
 def usual_workers(
-    trainer: Mapping[str, Any], *, trials: int | None, repeatable: bool, trials_per_gpu: int
+    trainer: Mapping[str, Any],
+    *,
+    trials: int | None,
+    repeatable: bool,
+    trials_per_gpu: int,
+    gpus_per_trial: int = 1,
 ) -> int:
     """How many workers a command on this machine has where nobody says it.
 
@@ -30,14 +35,16 @@ def usual_workers(
         trials: at most as many as there are trials; None for no bound.
         repeatable: a seeded sampler repeats itself only where one worker asks it.
         trials_per_gpu: that share a GPU.
+        gpus_per_trial: processes of a trial, each of which has one.
     """
     if repeatable:
         return 1
     gpus = visible_gpus() if trainer["device"] == "auto" else 0
     if gpus:
-        most = gpus * trials_per_gpu
+        most = gpus // gpus_per_trial * trials_per_gpu
     elif trainer["device"] in ("auto", "cpu"):
-        most = min(cores() // (trainer["threads"] or 1), _MOST_WORKERS)
+        threads = (trainer["threads"] or 1) * gpus_per_trial
+        most = min(cores() // threads, _MOST_WORKERS)
     else:
         most = 1  # a single device, which the user named
     return max(1, most if trials is None else min(most, trials))
@@ -54,21 +61,47 @@ def threads_per_worker(workers_on_machine: int) -> int | None:
     return max(1, cores() // workers_on_machine)
 
 
-def device_of(worker: int, gpus: int) -> str | None:
-    """The device of a worker: GPUs in turn; None where there is none."""
-    return f"cuda:{worker % gpus}" if gpus else None
+def processes_per_trial(gpus_per_trial: int, devices: int) -> int:
+    """How many processes, and so GPUs, a trial has on its machine.
+
+    Args:
+        gpus_per_trial: the config's `sweep.gpus_per_trial`.
+        devices: its `trainer.devices`.
+
+    Raises:
+        UserError: both say a number, and not the same one.
+    """
+    if gpus_per_trial > 1 < devices != gpus_per_trial:
+        raise UserError(
+            "`sweep.gpus_per_trial` must be `trainer.devices` where both are given, but got "
+            f"{gpus_per_trial} and {devices}; leave trainer.devices out"
+        )
+    return max(gpus_per_trial, devices)
 
 
-def check_gpus(workers: int, gpus: int, trials_per_gpu: int) -> None:
+def device_of(worker: int, gpus: int, gpus_per_trial: int = 1) -> str | None:
+    """The device of a worker, of several the first: groups in turn; None where there is no GPU."""
+    groups = gpus // gpus_per_trial
+    return f"cuda:{worker % groups * gpus_per_trial}" if groups else None
+
+
+def check_gpus(workers: int, gpus: int, trials_per_gpu: int, gpus_per_trial: int = 1) -> None:
     """Refuse more workers than the machine's GPUs may hold.
 
     Raises:
-        UserError: there are more.
+        UserError: there are more, or a single one has too few.
     """
-    if gpus and workers > gpus * trials_per_gpu:
+    if gpus and gpus_per_trial > gpus:
         raise UserError(
-            f"`hydra.sweeper.n_jobs` must be at most {gpus * trials_per_gpu} with {gpus} GPUs "
-            f"and sweep.trials_per_gpu={trials_per_gpu}, but got {workers}; raise "
+            "`sweep.gpus_per_trial` (or `trainer.devices`) must be at most the number of this "
+            f"machine's GPUs, {gpus}, but got {gpus_per_trial}"
+        )
+    most = gpus // gpus_per_trial * trials_per_gpu
+    if gpus and workers > most:
+        groups = f" in groups of {gpus_per_trial}" if gpus_per_trial > 1 else ""
+        raise UserError(
+            f"`hydra.sweeper.n_jobs` must be at most {most} with {gpus} GPUs{groups} and "
+            f"sweep.trials_per_gpu={trials_per_gpu}, but got {workers}; lower it, or raise "
             "sweep.trials_per_gpu to let trials share a GPU"
         )
 

@@ -14,7 +14,7 @@ from experiments.record.identity import identity
 from experiments.record.membership import Membership
 from sweeps.study.execution import Job, Report
 from sweeps.workers.directories import checked, place
-from sweeps.workers.resources import device_of, visible_gpus
+from sweeps.workers.resources import device_of, processes_per_trial, visible_gpus
 
 __all__ = ["Job", "Report", "Task", "TrainingJob", "TrainingTask", "WorkerSettings"]
 
@@ -42,12 +42,14 @@ class WorkerSettings:
         threads: of a trial on the CPU; None leaves PyTorch's own choice.
         directory: of the sweep, as the command resolved it; None for the config's.
         study: id and name of the study; None where trials are prepared only to be looked at.
+        gpus_per_trial: of the config's `sweep`.
     """
 
     index: int
     threads: int | None
     directory: Path | None = None
     study: tuple[str, str] | None = None
+    gpus_per_trial: int = 1
 
 
 class Task(Protocol):
@@ -89,12 +91,14 @@ class TrainingTask:
         composed = of_job(self.loader.load_sweep_config(self.config, list(overrides)), number)
         values = configs.plain(without_hydra(composed))
         trainer = values["trainer"]
-        if trainer["threads"] is None:
-            trainer["threads"] = settings.threads
+        each = processes_per_trial(settings.gpus_per_trial, trainer["devices"])
+        trainer["devices"] = each
+        if trainer["threads"] is None and settings.threads is not None:
+            trainer["threads"] = max(1, settings.threads // each)
         if trainer["device"] == "auto" and visible_gpus():
             import torch
 
-            trainer["device"] = device_of(settings.index, torch.cuda.device_count()) or "auto"
+            trainer["device"] = device_of(settings.index, torch.cuda.device_count(), each) or "auto"
         guard.check_directories(composed)
         images = self._load(values)
         job = TrainingJob(self, composed, values, images)

@@ -80,6 +80,7 @@ def _ports(plan: Plan, task: Task, index: int, pruner: Any) -> Ports:
         plan.threads,
         plan.directory,
         (plan.study_id, plan.study) if plan.study_id is not None else None,
+        plan.settings.gpus_per_trial,
     )
     reporting = Reporting(pruner if isinstance(pruner, ParetoHalving) else None)
 

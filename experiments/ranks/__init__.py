@@ -1,0 +1,5 @@
+"""The processes of one trial: who starts them, how they find each other, and how they end.
+
+Rank 0 is the process of the command. It alone writes, logs, prints and decides; the others hold
+nothing that is not in its record, train along, and end when it says so or is gone.
+"""

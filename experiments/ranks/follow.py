@@ -1,0 +1,103 @@
+"""A process of a trial other than rank 0: it trains along, writes nothing and says nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from experiments.config import objectives
+from experiments.errors import UserError
+from experiments.machine.loading import loading
+from experiments.ranks.environment import Place, be_rank_zero, ranks_hidden
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]
+
+_DAYS = 7  # rank 0 may have any number of images to prepare; if it dies, the watch notices
+
+
+def follow(place: Place) -> NoReturn:
+    """Train what rank 0 says, and exit as it says."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # rank 0 hears them as well, and decides
+        signal.signal(number, signal.SIG_IGN)
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    with ranks_hidden(), loading():
+        from experiments.ranks.meeting import Watch, meet
+        from models.ranks.group import LostRankError
+
+    be_rank_zero()
+    store = meet(place)
+    watch = Watch(store, place.rank, place.world)
+    watch.start()
+    try:
+        _train(place, store)
+    except LostRankError:
+        pass  # rank 0 finds out who is lost
+    except BaseException as error:  # noqa: BLE001  # rank 0 says it
+        known = isinstance(error, UserError)
+        text = str(error) if known else traceback.format_exc().strip()
+        store.set("error", f"process {place.rank} of {place.world} failed: {text}")
+        sys.stderr.flush()
+        os._exit(1)
+    watch.join()
+    os._exit(0)
+
+
+def _train(place: Place, store: Store) -> None:
+    from datetime import timedelta
+
+    from experiments import building
+    from experiments.machine.device import (
+        choose_hardware,
+        of_rank,
+        restore_random_state,
+        seed_everything,
+    )
+    from experiments.ranks.meeting import connect, disconnect, unpacked
+
+    with loading():
+        from experiments.callbacks import Scores
+        from experiments.resume import Continuing
+        from experiments.training import fit, quiet_lightning
+        from models.ranks.group import Ranks
+
+    store.wait(["message"], timedelta(days=_DAYS))
+    message = unpacked(store.get("message"))
+    config, ranks = message["config"], Ranks(place.rank, place.world)
+    images = building.load(config)
+    if images.fingerprint != message["fingerprint"]:
+        raise UserError(
+            "all processes of a trial must find the same images, but this one, on "
+            f"{os.uname().nodename}, finds others in {images.source}"
+        )
+    device = of_rank(config["trainer"]["device"], place.local_rank)
+    hardware = choose_hardware(device=device, **message["hardware"])
+    data = building.batched(config, images, hardware.device)
+    when = building.schedule(config, len(data.train))
+    loss = building.build_loss(config, images.image_shape)
+    seed_everything(config["seed"])
+    vae = building.build_vae(config, loss, images.image_shape, hardware, when, ranks)
+    store.set(f"ready/{place.rank}", "")
+    connect(store, place.rank, place.world, hardware.device)
+    restore_random_state(message["random_state"], vae.device)
+    with quiet_lightning():
+        fit(
+            vae,
+            data,
+            config,
+            directory=Path(message["directory"]),
+            hardware=hardware,
+            when=when,
+            loggers=[],
+            callbacks=[Continuing(), Scores(None, objectives(config)[0])],
+            last=Path(message["last"]) if message["last"] is not None else None,
+            ranks=ranks,
+        )
+    disconnect(in_order=True)

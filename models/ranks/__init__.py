@@ -1,0 +1,1 @@
+"""One network trained by several processes: what is computed of the whole batch."""
