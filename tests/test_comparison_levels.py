@@ -249,3 +249,24 @@ def test_what_a_sweep_says_that_it_compares_is_compared(
     ]  # fmt: skip
     designs = {"cats": Design(compare_keys, 3)}
     assert groups_of(runs(trials, searched=("loss.name", *searched), designs=designs)) == by
+
+
+@pytest.mark.slow
+def test_test_images_do_not_forget_that_the_same_trainings_were_chosen() -> None:
+    """What is lucky on the validation images is on the test images as well."""
+    named = 0
+    for draw in range(40):
+        random = np.random.default_rng(draw)
+        trials = [
+            Planted(loss, seed, 0.1 * random.normal(), more={"lr": lr})
+            for loss in ("mse", "ssim")
+            for lr in (1e-4, 2e-4, 4e-4, 8e-4)
+            for seed in range(8)
+        ]
+        known = runs(trials, searched=("loss.name", "lr"))
+        noise = 0.02 * random.normal(size=len(trials))
+        known.trials["test/psnr"] = known.trials["val/psnr"] + noise
+        decision = compare(known).checks["psnr"].decision
+        assert decision is not None
+        named += decision.is_best
+    assert named <= 2, named

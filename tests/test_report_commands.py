@@ -1,0 +1,68 @@
+"""Where a report is written, and the commands that it proposes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analysis.comparison import compare
+from analysis.load import load
+from analysis.report.gather import gather
+from experiments.record import read_result
+
+ROOT = Path(__file__).parents[1]
+
+
+def report(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "analysis.report", *arguments],
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_report_replaces_files_only(tiny_sweep: Path, tmp_path: Path) -> None:
+    """Not the link that leads to one, and nothing that is none, such as a terminal."""
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link.csv", tmp_path / "file.csv"
+    os.mkfifo(pipe)
+    refused = report(str(tiny_sweep), "--format", "csv", "--out", str(pipe))
+    assert refused.returncode == 1
+    assert f"`--out` must be a file, new or to be replaced, but {pipe} is none" in refused.stderr
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    file.write_text("old")
+    link.symlink_to(file)
+    assert report(str(tiny_sweep), "--format", "csv", "--out", str(link)).returncode == 0
+    assert link.is_symlink()
+    assert file.read_text().startswith("trial,")
+
+
+def test_a_margin_without_a_value_is_quoted_as_it_was_typed(tmp_path: Path) -> None:
+    refused = report(str(tmp_path), "--margin", "psnr")
+    assert refused.returncode != 0
+    assert "must be METRIC=VALUE, such as psnr=0.2, but got 'psnr'" in refused.stderr
+
+
+def test_the_trial_to_train_again_is_one_of_what_the_answer_says(
+    tiny_sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = load(tiny_sweep)
+    content = gather(runs, [str(tiny_sweep)], tmp_path)
+    (again,) = [one.text for one in content.commands if "experiments.rerun" in one.text]
+    used = runs.trials.set_index("trial").loc[list(content.recommended), "directory"]
+    assert again.split()[-1] in list(used)
+
+
+def test_no_command_adds_to_a_part_of_a_sweep(tiny_sweep: Path) -> None:
+    """The sweep's own would train nothing, or other trials."""
+    one = tiny_sweep / "0"
+    assert read_result(one)["status"] == "completed"
+    assert compare(load(one)).settling is None
