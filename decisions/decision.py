@@ -120,7 +120,8 @@ class Decision:
         is_best: whether it is better than every other.
         rivals: the other levels, best first.
         confidence: of the intervals of `rivals`: 95% for each where the leader is best, and else
-            so much that all of them hold together in 95% of cases.
+            so much that all would hold together in 95% of cases if the leader had been named
+            before; it is the best of the same data, so that they hold in somewhat fewer.
     """
 
     leader: int
