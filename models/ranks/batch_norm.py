@@ -76,22 +76,24 @@ class _Normalise(torch.autograd.Function):
         mean = (shares * means).sum(0)
         variance = (shares * (variances + (means - mean).square())).sum(0)
         ctx.eps = eps
-        ctx.save_for_backward(x, weight, mean, variance, count)
+        ctx.save_for_backward(x, weight, mean, variance, own, count)
         ctx.mark_non_differentiable(mean, variance, count)
         return F.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance, count
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, weight, mean, variance, count = ctx.saved_tensors
+        x, weight, mean, variance, own, count = ctx.saved_tensors
         scale = torch.rsqrt(variance + ctx.eps)
-        # Of this process's part. That of x, which needs the whole batch's, comes cheaper by itself.
-        _, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, x, weight, None, None, mean, scale, True, ctx.eps, [False, True, True]
+        # As if the batch were this process's part; the sums are those of the whole.
+        dx, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, weight, None, None, mean, scale, True, ctx.eps, [True, True, True]
         )
-        # Rounded once, for all: dx stays orthogonal to what the normalisation takes away.
-        factor = (scale if weight is None else scale * weight).to(x.dtype)
-        less, slope = -factor * total(torch.stack([d_bias, d_weight]).float()) / count
-        dx = F.batch_norm(x, mean, variance, slope, less, eps=ctx.eps)
-        dx.addcmul_(gradient, factor.view(1, -1, *[1] * (x.ndim - 2)))
+        sums = torch.stack([d_bias, d_weight]).float()
+        less, slope = sums / own - total(sums.clone()) / count
+        factor = scale if weight is None else scale * weight
+        slope = factor * scale * slope
+        less = factor * less - slope * mean
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        dx = dx.add_(less.view(shape).to(dx)).addcmul_(x, slope.view(shape).to(dx))
         has_weight = weight is not None
         return dx, d_weight if has_weight else None, d_bias if has_weight else None, None, None
