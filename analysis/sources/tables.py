@@ -40,6 +40,7 @@ def runs_of(findings: Findings) -> Runs:
         objectives=_objectives(found),
         searched=_searched(findings),
         designs=findings.designs,
+        varied=tuple(varying([trial.config for trial in found])),
     )
 
 
