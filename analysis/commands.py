@@ -80,19 +80,22 @@ def settle(
     known = sorted({int(seed) for seed in runs.trials["seed"].dropna()})
     configurations = runs.trials["configuration"].nunique()
     is_sampled = sweep is not None and sweep.is_search
-    has_others = is_sampled or configurations > len(chosen)
+    has_others = is_sampled or not by or configurations > len(chosen)
+    if not by:
+        chosen = chosen[:FINALISTS]
     options = list[_Option]()
     planned = fresh.seeds if fresh is not None else seeds
     if sweep is None and (confirmed or has_others):  # nobody knows how it was searched
         levels = chosen if fresh is None else fresh.levels
+        if not by and not _is_product(levels):
+            levels = levels[:1]
         options.append(_anew(runs, typed, levels, planned or 0, known))
     elif confirmed and seeds is not None:
         missing = sum(max(0, seeds - count) for count in have)
         options.append(_Option(missing, typed, _confirming(seeds, by, is_first=False)))
     elif not confirmed and has_others and planned is not None:
-        count = len(chosen) if by else min(len(chosen), FINALISTS)
         changed = _confirming(planned, by, is_first=True)
-        options.append(_Option(planned * count, typed, changed))
+        options.append(_Option(planned * len(chosen), typed, changed))
     if seeds is not None and not (confirmed or is_sampled or (len(known) < 2 and has_others)):
         new = [seed for seed in range(seeds + len(known)) if seed not in known]
         added = new[: max(0, seeds - len(known))]

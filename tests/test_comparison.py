@@ -322,3 +322,102 @@ def test_of_two_seeds_no_interval_is_told() -> None:
     assert use.endswith("is not surely best")
     assert still.startswith("open, since two seeds say little, is whether ")
     assert "interval" not in still
+
+
+def test_what_differs_though_nobody_searched_it_is_named_and_shown() -> None:
+    trials = trained(mse=3.0, l1=1.0)
+    known = planned(trials, varied=("loss.name", "lr", "batch_size", "latent_dim"))
+    is_l1 = known.trials["loss.name"] == "l1"
+    known.trials["lr"] = np.where(is_l1, 1e-4, 1e-3)
+    known.trials["batch_size"] = 64
+    known.trials["latent_dim"] = 8 + known.trials["seed"]  # as much for each
+    found = compare(known)
+    assert "what is compared differs in lr as well, which no sweep searched" in found.verdict[1], (
+        found
+    )
+    assert "batch_size" not in " ".join(found.verdict)
+    assert found.verdict[0].startswith("use mse (lr 0.001"), found.verdict[0]
+    alike = compare(planned(trials, varied=("loss.name",)))
+    assert not any("as well" in line for line in alike.verdict)
+
+
+def test_a_level_that_only_a_left_out_sweep_has_is_named_in_the_answer() -> None:
+    known = planned([*trained(mse=3.0, l1=1.0), *trained(ssim=9.0)])
+    is_ssim = known.trials["loss.name"] == "ssim"
+    known.trials["data.name"] = np.where(is_ssim, "faces", "cats")
+    known.trials["sweep"] = known.trials["data.name"]
+    found = compare(known)
+    assert [level.name for level in found.levels] == ["mse", "l1"]
+    assert "not compared: ssim, which was trained on other images" in found.verdict
+    assert "compared are those of cats with data.name=cats" in found.notes[0]
+
+
+def test_seeds_that_failed_are_said_where_the_loss_is() -> None:
+    """The half that did not fail may flatter it, so that it is not the fastest to use either."""
+    trials = trained(seeds=8, noise=0.01, mse=0.03, l1=0.0)
+    trials = [
+        replace(trial, status="failed") if (trial.loss, trial.seed % 2) == ("l1", 1) else trial
+        for trial in trials
+    ]
+    known = planned(trials, Design(("loss.name",), 4))
+    known.trials["seconds/total"] = np.where(known.trials["loss.name"] == "l1", 1.0, 9.0)
+    found = compare(known)
+    said = "l1 (4 of its 8 seeds failed) is practically"
+    assert any(said in line for line in found.verdict), found.verdict
+    assert not any("fastest" in line for line in found.verdict)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ([5.0, 4.0, 4.5, 4.0, 4.0], "l1 is the fastest of them, 2.2 times as fast"),
+        ([9.5, 4.0, 4.5, 4.0, 4.0], None),  # as one of a busy machine, or a worker's first
+        ([8.8, 8.7, 8.8, 8.7, 8.8], None),
+    ],
+)
+def test_one_is_faster_where_each_of_its_trainings_was(
+    seconds: list[float], said: str | None
+) -> None:
+    known = planned(trained(seeds=5, noise=0.01, mse=0.02, l1=0.0), Design(("loss.name",), 5))
+    is_l1 = (known.trials["loss.name"] == "l1").to_numpy()
+    known.trials["seconds/total"] = 9.0
+    known.trials.loc[is_l1, "seconds/total"] = seconds
+    found = compare(known)
+    assert findings(found)["l1"] == "equal"
+    line = " ".join(found.verdict)
+    assert "faster" not in line
+    assert (said in line) if said else ("fast" not in line)
+
+
+def test_a_leader_that_is_behind_on_shared_seeds_is_not_said_to_be_ahead_there() -> None:
+    table = {"mse": {0: 0.0, 1: 1.0, 2: 0.4}, "l1": {1: 1.2, 2: 0.5, 3: 0.3}, "ssim": {0: -2, 3: 2}}
+    trials = [Planted(loss, s, float(q)) for loss, of in table.items() for s, q in of.items()]
+    found = compare(planned(trials))
+    assert not any("by -" in line for line in found.verdict), found.verdict
+    decision = found.results["psnr"].decision
+    assert decision is not None
+    behind = [rival for rival in decision.rivals if rival.pair.difference < 0]
+    assert behind, "the case is one"
+    assert "ahead on the 2 seeds that both have by 0." in " ".join(found.verdict)
+
+
+@pytest.mark.parametrize(
+    ("psnr", "ssim", "said"),
+    [
+        ((0.0, -0.01), (1.0, 0.0), "use mse: it leads by PSNR and SSIM"),
+        ((-0.01, 0.0), (1.0, 0.0), "use mse: by each of PSNR and SSIM it leads or is practically"),
+        ((-1.0, 0.0), (1.0, 0.0), "none leads by all of PSNR and SSIM: l1 and mse each do by one"),
+    ],
+)
+def test_of_two_objectives_one_sentence_says_what_to_use(
+    psnr: tuple[float, float], ssim: tuple[float, float], said: str
+) -> None:
+    known = planned(
+        trained(seeds=5, noise=0.001, mse=psnr[0], l1=psnr[1]),
+        Design(("loss.name",), 5),
+        objectives=("psnr", "ssim"),
+    )
+    is_l1 = known.trials["loss.name"] == "l1"
+    shift = 0.001 * np.random.default_rng(0).normal(size=len(is_l1))
+    known.trials["val/ssim"] = 0.5 + 0.02 * np.where(is_l1, ssim[1], ssim[0]) + 0.1 * shift
+    assert compare(known).verdict[0].startswith(said)

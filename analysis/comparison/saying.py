@@ -203,7 +203,7 @@ def _settling(
         by,
         planned,
         [*have, *(0 for _ in unconfirmed)],
-        [level.parameters for level in levels],
+        [level.parameters for level in (levels if by else comparison.ordered)],
         confirmed=confirmed,
         fresh=fresh,
         margins=margins,
