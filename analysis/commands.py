@@ -188,10 +188,17 @@ def is_part(runs: Runs) -> bool:
     )
 
 
-def go_on(directory: Path) -> str | None:
-    """The command that made the sweep of a directory, which also continues it; None if unknown."""
+def go_on(directory: Path, *, retry_failed: bool = False) -> str | None:
+    """The command that made the sweep of a directory, which also continues it; None if unknown.
+
+    Args:
+        directory: of the sweep.
+        retry_failed: have it train again what failed.
+    """
     sweep = _sweep_in(directory)
-    return None if sweep is None else _command(sweep.overrides, {})
+    if sweep is None:
+        return None
+    return _command(sweep.overrides, {"sweep.retry_failed": "true"} if retry_failed else {})
 
 
 def left_out(directory: Path) -> list[str]:

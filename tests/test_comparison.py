@@ -390,6 +390,7 @@ def test_one_is_faster_where_each_of_its_trainings_was(
 
 
 def test_a_leader_that_is_behind_on_shared_seeds_is_not_said_to_be_ahead_there() -> None:
+    table: dict[str, dict[int, float]]
     table = {"mse": {0: 0.0, 1: 1.0, 2: 0.4}, "l1": {1: 1.2, 2: 0.5, 3: 0.3}, "ssim": {0: -2, 3: 2}}
     trials = [Planted(loss, s, float(q)) for loss, of in table.items() for s, q in of.items()]
     found = compare(planned(trials))

@@ -129,7 +129,10 @@ def _nothing(runs: Runs) -> list[str]:
     states = ", ".join(f"{count} {status}" for status, count in counts.items())
     line = f"no trial was completed, so there is nothing to compare ({states})"
     failed = runs.trials.loc[runs.trials["status"] == "failed", "reason"].dropna()
-    return [line if failed.empty else f"{line}; the first that failed: {failed.iloc[0]}"]
+    if failed.empty:
+        return [line]
+    reason = next(iter(str(failed.iloc[0]).strip().splitlines()), "for no known reason")
+    return [f"{line}; the first that failed: {reason:.200}"]
 
 
 def confounded(columns: Sequence[str]) -> list[str]:
