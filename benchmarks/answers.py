@@ -125,6 +125,17 @@ def worse(sweeps: int) -> Iterator[tuple[str, float]]:
             return decision is not None and any(rival.is_worse for rival in decision.rivals)
 
         yield f"{count} equal, {planned} seeds", rate(called, sweeps, seed=7)
+    for low, planned in itertools.product((0.05, 0.1, 0.2, 1.0), (3, 5, 8)):
+        leads = np.array([0.0] * 4 + [-low] * 4)
+
+        def wrong(random: np.random.Generator, le: Array = leads, n: int = planned) -> bool:
+            decision = decide(drawn(random, le, np.full(8, DEVIATION), seeds=n), MARGIN, n)
+            return decision is not None and any(
+                rival.is_worse and le[rival.level] >= le[decision.leader]
+                for rival in decision.rivals
+            )
+
+        yield f"4 equal above 4 by {low:g} dB, {planned} seeds", rate(wrong, sweeps, seed=8)
 
 
 def named_after_choosing(

@@ -10,6 +10,7 @@ be found of a rival, each with an error rate of its own that holds however often
 - Where there is no best one, a rival is **worse** if the leader is better at a level that is
   divided by the number of pairs (Bonferroni): the leader was chosen from the same data, so that it
   may be any one of two, and the lowest of many equals would often look worse than the highest.
+  Then the same is asked of those that are left, whose pairs are fewer (in the way of Holm 1979).
 - A rival is **practically equal** if the difference lies within the margin by two one-sided tests
   (Schuirmann 1987). It may be worse and practically equal: surely so, and by next to nothing.
 
@@ -127,7 +128,8 @@ class Decision:
         is_best: whether it is better than every other.
         rivals: the other levels, best first.
         confidence: of the intervals of `rivals`: 95% for each where the leader is best, and else
-            so much that those of all pairs hold together in 95% of cases.
+            so much that those of all pairs of what is not surely worse hold together in 95% of
+            cases.
     """
 
     leader: int
@@ -185,9 +187,12 @@ def decide(
 
     each, pairs = alpha, compared(alpha)
     is_best = bool(others) and all(found.low > 0 for found in pairs.values())
-    if not is_best and len(others) > 1:
-        each = alpha / _pairs(len(present))
+    left, before = len(present), 0
+    while not is_best and left != before:
+        # What is surely worse is out of the question, which leaves fewer pairs to err about.
+        each, before = alpha / _pairs(left), left
         pairs = compared(each)
+        left = 1 + sum(not found.low > 0 for found in pairs.values())
     tries = 1 if among is None else max(len(table) for table in among)
     rivals = [Rival(i, p, p.low > 0, p.is_within(margin), None) for i, p in pairs.items()]
     fresh = alpha / _pairs(1 + sum(rival.is_open for rival in rivals))

@@ -134,10 +134,20 @@ def test_without_a_best_one_the_worst_is_still_left_out() -> None:
     decision = decide(scores(0.0, 0.02, -1.0, own=0.1), MARGIN, 5)
     assert decision is not None
     assert not decision.is_best
-    assert decision.confidence == pytest.approx(1 - 0.05 / 3)
+    assert decision.confidence == pytest.approx(0.95), "two are left, and so one pair"
     worse = {rival.level for rival in decision.rivals if rival.is_worse}
     assert worse == {2}
     assert {rival.level for rival in decision.open} | {decision.leader} == {0, 1}
+
+
+def test_what_is_left_when_some_are_out_has_fewer_pairs() -> None:
+    decision = decide(scores(0.0, 0.01, 0.02, -1.0, -1.2, own=0.1), MARGIN, 5)
+    assert decision is not None
+    assert {rival.level for rival in decision.rivals if rival.is_worse} == {3, 4}
+    assert decision.confidence == pytest.approx(1 - 0.05 / 3)
+    none = decide(scores(0.0, 0.01, 0.02, -0.01, 0.03, own=0.1), MARGIN, 5)
+    assert none is not None
+    assert none.confidence == pytest.approx(1 - 0.05 / 10)
 
 
 def test_twins_are_practically_equal_and_may_be_told_apart_all_the_same() -> None:
