@@ -22,6 +22,9 @@ from experiments.record.membership import records_below
 
 _DIRECTORY, _STORAGE = "hydra.sweep.dir", "hydra.sweeper.storage"
 SEEDS = "0,1,2"
+FINALISTS = 3
+"""Configurations that are proposed to be trained again where a search compares no levels."""
+_MOST_LISTED = 8
 _OF_SEARCH = (
     "sweep=", "sweep.c", "sweep.stop", "hydra/sweeper/", "hydra.sweeper.n_trials",
     "hydra.sweeper.timeout", "hydra.sweeper.study_name", "hydra.sweeper.sampler",
@@ -38,59 +41,129 @@ class Settling(NamedTuple):
     purpose: str = ""
 
 
+class Fresh(NamedTuple):
+    """A study of its own, of what is open alone: its levels' values of columns, and the seeds."""
+
+    levels: Sequence[Mapping[str, Any]]
+    seeds: int
+
+
 def settle(
     runs: Runs,
     by: Sequence[str],
-    seeds: int,
+    seeds: int | None,
     have: Sequence[int],
     chosen: Sequence[Mapping[str, Any]],
     *,
     confirmed: bool,
+    fresh: Fresh | None = None,
     margins: Mapping[str, float] | None = None,
-) -> Settling:
-    """Train more seeds: fresh ones of the best of each level, or more of a whole grid.
+) -> Settling | None:
+    """Train more seeds, in the way that takes fewest runs; None where none is known.
 
-    It is the sweep's own command with another override or two, so that what is done is kept. Of a
-    grid with several configurations of each level it is what takes fewer runs.
+    That is more seeds of what was trained, or fresh ones of the best of each level: both are the
+    sweep's own command with another override or two, so that what is done is kept. Or it is a
+    study of what is open alone, under a name of its own.
 
     Args:
         runs: to add to.
-        by: columns that are compared.
-        seeds: that each level needs in all.
+        by: columns that are compared; none where a search compares configurations.
+        seeds: that each level needs in all, beside what it has; None if that would be too many.
         have: how many those that need more have by now.
         chosen: values of columns of what stands for each level.
         confirmed: whether these are fresh seeds of what was chosen.
+        fresh: what a new plan would take.
         margins: by metric, those that a reader asked for.
     """
     sweep = _sweep(runs)
+    typed = _run_overrides(runs) if sweep is None else sweep.overrides
     known = sorted({int(seed) for seed in runs.trials["seed"].dropna()})
-    new = [seed for seed in range(seeds + len(known)) if seed not in known]
-    added = new[: max(0, seeds - len(known))]
     configurations = runs.trials["configuration"].nunique()
-    missing = sum(max(0, seeds - count) for count in have) if confirmed else seeds * len(chosen)
     is_sampled = sweep is not None and sweep.is_search
-    has_best = configurations > len(chosen) and (
-        len(known) < 2 or len(added) * configurations > missing
-    )
-    if not (confirmed or is_sampled or has_best):
-        changed = {} if sweep is not None else _choices(runs.trials, runs)
-        changed["seed"] = ",".join(map(str, [*known, *added]))
-        missing = len(added) * configurations
-    elif sweep is None:  # whose search nobody knows: the best, with seeds that chose none
-        best = pd.DataFrame(list(chosen))
-        changed = _choices(best, runs) | {"seed": ",".join(map(str, new[:seeds]))}
-        missing = seeds * math.prod(best.nunique())
-    else:
-        changed = {} if confirmed else {"sweep.confirm": "1"}
-        changed["sweep.confirm_seeds"] = str(seeds)
-        if tuple(by) != ("loss.name",):
-            keys = [_key(column) for column in by]
-            changed["sweep.compare"] = keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"
+    has_others = is_sampled or not by or configurations > len(chosen)
+    if not by:
+        chosen = chosen[:FINALISTS]
+    options = list[_Option]()
+    planned = fresh.seeds if fresh is not None else seeds
+    if sweep is None and (confirmed or has_others):  # nobody knows how it was searched
+        levels = chosen if fresh is None else fresh.levels
+        if not by and not _is_product(levels):
+            levels = levels[:1]
+        options.append(_anew(runs, typed, levels, planned or 0, known))
+    elif confirmed and seeds is not None:
+        missing = sum(max(0, seeds - count) for count in have)
+        options.append(_Option(missing, typed, _confirming(seeds, by, is_first=False)))
+    elif not confirmed and has_others and planned is not None:
+        changed = _confirming(planned, by, is_first=True)
+        options.append(_Option(planned * len(chosen), typed, changed))
+    if seeds is not None and not (confirmed or is_sampled or (len(known) < 2 and has_others)):
+        new = [seed for seed in range(seeds + len(known)) if seed not in known]
+        added = new[: max(0, seeds - len(known))]
+        choices = {} if sweep is not None else _choices(runs.trials, runs)
+        choices["seed"] = _listed([*known, *added])
+        options.append(_Option(len(added) * configurations, typed, choices))
+    if fresh is not None and by and (confirmed or not has_others) and _is_product(fresh.levels):
+        kept = [text for text in typed if not _is_searched(text)]
+        options.append(_anew(runs, kept, fresh.levels, fresh.seeds, known))
+    if not options:
+        return None
+    best = min(options, key=lambda option: option.runs)
     if margins:
         given = ", ".join(f"{name}: {value:g}" for name, value in margins.items())
-        changed["sweep.margins"] = f"{{{given}}}"
-    typed = _run_overrides(runs) if sweep is None else sweep.overrides
-    return Settling(_command(typed, changed), _cost(runs, missing, sweep))
+        best.changed["sweep.margins"] = f"{{{given}}}"
+    return Settling(_command(best.typed, best.changed), _cost(runs, best.runs, sweep))
+
+
+class _Option(NamedTuple):
+    """How many runs a way takes, and the overrides of its command."""
+
+    runs: int
+    typed: Sequence[str]
+    changed: dict[str, str]
+
+
+def _confirming(seeds: int, by: Sequence[str], *, is_first: bool) -> dict[str, str]:
+    changed = {"sweep.confirm": "1" if by else str(FINALISTS)} if is_first else {}
+    changed["sweep.confirm_seeds"] = str(seeds)
+    if by and tuple(by) != ("loss.name",):
+        keys = [_key(column) for column in by]
+        changed["sweep.compare"] = keys[0] if len(keys) == 1 else f"[{','.join(keys)}]"
+    return changed
+
+
+def _anew(
+    runs: Runs,
+    typed: Sequence[str],
+    levels: Sequence[Mapping[str, Any]],
+    seeds: int,
+    known: Sequence[int],
+) -> _Option:
+    """Levels with seeds that were not used yet, as a study of its own."""
+    rows = pd.DataFrame(list(levels))
+    new = [seed for seed in range(seeds + len(known)) if seed not in known][:seeds]
+    changed = _choices(rows, runs) | {"seed": _listed(new)}
+    name = _name(runs)
+    if name is not None:
+        changed["name"] = literal(_next_name(name))
+    return _Option(seeds * math.prod(rows.nunique()), typed, changed)
+
+
+def _is_product(levels: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a grid holds these levels and nothing else: each has the same other settings."""
+    rows = pd.DataFrame(list(levels))
+    return bool(math.prod(rows.nunique()) == len(rows))
+
+
+def _next_name(name: str) -> str:
+    """`cats-2` after `cats`, and `cats-3` after that."""
+    found = re.fullmatch(r"(.*)-(\d{1,3})", name)
+    return f"{found[1]}-{int(found[2]) + 1}" if found else f"{name}-2"
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    """Seeds of an override: `0,1,2`, or `range(0,12)` of many in a row."""
+    is_row = len(seeds) > _MOST_LISTED and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"range({seeds[0]},{seeds[-1] + 1})" if is_row else ",".join(map(str, seeds))
 
 
 def _cost(runs: Runs, missing: int, sweep: _Sweep | None) -> str:
@@ -115,10 +188,17 @@ def is_part(runs: Runs) -> bool:
     )
 
 
-def go_on(directory: Path) -> str | None:
-    """The command that made the sweep of a directory, which also continues it; None if unknown."""
+def go_on(directory: Path, *, retry_failed: bool = False) -> str | None:
+    """The command that made the sweep of a directory, which also continues it; None if unknown.
+
+    Args:
+        directory: of the sweep.
+        retry_failed: have it train again what failed.
+    """
     sweep = _sweep_in(directory)
-    return None if sweep is None else _command(sweep.overrides, {})
+    if sweep is None:
+        return None
+    return _command(sweep.overrides, {"sweep.retry_failed": "true"} if retry_failed else {})
 
 
 def left_out(directory: Path) -> list[str]:
@@ -141,9 +221,7 @@ def vary_beta(
     """
     sweep = _sweep(runs)
     typed = _run_overrides(runs) if sweep is None else sweep.overrides
-    overrides = [
-        text for text in typed if not (_is_swept(text) or text.lstrip("+").startswith(_OF_SEARCH))
-    ]
+    overrides = [text for text in typed if not _is_searched(text)]
     changed = {
         "name": literal(rate_name(runs, part)),
         **{_key(column): _text(column, value) for column, value in fixed.items()},
@@ -246,10 +324,11 @@ def _choices(rows: pd.DataFrame, runs: Runs) -> dict[str, str]:
     return choices
 
 
-def _is_swept(override: str) -> bool:
-    """Whether an override has several values, as far as its text tells."""
+def _is_searched(override: str) -> bool:
+    """Whether an override has several values, as far as its text tells, or says how to search."""
     value = override.partition("=")[2]
-    return ("," in value and value[:1] not in "[{'\"") or "(" in value
+    is_swept = ("," in value and value[:1] not in "[{'\"") or "(" in value
+    return is_swept or override.lstrip("+").startswith(_OF_SEARCH)
 
 
 def _name(runs: Runs) -> str | None:

@@ -76,7 +76,7 @@ def diagnose(runs: Runs) -> list[Finding]:
         *_failures(runs.trials),
         *_symptoms(runs, seen),
         *_lr_at_an_edge(runs, seen),
-        *_latent_at_an_edge(runs),
+        *_latent_at_an_edge(runs, seen),
     ]
     return sorted(found, key=lambda finding: _ORDER.index(finding.kind))
 
@@ -117,7 +117,7 @@ def _symptoms(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
     Of the seeds of one configuration only the gravest kind is said, besides idle units, so that no
     two remedies for the same settings contradict each other.
     """
-    found: dict[tuple[str, str], dict[_Group, list[tuple[str, Symptom]]]] = {}
+    found: dict[str, dict[str, dict[_Group, list[tuple[str, Symptom]]]]] = {}
     counts: dict[_Group, int] = defaultdict(int)
     several = DEGREE in runs.trials and runs.trials[DEGREE].nunique() > 1
     named = [pair for pair in _GROUP if several or pair[1] != DEGREE]
@@ -128,20 +128,32 @@ def _symptoms(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
         for symptom in its_own:
             if symptom.kind not in (gravest.get(_configuration(row)), symptoms.IDLE):
                 continue
-            alike = found.setdefault((symptom.kind, symptom.remedy), {})
+            alike = found.setdefault(symptom.kind, {}).setdefault(symptom.remedy, {})
             alike.setdefault(group, []).append((str(row["trial"]), symptom))
-    for (kind, remedy), groups in found.items():
-        together = [list(groups)] if len(groups) > _MOST_ALIKE else [[group] for group in groups]
-        for some in together:
-            rows = [row for group in some for row in groups[group]]
-            total = sum(counts[group] for group in some)
+    for kind, remedies in found.items():
+        # The trials of each finding, by the group.
+        together = [
+            part
+            for groups in remedies.values()
+            for part in (
+                [groups] if len(groups) > _MOST_ALIKE else [{g: r} for g, r in groups.items()]
+            )
+        ]
+        if len(together) > _MOST_ALIKE:
+            names = dict.fromkeys(group for part in together for group in part)
+            merged = {g: [row for part in together for row in part.get(g, [])] for g in names}
+            together = [merged]
+        for part in together:
+            rows = [row for of_group in part.values() for row in of_group]
             trial, symptom = rows[0]
+            is_one = len({symptom.remedy for _, symptom in rows}) == 1
             yield Finding(
                 kind,
-                f"{kind} in {_count(len(rows), total)}{_of_groups(some)}",
+                f"{kind} in {_count(len(rows), sum(counts[g] for g in part))}"
+                f"{_of_groups(list(part))}",
                 tuple(name for name, _ in rows),
                 f"{trial}: {symptom.evidence}",
-                remedy,
+                symptom.remedy if is_one else f"of this trial: {symptom.remedy}",
             )
 
 
@@ -198,7 +210,7 @@ def _lr_at_an_edge(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
         for row, its_own in seen
         if {symptom.kind for symptom in its_own} & {symptoms.UNSTABLE, symptoms.SATURATED}
     }
-    for loss, best, tried in _bests(runs, "lr"):
+    for loss, best, tried in _bests(runs, "lr", seen):
         if tried.nunique() < _LEAST_VALUES or tried.min() <= 0:
             continue
         low, high, lr = float(tried.min()), float(tried.max()), float(best["lr"])
@@ -217,10 +229,10 @@ def _lr_at_an_edge(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
         )
 
 
-def _latent_at_an_edge(runs: Runs) -> Iterator[Finding]:
+def _latent_at_an_edge(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
     """Of each loss that is best at the largest latent size and has every unit of it in use."""
     found: list[Finding] = []
-    for loss, best, sizes in _bests(runs, "latent_dim"):
+    for loss, best, sizes in _bests(runs, "latent_dim", seen):
         size, active = int(best["latent_dim"]), best.get("val/active_units", 0)
         if sizes.nunique() < 2 or size < sizes.max() or not active >= size:
             continue
@@ -241,8 +253,15 @@ def _latent_at_an_edge(runs: Runs) -> Iterator[Finding]:
     yield replace(found[0], what=what, trials=trials)
 
 
-def _bests(runs: Runs, parameter: str) -> Iterator[tuple[str, pd.Series, pd.Series]]:
-    """Of each loss what to call it in a sentence, its best trial, and the values it tried."""
+def _bests(
+    runs: Runs, parameter: str, seen: Sequence[_Seen]
+) -> Iterator[tuple[str, pd.Series, pd.Series]]:
+    """Of each loss what to call it in a sentence, its best trial, and the values it tried.
+
+    Of one whose best trial has learned nothing no value is the best.
+    """
+    idle = {symptoms.COLLAPSE, symptoms.NOTHING_LEARNED}
+    vain = {str(row["trial"]) for row, its_own in seen if idle & {one.kind for one in its_own}}
     if parameter not in runs.searched or parameter not in runs.trials:
         return
     losses = [("", runs.trials)]
@@ -250,7 +269,7 @@ def _bests(runs: Runs, parameter: str) -> Iterator[tuple[str, pd.Series, pd.Seri
         losses = [(f" of loss={name}", rows) for name, rows in runs.trials.groupby("loss.name")]
     for loss, rows in losses:
         best = ranking.best(rows, [runs.objective])
-        if best is not None:
+        if best is not None and str(best["trial"]) not in vain:
             yield loss, best, pd.to_numeric(rows[parameter], errors="coerce").dropna()
 
 

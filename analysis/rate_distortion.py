@@ -23,8 +23,7 @@ from analysis.comparison.alike import LEVEL, comparable, design_of
 from analysis.comparison.found import student
 from analysis.comparison.results import finding
 from analysis.runs import Runs
-from decisions import Array
-from decisions.answer import Measure
+from decisions import Array, Measure
 from experiments import metrics as known_metrics
 from experiments.cli.commands import module
 
@@ -104,7 +103,7 @@ def rate_distortion(
     """
     labels.better(metric)
     compared = compare(runs, by=by, metrics=("kl", "active_units"))
-    runs, left_out = comparable(runs, by)
+    runs, left_out, _ = comparable(runs, by)
     completed = runs.trials[runs.trials["status"] == "completed"]
     split, measured = _measured(completed, metric)
     found = [

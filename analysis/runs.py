@@ -77,6 +77,7 @@ class Runs:
         objectives: names of the metrics that the sweeps searched by; empty if they differ.
         searched: columns of `trials` that the sweeps searched over, without the seed.
         designs: how sweeps compare, by name, where they say so.
+        varied: columns by which trials differ, searched or not, without the seed.
     """
 
     trials: pd.DataFrame
@@ -85,6 +86,7 @@ class Runs:
     objectives: tuple[str, ...] = ()
     searched: tuple[str, ...] = ()
     designs: Mapping[str, Design] = field(default_factory=dict)
+    varied: tuple[str, ...] = ()
 
     @property
     def objective(self) -> str:

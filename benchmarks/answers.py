@@ -27,6 +27,7 @@ TRAININGS = Path(__file__).with_name("trainings.csv")
 MOST_SEEDS = 20
 MARGIN = 0.1
 DEVIATION, CORRELATION = 0.1, 0.6
+_TABLES = ["ties", "worse", "selections", "powers", "equalities"]
 
 
 def trainings(metric: str = "psnr") -> tuple[list[str], Array]:
@@ -115,6 +116,28 @@ def ties(sweeps: int) -> Iterator[tuple[str, float]]:
         )
 
 
+def worse(sweeps: int) -> Iterator[tuple[str, float]]:
+    """How often one of equals is called surely worse, at the planned number of seeds."""
+    for count, planned in itertools.product((2, 4, 8, 12), (3, 5, 8)):
+
+        def called(random: np.random.Generator, k: int = count, n: int = planned) -> bool:
+            decision = decide(drawn(random, np.zeros(k), np.full(k, DEVIATION), seeds=n), MARGIN, n)
+            return decision is not None and any(rival.is_worse for rival in decision.rivals)
+
+        yield f"{count} equal, {planned} seeds", rate(called, sweeps, seed=7)
+    for low, planned in itertools.product((0.05, 0.1, 0.2, 1.0), (3, 5, 8)):
+        leads = np.array([0.0] * 4 + [-low] * 4)
+
+        def wrong(random: np.random.Generator, le: Array = leads, n: int = planned) -> bool:
+            decision = decide(drawn(random, le, np.full(8, DEVIATION), seeds=n), MARGIN, n)
+            return decision is not None and any(
+                rival.is_worse and le[rival.level] >= le[decision.leader]
+                for rival in decision.rivals
+            )
+
+        yield f"4 equal above 4 by {low:g} dB, {planned} seeds", rate(wrong, sweeps, seed=8)
+
+
 def named_after_choosing(
     random: np.random.Generator, tries: tuple[int, ...], seeds: int, deviations: Array
 ) -> bool:
@@ -192,11 +215,11 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweeps", type=int, default=4000)
-    parser.add_argument("--only", nargs="+", choices=["ties", "selections", "powers", "equalities"])
+    parser.add_argument("--only", nargs="+", choices=_TABLES)
     arguments = parser.parse_args()
-    wanted = arguments.only or ["ties", "selections", "powers", "equalities"]
+    wanted = arguments.only or _TABLES
     print(f"{arguments.sweeps} sweeps of each kind; {machine()}")
-    tables = {"ties": ties, "selections": selections, "equalities": equalities}
+    tables = {"ties": ties, "worse": worse, "selections": selections, "equalities": equalities}
     for name in wanted:
         if name == "powers":
             print("\n| power at 0.1, 0.2 and 0.5 dB | | | |\n|---|---|---|---|")

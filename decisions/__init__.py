@@ -15,6 +15,7 @@ from decisions.decision import (
     decide,
     pair,
     seeds_needed,
+    seeds_to_plan,
 )
 from decisions.ranking import mean_places
 from decisions.selection import (
@@ -23,13 +24,14 @@ from decisions.selection import (
     judged_by_other_seeds,
     weighted,
 )
+from decisions.sentences import Answer, Candidate, Measure, answer, for_all
 from decisions.sequential import (
     ALPHA,
     LEAST_PLAN,
     Array,
     intervals,
-    levels,
     looks,
+    nominal_levels,
     spent,
     welch,
 )
@@ -37,23 +39,29 @@ from decisions.sequential import (
 __all__ = [
     "ALPHA",
     "LEAST_PLAN",
+    "Answer",
     "Array",
+    "Candidate",
     "Decision",
+    "Measure",
     "Pair",
     "Rival",
     "adjusted_means",
     "all_pairs",
+    "answer",
     "best_of",
     "between_best",
     "chosen_by_other_seeds",
     "decide",
+    "for_all",
     "intervals",
     "judged_by_other_seeds",
-    "levels",
     "looks",
     "mean_places",
+    "nominal_levels",
     "pair",
     "seeds_needed",
+    "seeds_to_plan",
     "spent",
     "weighted",
     "welch",

@@ -8,8 +8,9 @@ be found of a rival, each with an error rate of its own that holds however often
   correction for the number of rivals, since it must beat them all (intersection-union test, Berger
   1982).
 - Where there is no best one, a rival is **worse** if the leader is better at a level that is
-  divided by the number of rivals: else the truly best of many would often be left out (subset
-  selection, Gupta 1965; Hsu 1981).
+  divided by the number of pairs (Bonferroni): the leader was chosen from the same data, so that it
+  may be any one of two, and the lowest of many equals would often look worse than the highest.
+  Then the same is asked of those that are left, whose pairs are fewer (in the way of Holm 1979).
 - A rival is **practically equal** if the difference lies within the margin by two one-sided tests
   (Schuirmann 1987). It may be worse and practically equal: surely so, and by next to nothing.
 
@@ -27,20 +28,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decisions.sequential import (
     ALPHA,
     FIRST_LOOK,
     LEAST_PLAN,
+    PLANNED,
     Array,
     intervals,
-    levels,
     looks,
+    nominal_levels,
     welch,
 )
 
+_POWER = 0.8  # with which more seeds are to decide
 MOST_SEEDS = 62
 """What would need more is too close to call."""
 
@@ -95,8 +100,10 @@ class Rival:
         pair: how much better the leader is.
         is_worse: surely.
         is_equal: practically.
-        seeds_needed: how many seeds each would probably need for a finding; None if it has one,
-            or would need more than 62.
+        seeds_needed: how many seeds each would probably need for a finding, with these; None if
+            there is one, or more than 62 were needed.
+        fresh_needed: how many of a new plan, for the levels that are open alone, without these:
+            fewer, where many looks have left little of the permitted error. None as above.
     """
 
     level: int
@@ -104,6 +111,7 @@ class Rival:
     is_worse: bool
     is_equal: bool
     seeds_needed: int | None
+    fresh_needed: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -120,8 +128,8 @@ class Decision:
         is_best: whether it is better than every other.
         rivals: the other levels, best first.
         confidence: of the intervals of `rivals`: 95% for each where the leader is best, and else
-            so much that all would hold together in 95% of cases if the leader had been named
-            before; it is the best of the same data, so that they hold in somewhat fewer.
+            so much that those of all pairs of what is not surely worse hold together in 95% of
+            cases.
     """
 
     leader: int
@@ -179,19 +187,31 @@ def decide(
 
     each, pairs = alpha, compared(alpha)
     is_best = bool(others) and all(found.low > 0 for found in pairs.values())
-    if not is_best and len(others) > 1:
-        each = alpha / len(others)
+    left, before = len(present), 0
+    while not is_best and left != before:
+        # What is surely worse is out of the question, which leaves fewer pairs to err about.
+        each, before = alpha / _pairs(left), left
         pairs = compared(each)
+        left = 1 + sum(not found.low > 0 for found in pairs.values())
     tries = 1 if among is None else max(len(table) for table in among)
-    rivals = []
-    for i, found in pairs.items():
-        is_worse, is_equal = found.low > 0, found.is_within(margin)
-        needed = None
-        if not (is_worse or is_equal):
-            needed = seeds_needed(found, margin, planned, each / tries, alpha / tries)
-        rivals.append(Rival(i, found, is_worse, is_equal, needed))
+    rivals = [Rival(i, p, p.low > 0, p.is_within(margin), None) for i, p in pairs.items()]
+    fresh = alpha / _pairs(1 + sum(rival.is_open for rival in rivals))
+    rivals = [
+        replace(
+            rival,
+            seeds_needed=seeds_needed(rival.pair, margin, planned, each / tries, alpha / tries),
+            fresh_needed=seeds_to_plan(rival.pair, margin, fresh, alpha),
+        )
+        if rival.is_open
+        else rival
+        for rival in rivals
+    ]
     rivals.sort(key=lambda rival: rival.is_worse and not rival.is_equal)  # keeps the order
     return Decision(leader, is_best, tuple(rivals), 1 - each)
+
+
+def _pairs(count: int) -> int:
+    return max(1, count * (count - 1) // 2)
 
 
 def _of_levels(
@@ -282,8 +302,10 @@ def pair(
     each = min(len(of_a), len(of_b))
     paired = 2 * len(known) >= each and len(known) > 0
     seeds = len(known) if paired else each
-    own = levels(alpha, planned, max(seeds, 2))
-    for_equal = levels(2 * (alpha if equal_alpha is None else equal_alpha), planned, max(seeds, 2))
+    own = nominal_levels(alpha, planned, max(seeds, 2))
+    for_equal = nominal_levels(
+        2 * (alpha if equal_alpha is None else equal_alpha), planned, max(seeds, 2)
+    )
     if paired:
         mean, low, high = map(float, intervals(known, own))
         _, equal_low, equal_high = map(float, intervals(known, for_equal))
@@ -309,7 +331,7 @@ def all_pairs(
     """
     scores = _checked(scores, 0.0)
     present = np.flatnonzero(np.isfinite(scores).any(axis=1))
-    each = alpha / max(1, len(present) * (len(present) - 1) // 2)
+    each = alpha / _pairs(len(present))
     return {
         (int(i), int(j)): _of_levels(scores, among, int(i), int(j), planned, each, alpha)
         for i, j in combinations(present, 2)
@@ -319,7 +341,7 @@ def all_pairs(
 def seeds_needed(
     found: Pair, margin: float, planned: int | None, alpha: float, equal_alpha: float
 ) -> int | None:
-    """At which look an open pair will probably be decided, if its differences go on as they are.
+    """At which look an open pair is decided with a power of 80%, if the truth is as it looks.
 
     Args:
         found: the pair.
@@ -332,25 +354,43 @@ def seeds_needed(
         The number of seeds of each, and the planned one where nothing is known of the spread yet;
         None if it is more than 62.
     """
-    from scipy.special import stdtrit
-
     if found.seeds < FIRST_LOOK:  # nothing is known of the spread
         return max(planned or 0, LEAST_PLAN)
-    apart = levels(alpha, planned, MOST_SEEDS)
-    equal = levels(2 * equal_alpha, planned, MOST_SEEDS)
-    lead = abs(found.difference)
-    for n in looks(planned, MOST_SEEDS):
-        if n <= found.seeds:
-            continue
-        if found.deviation == 0 and 2.0 ** (1 - n) > max(apart[n], equal[n]):
-            continue  # see `intervals`
-        half, half_equal = (
-            float(-stdtrit(n - 1, level[n] / 2)) * found.deviation / n**0.5
-            for level in (apart, equal)
+    counts = np.array([n for n in looks(planned, MOST_SEEDS) if n > found.seeds], dtype=int)
+    apart, equal = (
+        nominal_levels(a, planned, MOST_SEEDS)[counts] for a in (alpha, 2 * equal_alpha)
+    )
+    return _first(found, margin, counts, apart, equal)
+
+
+def seeds_to_plan(found: Pair, margin: float, alpha: float, equal_alpha: float) -> int | None:
+    """How many seeds each must be planned to have, without those there are; see `seeds_needed`."""
+    if found.seeds < FIRST_LOOK:
+        return LEAST_PLAN
+    counts = np.arange(LEAST_PLAN, MOST_SEEDS + 1)
+    return _first(found, margin, counts, PLANNED * alpha, 2 * PLANNED * equal_alpha)
+
+
+def _first(
+    found: Pair,
+    margin: float,
+    counts: NDArray[np.integer[Any]],
+    alpha: Array | float,
+    equal_alpha: Array | float,
+) -> int | None:
+    """The first of some numbers of seeds that decides a pair, if the truth is as it looks."""
+    from scipy.special import stdtrit
+
+    if found.deviation == 0:  # see `intervals`
+        decides = 2.0 ** (1 - counts) <= np.maximum(alpha, equal_alpha)
+    else:
+        luck, apart, equal = (
+            stdtrit(counts - 1, share) * found.deviation / counts**0.5
+            for share in (_POWER, 1 - np.asarray(alpha) / 2, 1 - np.asarray(equal_alpha) / 2)
         )
-        if half < lead or lead + half_equal < margin:
-            return n
-    return None
+        lead = abs(found.difference)
+        decides = (apart + luck < lead) | (lead + equal + luck < margin)
+    return int(counts[np.argmax(decides)]) if decides.any() else None
 
 
 def adjusted_means(scores: Array) -> Array:

@@ -31,6 +31,8 @@ LEAST_PLAN = 3
 """Seeds; with two a t-test sees nothing, so that a plan of two is one of three."""
 
 _EARLY, _BY_PLAN, _EVER = 0.02, 0.84, 0.94
+PLANNED = _BY_PLAN - _EARLY
+"""The share of the permitted error that the planned look alone may spend."""
 _GROWTH = 1.5
 _NODES = 96  # of the integrals; the levels are then exact to 1e-9 for up to 100 seeds
 _LARGEST_Z = 12.0
@@ -80,7 +82,7 @@ def spent(seeds: int, planned: int | None) -> float:
 
 
 @lru_cache(maxsize=256)
-def levels(alpha: float, planned: int | None, most: int) -> Array:
+def nominal_levels(alpha: float, planned: int | None, most: int) -> Array:
     """The two-sided level at which to test at each look, so that all looks together err by alpha.
 
     Args:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import optuna
 
+from experiments.cli import commands
 from experiments.errors import UserError
 from experiments.record import discard, flat
 from experiments.record.identity import relevant
@@ -216,6 +217,9 @@ def _run(
     has_begun = bool(retry(partial(sweep.study.get_trials, deepcopy=False), window=ANSWER))
     more = partial(at_end, sweep) if at_end and has_begun and not interrupted else None
     report(sweep.study, plan, claims, more)
+    if interrupted and at_end and has_begun:
+        so_far = commands.module("analysis.report", str(plan.directory))
+        log.info("for the answer so far: %s", so_far)
     if interrupted or claims.is_work_left():
         log.info("to go on: %s", times_resolved(resume_command(), config))
     if interrupted:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from analysis.runs import Runs
 from analysis.trained.scores import Scores
@@ -48,6 +50,17 @@ def runs(trials: Iterable[Planted], **changes: Any) -> Runs:
         searched=("loss.name",),
     )  # fmt: skip
     return replace(known, **changes)
+
+
+def of_sweep(
+    known: Runs, folder: Path, task: Sequence[str], own: Sequence[str] = (), **sweeper: Any
+) -> Runs:
+    """The same trials, in the directory of a sweep that this was typed for."""
+    overrides = {"task": list(task), "hydra": [*own, "hydra.mode=MULTIRUN"]}
+    content = {"hydra": {"overrides": overrides, "sweeper": {"params": {}, **sweeper}}}
+    (folder / "multirun.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    directories = [str(folder / str(number)) for number in known.trials["number"]]
+    return replace(known, trials=known.trials.assign(directory=directories))
 
 
 def scores(

@@ -122,8 +122,9 @@ def test_what_was_trained_on_the_scale_of_old_is_named_beside_the_new(tmp_path: 
     assert group_label({"loss.name": "l1", "loss.degree": "2"}) == "l1, degree 2"
 
     levels = [{"loss.name": loss} for loss in ("l1", "l1", "mse", "mse")]
-    command = settle(runs, groups_of(runs), 8, [1], levels, confirmed=False).command
-    assert " loss.degree=2,auto " in command, "as the command takes it"
+    found = settle(runs, groups_of(runs), 8, [1], levels, confirmed=False)
+    assert found is not None
+    assert " loss.degree=2,auto " in found.command, "as the command takes it"
 
     old = load(write_sweep(tmp_path / "old", contents[::3]))
     assert "loss.degree" not in " ".join(old.trials["configuration"])

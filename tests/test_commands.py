@@ -12,9 +12,9 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from analysis.commands import Settling, go_on, left_out, settle, vary_beta
+from analysis.commands import Fresh, Settling, go_on, left_out, settle, vary_beta
 from analysis.runs import Runs
-from tests.planted import Planted, runs
+from tests.planted import Planted, of_sweep, runs
 
 
 @pytest.fixture
@@ -22,21 +22,15 @@ def grid() -> Runs:
     return runs([Planted("mse"), Planted("ssim")])
 
 
-def of_sweep(
-    known: Runs, folder: Path, task: Sequence[str], own: Sequence[str] = (), **sweeper: Any
-) -> Runs:
-    """The same trials, in the directory of a sweep that this was typed for."""
-    overrides = {"task": list(task), "hydra": [*own, "hydra.mode=MULTIRUN"]}
-    content = {"hydra": {"overrides": overrides, "sweeper": {"params": {}, **sweeper}}}
-    (folder / "multirun.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    directories = [str(folder / str(number)) for number in known.trials["number"]]
-    return replace(known, trials=known.trials.assign(directory=directories))
-
-
 def more_seeds(known: Runs, seeds: int = 3, *, by: Sequence[str] = ("loss.name",)) -> Settling:
     """Of two levels that have one seed each."""
     chosen = [{"loss.name": "mse"}, {"loss.name": "ssim"}]
-    return settle(known, by, seeds, [1, 1], chosen, confirmed=False)
+    return told(settle(known, by, seeds, [1, 1], chosen, confirmed=False))
+
+
+def told(found: Settling | None) -> Settling:
+    assert found is not None
+    return found
 
 
 def test_a_grid_is_widened_by_seeds(grid: Runs, tmp_path: Path) -> None:
@@ -66,7 +60,7 @@ def test_the_best_of_each_level_of_a_search_is_confirmed(
     grid: Runs, tmp_path: Path, typed: list[str], sweeper: dict[str, Any]
 ) -> None:
     known = of_sweep(grid, tmp_path, typed, **sweeper)
-    found = settle(known, ("loss.name",), 5, [3, 0], [], confirmed=True)
+    found = told(settle(known, ("loss.name",), 5, [3, 0], [], confirmed=True))
     assert found.command.endswith(" sweep.confirm_seeds=5")
     assert found.cost == "7 more runs"
     assert " seed=" not in found.command
@@ -81,17 +75,44 @@ def test_a_grid_with_one_seed_and_other_keys_is_confirmed_as_well(tmp_path: Path
 
 
 def test_of_a_grid_with_several_seeds_the_cheaper_way_is_told(tmp_path: Path) -> None:
-    def told(rates: int) -> tuple[str, str]:
+    def cheapest(rates: int) -> tuple[str, str]:
         trials = [
             Planted(loss, seed, more={"lr": lr})
             for loss in ("mse", "ssim") for lr in range(rates) for seed in range(3)
         ]  # fmt: skip
         known = of_sweep(runs(trials), tmp_path, ["loss=mse,ssim", "lr=..."])
-        found = settle(known, ("loss.name",), 5, [3, 3], [{}, {}], confirmed=False)
+        found = told(settle(known, ("loss.name",), 5, [3, 3], [{}, {}], confirmed=False))
         return found.command.split()[-1], found.cost
 
-    assert told(2) == ("seed=0,1,2,3,4", "8 more runs")
-    assert told(9) == ("sweep.confirm_seeds=5", "10 more runs")
+    assert cheapest(2) == ("seed=0,1,2,3,4", "8 more runs")
+    assert cheapest(9) == ("sweep.confirm_seeds=5", "10 more runs")
+
+
+@pytest.mark.parametrize(("seeds", "own"), [(40, True), (None, True), (4, False)])
+def test_a_study_of_what_is_open_is_proposed_where_it_takes_fewer_runs(
+    grid: Runs, tmp_path: Path, seeds: int | None, own: bool
+) -> None:
+    known = of_sweep(grid, tmp_path, ["loss=mse,ssim,l1", "lr=1e-3", "name=cats", "seed=0,1"])
+    levels = [{"loss.name": "mse", "lr": 1e-3}, {"loss.name": "ssim", "lr": 1e-3}]
+    fresh, by = Fresh(levels, 9), ("loss.name",)
+    for confirmed in (False, True):
+        found = settle(known, by, seeds, [1, 1], levels, confirmed=confirmed, fresh=fresh)
+        words = told(found).command.split()
+        assert ("name=cats-2" in words) == own
+        if own:
+            assert {"loss=mse,ssim", "'seed=range(1,10)'", "lr=1e-3"} <= set(words)
+            assert told(found).cost == "18 more runs"
+    levels[0]["lr"] = 2e-3
+    other = settle(known, by, seeds, [1, 1], levels, confirmed=True, fresh=Fresh(levels, 9))
+    assert (other is None) == (seeds is None), "a grid would train more than these two"
+
+
+def test_a_search_that_compares_nothing_has_its_best_confirmed(tmp_path: Path) -> None:
+    trials = [Planted(more={"lr": 1e-3 * 1.01**k}) for k in range(9)]
+    known = of_sweep(runs(trials), tmp_path, ["lr=interval(1e-4,1e-2)"], n_trials=9)
+    found = told(settle(known, (), 3, [0] * 9, [{}] * 9, confirmed=False))
+    assert found.command.endswith("sweep.confirm=3 sweep.confirm_seeds=3")
+    assert found.cost == "9 more runs"
 
 
 @pytest.mark.parametrize(

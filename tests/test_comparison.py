@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import decisions
 from analysis.comparison import Comparison, compare
 from analysis.runs import Design, Runs
 from experiments.errors import UserError
-from tests.planted import Planted, runs, scores
+from tests.planted import Planted, of_sweep, runs, scores
 
 PLANNED = Design(("loss.name",), 3)
 
@@ -56,7 +57,7 @@ def test_a_planted_winner_is_used_by_so_much() -> None:
 def test_the_interval_is_students_of_the_differences_seed_by_seed() -> None:
     trials = trained(mse=3.0, l1=1.0)
     (row,) = compare(planned(trials)).pairs.itertuples()
-    level = decisions.levels(0.05, 3, 3)[3]
+    level = decisions.nominal_levels(0.05, 3, 3)[3]
     oracle = stats.ttest_rel(psnr(trials, "mse"), psnr(trials, "l1")).confidence_interval(1 - level)
     assert row.difference == pytest.approx(psnr(trials, "mse").mean() - psnr(trials, "l1").mean())
     assert (row.low, row.high) == pytest.approx((oracle.low, oracle.high))
@@ -96,7 +97,7 @@ def test_what_is_open_is_named_with_the_runs_that_would_settle_it() -> None:
     assert "open is whether mse is better than l1, behind by 0." in found.verdict[1]
     assert found.verdict[2].startswith("surely worse: ssim by 5.")
     assert "more runs (about " in found.verdict[3]
-    assert "python run.py -m name=cats loss=mse,l1,ssim seed=0,1,2,3,4" in found.verdict[3]
+    assert "python run.py -m name=cats-2 loss=mse,l1 seed=3,4,5," in found.verdict[3], "not ssim"
 
 
 def test_what_is_open_in_the_decision_is_not_told_apart_in_the_pairs() -> None:
@@ -155,8 +156,9 @@ def test_other_metrics_are_secondary_and_kl_is_not_decided() -> None:
 
 def test_several_objectives_are_each_a_question() -> None:
     found = compare(planned(trained(mse=3.0, l1=1.0), objectives=("psnr", "l1")))
-    assert found.verdict[0].startswith("by PSNR, use mse: PSNR 23.")
-    assert found.verdict[1].startswith("by L1, use mse: L1 0.04")
+    assert found.verdict[0] == "use mse: it leads by PSNR and L1"
+    assert found.verdict[1].startswith("by PSNR, use mse: PSNR 23.")
+    assert found.verdict[2].startswith("by L1, use mse: L1 0.04")
     assert [one.metric for one in found.primary] == ["psnr", "l1"]
 
 
@@ -255,7 +257,7 @@ def test_the_command_asks_for_the_margins_that_a_reader_asked_for() -> None:
     assert "'sweep.margins={psnr: 0.05}'" in found.settling.command
 
 
-def test_runs_of_a_confirmation_are_counted_for_all_that_are_open() -> None:
+def test_runs_of_a_confirmation_are_counted_for_all_that_are_open(tmp_path: Path) -> None:
     """Seeds that are asked for go to who is too close to call as well."""
     noise = 0.4 * np.array([1, -1, 1, -1, 1, -1])
     close = [
@@ -263,12 +265,15 @@ def test_runs_of_a_confirmation_are_counted_for_all_that_are_open() -> None:
         for loss, sign, lead in (("mse", 1, 0.09), ("l1", -1, 0.0)) for seed in range(6)
     ]  # fmt: skip
     behind = [Planted("ssim", s, 0.3 * noise[s // 2] - 0.38, "confirm") for s in range(6)]
-    found = compare(planned([*close, *behind], Design(("loss.name",), 6)))
+    known = planned([*close, *behind], Design(("loss.name",), 6))
+    known.trials["lr"] = known.trials["loss.name"].map({"mse": 1.0, "l1": 2.0, "ssim": 3.0})
+    known = replace(known, searched=("loss.name", "lr"))  # so that no grid would do
+    found = compare(of_sweep(known, tmp_path, ["loss=mse,l1,ssim"], n_trials=9))
     assert [*findings(found).values()] == ["leads", "open", "open"]
     assert "too close to call between mse and l1" in " ".join(found.verdict)
     assert found.settling is not None
-    seeds = found.settling.command.partition("seed=")[2].split(",")
-    assert found.settling.cost == f"{3 * len(seeds)} more runs"
+    seeds = int(found.settling.command.rpartition("=")[2])
+    assert found.settling.cost == f"{3 * (seeds - 6)} more runs"
 
 
 def test_what_the_sweep_compares_is_compared() -> None:
@@ -317,3 +322,103 @@ def test_of_two_seeds_no_interval_is_told() -> None:
     assert use.endswith("is not surely best")
     assert still.startswith("open, since two seeds say little, is whether ")
     assert "interval" not in still
+
+
+def test_what_differs_though_nobody_searched_it_is_named_and_shown() -> None:
+    trials = trained(mse=3.0, l1=1.0)
+    known = planned(trials, varied=("loss.name", "lr", "batch_size", "latent_dim"))
+    is_l1 = known.trials["loss.name"] == "l1"
+    known.trials["lr"] = np.where(is_l1, 1e-4, 1e-3)
+    known.trials["batch_size"] = 64
+    known.trials["latent_dim"] = 8 + known.trials["seed"]  # as much for each
+    found = compare(known)
+    assert "what is compared differs in lr as well, which no sweep searched" in found.verdict[1], (
+        found
+    )
+    assert "batch_size" not in " ".join(found.verdict)
+    assert found.verdict[0].startswith("use mse (lr 0.001"), found.verdict[0]
+    alike = compare(planned(trials, varied=("loss.name",)))
+    assert not any("as well" in line for line in alike.verdict)
+
+
+def test_a_level_that_only_a_left_out_sweep_has_is_named_in_the_answer() -> None:
+    known = planned([*trained(mse=3.0, l1=1.0), *trained(ssim=9.0)])
+    is_ssim = known.trials["loss.name"] == "ssim"
+    known.trials["data.name"] = np.where(is_ssim, "faces", "cats")
+    known.trials["sweep"] = known.trials["data.name"]
+    found = compare(known)
+    assert [level.name for level in found.levels] == ["mse", "l1"]
+    assert "not compared: ssim, which was trained on other images" in found.verdict
+    assert "compared are those of cats with data.name=cats" in found.notes[0]
+
+
+def test_seeds_that_failed_are_said_where_the_loss_is() -> None:
+    """The half that did not fail may flatter it, so that it is not the fastest to use either."""
+    trials = trained(seeds=8, noise=0.01, mse=0.03, l1=0.0)
+    trials = [
+        replace(trial, status="failed") if (trial.loss, trial.seed % 2) == ("l1", 1) else trial
+        for trial in trials
+    ]
+    known = planned(trials, Design(("loss.name",), 4))
+    known.trials["seconds/total"] = np.where(known.trials["loss.name"] == "l1", 1.0, 9.0)
+    found = compare(known)
+    said = "l1 (4 of its 8 seeds failed) is practically"
+    assert any(said in line for line in found.verdict), found.verdict
+    assert not any("fastest" in line for line in found.verdict)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ([5.0, 4.0, 4.5, 4.0, 4.0], "l1 is the fastest of them, 2.2 times as fast"),
+        ([9.5, 4.0, 4.5, 4.0, 4.0], None),  # as one of a busy machine, or a worker's first
+        ([8.8, 8.7, 8.8, 8.7, 8.8], None),
+    ],
+)
+def test_one_is_faster_where_each_of_its_trainings_was(
+    seconds: list[float], said: str | None
+) -> None:
+    known = planned(trained(seeds=5, noise=0.01, mse=0.02, l1=0.0), Design(("loss.name",), 5))
+    is_l1 = (known.trials["loss.name"] == "l1").to_numpy()
+    known.trials["seconds/total"] = 9.0
+    known.trials.loc[is_l1, "seconds/total"] = seconds
+    found = compare(known)
+    assert findings(found)["l1"] == "equal"
+    line = " ".join(found.verdict)
+    assert "faster" not in line
+    assert (said in line) if said else ("fast" not in line)
+
+
+def test_a_leader_that_is_behind_on_shared_seeds_is_not_said_to_be_ahead_there() -> None:
+    table: dict[str, dict[int, float]]
+    table = {"mse": {0: 0.0, 1: 1.0, 2: 0.4}, "l1": {1: 1.2, 2: 0.5, 3: 0.3}, "ssim": {0: -2, 3: 2}}
+    trials = [Planted(loss, s, float(q)) for loss, of in table.items() for s, q in of.items()]
+    found = compare(planned(trials))
+    assert not any("by -" in line for line in found.verdict), found.verdict
+    decision = found.results["psnr"].decision
+    assert decision is not None
+    behind = [rival for rival in decision.rivals if rival.pair.difference < 0]
+    assert behind, "the case is one"
+    assert "ahead on the 2 seeds that both have by 0." in " ".join(found.verdict)
+
+
+@pytest.mark.parametrize(
+    ("psnr", "ssim", "said"),
+    [
+        ((0.0, -0.01), (1.0, 0.0), "use mse: it leads by PSNR and SSIM"),
+        ((-0.01, 0.0), (1.0, 0.0), "use mse: by each of PSNR and SSIM it leads or is practically"),
+        ((-1.0, 0.0), (1.0, 0.0), "none leads by all of PSNR and SSIM: l1 and mse each do by one"),
+    ],
+)
+def test_of_two_objectives_one_sentence_says_what_to_use(
+    psnr: tuple[float, float], ssim: tuple[float, float], said: str
+) -> None:
+    known = planned(
+        trained(seeds=5, noise=0.001, mse=psnr[0], l1=psnr[1]),
+        Design(("loss.name",), 5),
+        objectives=("psnr", "ssim"),
+    )
+    is_l1 = known.trials["loss.name"] == "l1"
+    shift = 0.001 * np.random.default_rng(0).normal(size=len(is_l1))
+    known.trials["val/ssim"] = 0.5 + 0.02 * np.where(is_l1, ssim[1], ssim[0]) + 0.1 * shift
+    assert compare(known).verdict[0].startswith(said)

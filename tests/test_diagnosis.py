@@ -335,3 +335,24 @@ def test_no_higher_rate_is_proposed_for_a_training_that_is_unstable() -> None:
     assert kinds(diagnose(with_courses(steady, steady, steady, FALLING, **seeds))) == [
         symptoms.UNSTABLE
     ]
+
+
+def test_idle_units_of_many_latent_sizes_are_said_once() -> None:
+    """Each size has a remedy of its own, so that one of them stands for all."""
+    healthy = {f"val/{name}": value for name, value in HEALTHY.items()}
+    rows = [
+        {**collapsed(loss, i), **healthy, "loss.scale": "sum", "latent_dim": 16 * 2**i,
+         "val/active_units": 2.0**i}
+        for i, loss in enumerate(LOSSES)
+    ]  # fmt: skip
+    (one,) = diagnose(runs_of(rows))
+    assert one.kind == symptoms.IDLE
+    assert "in 5 of 5 trials of 5 losses" in one.what
+    assert len(one.trials) == 5
+    assert one.remedy.startswith("of this trial: ")
+
+
+def test_no_range_is_proposed_where_nothing_was_learned() -> None:
+    rates = [1e-4, 3e-4, 1e-3, 3e-3]
+    rows = [{**collapsed("mse", i), "lr": lr, "val/psnr": 9.0 + i} for i, lr in enumerate(rates)]
+    assert kinds(diagnose(runs_of(rows, searched=("lr",)))) == [symptoms.COLLAPSE]

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import figures
-from decisions import Array, Decision, Pair, all_pairs, decide
-from decisions.answer import Measure
+from decisions import Array, Decision, Measure, Pair, all_pairs, decide
 from tests.tables import HOSTILE
 
 PSNR = Measure("PSNR", "dB", margin=0.1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from analysis.rate_distortion import RateDistortion, common_range, curve, rate_distortion
 from analysis.runs import Design
-from decisions import levels
+from decisions import nominal_levels
 from tests.conftest import Compose
 from tests.planted import Planted, runs
 from tests.words import trusting
@@ -93,7 +93,7 @@ def test_the_interval_is_students_of_the_differences_seed_by_seed() -> None:
         for loss in values for seed in range(3) for kl in (10.0, 20.0)
     ]  # fmt: skip
     (row,) = compared(trials).pairs.itertuples()
-    level = levels(0.05, 3, 3)[3]
+    level = nominal_levels(0.05, 3, 3)[3]
     oracle = stats.ttest_rel(values["mse"], values["l1"]).confidence_interval(1 - level)
     assert (row.low, row.high) == pytest.approx((oracle.low, oracle.high))
     assert (row.kl_low, row.kl_high) == (10, 20)

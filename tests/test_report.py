@@ -139,7 +139,7 @@ def test_the_verdict_names_the_planted_winner_and_marks_it(tmp_path: Path) -> No
     assert content.verdict[0].startswith("use mse (latent 64): PSNR 21.2")
     assert content.estimates is not None
     marks = {row.cells[0].text: row.cells[2].mark for row in content.estimates.rows}
-    assert marks == {"mse": "best", "l1": "", "ssim": ""}
+    assert marks == {"mse": "best", "l1": "worse", "ssim": "worse"}
     titles = [column.title for column in content.estimates.columns]
     assert titles[:4] == ["loss", "seeds", "PSNR", "SSIM"]
     assert "the test split is not scored" in content.notes[-1], "there are no checkpoints"
@@ -155,7 +155,7 @@ def test_every_number_of_a_rival_is_the_same_in_sentence_table_and_pairs(tmp_pat
     said = re.search(r"by ([\d.]+) dB \(95% interval ([\d.]+ to [\d.]+)\)", content.verdict[0])
     assert said is not None
     behind = {row.cells[0].text: row.cells[2].note for row in content.estimates.rows}["l1"]
-    assert behind == f"{said[1]} behind ({said[2]})"
+    assert behind == f"{said[1]} behind, {said[2]}"
     assert texts(content.details[1].table)[0][3:5] == [said[1], said[2]]
 
 
@@ -244,7 +244,7 @@ def test_a_report_that_fails_leaves_the_earlier_one(
 
 @pytest.mark.parametrize(
     ("out", "message"),
-    [("gone/report.html", "gone is none"), (".", "is a directory")],
+    [("gone/report.html", "gone: No such file"), (".", "is a directory")],
 )
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, out: str, message: str) -> None:
     with pytest.raises(UserError, match=message):

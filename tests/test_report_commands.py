@@ -12,8 +12,10 @@ import pytest
 
 from analysis.comparison import compare
 from analysis.load import load
+from analysis.report.commands import commands
 from analysis.report.gather import gather
 from experiments.record import read_result
+from tests.planted import Planted, of_sweep, runs
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,3 +68,28 @@ def test_no_command_adds_to_a_part_of_a_sweep(tiny_sweep: Path) -> None:
     one = tiny_sweep / "0"
     assert read_result(one)["status"] == "completed"
     assert compare(load(one)).settling is None
+
+
+@pytest.mark.slow
+def test_what_cannot_be_done_is_refused_before_any_work(tiny_sweep: Path, tmp_path: Path) -> None:
+    for arguments, rule in (
+        (["--out", "/proc/report.html"], "`--out` must be a file in a directory that can be"),
+        (["--out", str(tmp_path / "no/report.html")], "No such file or directory"),
+        (["--format", "csv", "--margin", "psnr=1"], "`--margin` must go with an answer"),
+    ):
+        refused = report(str(tiny_sweep), *arguments)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert rule in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_a_sweep_with_failures_is_continued_with_them(tmp_path: Path) -> None:
+    folder = tmp_path / "cats/sweep"
+    folder.mkdir(parents=True)
+    whole = of_sweep(runs([Planted("mse"), Planted("ssim")]), folder, ["loss=mse,ssim"])
+    broken = [Planted("mse"), Planted("ssim", status="failed")]
+    failed = of_sweep(runs(broken), folder, ["loss=mse,ssim"])
+    assert [one.text for one in commands(whole, [], [])] == ["python run.py -m loss=mse,ssim"]
+    (again,) = commands(failed, [], [])
+    assert again.purpose == "continue the sweep cats, and train again what failed"
+    assert again.text == "python run.py -m loss=mse,ssim sweep.retry_failed=true"

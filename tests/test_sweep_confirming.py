@@ -13,6 +13,7 @@ import sweeps
 from analysis.comparison import compare
 from analysis.load import load
 from sweeps.command import Sweep
+from tests.planted import of_sweep
 from tests.simulated import SimulatedTask
 
 pytestmark = pytest.mark.slow
@@ -163,6 +164,37 @@ def test_what_was_not_planned_before_anybody_looked_is_not_planned(run: Race) ->
     assert first.study.user_attrs["design"]["planned"] == 3
     more = run(CLEAR, "seed=0,1,2,3,4,5,6,7", name, "sweep.confirm=0")
     assert more.study.user_attrs["design"]["planned"] == 3
+
+
+def test_the_first_confirmation_plans_its_own_seeds(run: Race) -> None:
+    """Those of the grid were looked at, and say nothing of seeds that nobody has seen."""
+    grid = [CLEAR, "lr=1e-3,1e-4", "seed=0,1,2", "name=fresh"]
+    first = run(*grid, "sweep.confirm=0")
+    assert first.study.user_attrs["design"]["planned"] == 3
+    more = run(*grid, "sweep.confirm=1", "sweep.confirm_seeds=6")
+    assert more.study.user_attrs["design"]["planned"] == 6
+    again = run(*grid, "sweep.confirm=1", "sweep.confirm_seeds=8")
+    assert again.study.user_attrs["design"]["planned"] == 6
+
+
+@pytest.mark.parametrize("nothing", [[], ["sweep.compare=[]", "loss=mse,l1"]])
+def test_a_search_that_compares_nothing_answers_with_a_configuration(
+    run: Race, tmp_path: Path, nothing: list[str]
+) -> None:
+    """Drawn numbers are no levels, and the command that is printed is taken."""
+    drawn = ["lr=tag(log,interval(1e-4,1e-2))", "hydra.sweeper.n_trials=8", "name=drawn", *nothing]
+    said = compare(of_sweep(load(run(*drawn, "sweep.confirm=0")), tmp_path, drawn[2:], n_trials=8))
+    assert said.settling is not None
+    words = said.settling.command.split()
+    assert words[-2:] == ["sweep.confirm=3", "sweep.confirm_seeds=3"]
+    assert not any(word.startswith("sweep.compare=lr") for word in words)
+    again = run(*drawn, *words[-2:])
+    found = compare(load(again))
+    assert len(found.levels) == len(seeds_of(again, "lr")) == 3
+    assert found.verdict[0].startswith("use ")
+    assert "lr 0.00" in found.verdict[0]
+    assert any("of 8 configurations that were trained again" in note for note in found.notes)
+    assert not any("not confirmed" in line for line in found.verdict)
 
 
 @pytest.mark.parametrize(

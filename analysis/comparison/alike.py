@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -13,7 +14,8 @@ from experiments.errors import UserError
 
 LOSS = "loss.name"
 _SCALES = ("loss.scale", DEGREE)
-_MOST_LEVELS = 16
+MOST_LEVELS = 16
+"""Of configurations: the best of more are compared."""
 LEVEL = "level"
 """The column with the name of a trial's level."""
 
@@ -42,21 +44,43 @@ def groups_of(runs: Runs) -> tuple[str, ...]:
 
     With the loss go its scale and the degree of it, as far as they vary, since the same loss on
     another scale is another one; but where a sweep says that it compares losses alone, what else
-    it searched is chosen for each. Where no loss varies, it is the first parameter that was
-    searched by a few choices.
+    it searched is chosen for each. Where nobody says and no loss varies, it is the first parameter
+    that was searched by a few choices; and where there is none, or a sweep says that it compares
+    nothing, all that was searched: each configuration is then a level.
     """
     design = design_of(runs)
-    if design is not None and design.compare and LOSS not in design.compare:
-        return design.compare
-    if design is None or not design.compare:
-        found = tuple(name for name in (LOSS, *_SCALES) if _choices(runs, name) > 1)
-    else:
-        more = (n for n in _SCALES if n not in (*design.compare, *runs.searched))
-        found = (*design.compare, *(name for name in more if _choices(runs, name) > 1))
+    compare = design.compare if design is not None else ()
+    if compare and LOSS not in compare:
+        return compare
+    if compares_configurations(runs):
+        return configurations_of(runs) or (LOSS,)
+    scales = (name for name in _SCALES if not compare or name not in (*compare, *runs.searched))
+    names = (*(compare or (LOSS,)), *scales)
+    found = tuple(name for name in names if name in compare or _choices(runs, name) > 1)
     if found:
         return found
-    others = (name for name in runs.searched if 1 < _choices(runs, name) <= _MOST_LEVELS)
-    return (next(others, LOSS),)
+    return next(((name,) for name in runs.searched if _is_listed(runs, name)), (LOSS,))
+
+
+def compares_configurations(runs: Runs) -> bool:
+    """Whether each configuration is a level, since a search compares nothing else."""
+    if runs.designs:
+        return not any(design.compare for design in runs.designs.values())
+    is_compared = any(_choices(runs, name) > 1 for name in (LOSS, *_SCALES))
+    return not is_compared and not any(_is_listed(runs, name) for name in runs.searched)
+
+
+def configurations_of(runs: Runs) -> tuple[str, ...]:
+    """The columns by which the configurations that were searched differ."""
+    return tuple(name for name in runs.searched if _choices(runs, name) > 1)
+
+
+def _is_listed(runs: Runs, name: str) -> bool:
+    """Whether a parameter seems to have been chosen from a list: by few values, and round ones."""
+    if not 1 < _choices(runs, name) <= MOST_LEVELS:
+        return False
+    values = runs.trials[name].dropna()
+    return not any(isinstance(v, float) and float(f"{v:.3g}") != v for v in values)
 
 
 def check_columns(runs: Runs, by: Sequence[str]) -> None:
@@ -74,29 +98,55 @@ def _choices(runs: Runs, name: str) -> int:
     return int(runs.trials[name].nunique()) if name in runs.trials else 0
 
 
-def comparable(runs: Runs, by: Sequence[str]) -> tuple[Runs, list[str]]:
-    """The trials that can be compared, in the order of their numbers, and sentences on the others.
+class Comparable(NamedTuple):
+    """The trials that can be compared.
+
+    Attributes:
+        runs: with these trials alone, which have the column `level`.
+        notes: sentences on the others.
+        lost: sentences on levels of which no trial is left.
+    """
+
+    runs: Runs
+    notes: list[str]
+    lost: list[str]
+
+
+def comparable(runs: Runs, by: Sequence[str]) -> Comparable:
+    """The trials that can be compared, in the order of their numbers.
 
     A sweep of which no trial is left has no say in how they are compared.
 
-    Where they do not agree, those are kept of which most levels, and then most trials, are. They
-    have the column `level`. What is compared differs, and so may a budget that was searched.
+    Where they do not agree, those are kept of which most levels, and then most trials, are. What
+    is compared differs, and so may a budget that was searched.
     """
-    trials, notes = _with_levels(runs.trials, by), []
+    trials, notes, lost = _with_levels(runs.trials, by), [], []
     has_prints = FINGERPRINT in trials and _completed(trials)[FINGERPRINT].notna().any()
     images = _IMAGES if has_prints else (*_IMAGES, *_SOURCE)
     for kind, columns, fixed in (
         ("on other images", images, by),
         ("on another split of the images", _SPLIT, by),
-        ("trained on another budget", _BUDGET, (*by, *runs.searched)),
+        ("on another budget", _BUDGET, (*by, *runs.searched)),
     ):
         names = [c for c in columns if c in trials.columns and c not in fixed]
+        before = dict.fromkeys(_completed(trials)[LEVEL])
         trials, found = _majority(trials, names, kind)
         notes += found
+        gone = [name for name in before if name not in set(_completed(trials)[LEVEL])]
+        if gone:
+            verb = "was" if len(gone) == 1 else "were"
+            lost.append(f"not compared: {labels.listed(gone)}, which {verb} trained {kind}")
     known = runs.trials.reindex(columns=["trial", "sweep"])
-    gone = set(known["sweep"]) - set(known.loc[known["trial"].isin(trials["trial"]), "sweep"])
-    designs = {name: design for name, design in runs.designs.items() if name not in gone}
-    return replace(runs, trials=trials, designs=designs), [*notes, *_old_scale(trials)]
+    gone_sweeps = set(known["sweep"]) - set(known["sweep"][known["trial"].isin(trials["trial"])])
+    designs = {name: one for name, one in runs.designs.items() if name not in gone_sweeps}
+    notes += _old_scale(trials)
+    return Comparable(replace(runs, trials=trials, designs=designs), notes, lost)
+
+
+def unsearched(runs: Runs, by: Sequence[str]) -> list[str]:
+    """Columns by which trials differ although no sweep searched them, such as the batch size."""
+    known = {*by, *runs.searched, *_IMAGES, *_SOURCE, *_SPLIT, *_SCALES}
+    return [c for c in runs.varied if c not in known and _choices(runs, c) > 1]
 
 
 def _with_levels(trials: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -132,12 +182,20 @@ def _majority(
         for c in columns
         if c != FINGERPRINT and others[c].map(str).ne(str(example[c])).any()
     ]
-    kept = f": compared are those with {labels.listed(shown)}" if shown else ""
+    kept = f" with {labels.listed(shown)}" if shown else ""
+    sweeps = _sweeps(completed[fits[completed.index]])
+    if not set(sweeps) & set(_sweeps(others)):  # the fingerprint says nothing to people
+        kept = f" of {labels.listed(sweeps)}{kept}"
     count = len(others)
     return trials[fits], [
         f"{count} trial{'s' if count > 1 else ''} of {labels.listed(list(others[LEVEL].unique()))} "
-        f"{'are' if count > 1 else 'is'} left out, {kind}{kept}"
+        f"{'are' if count > 1 else 'is'} left out, trained {kind}"
+        f"{f': compared are those{kept}' if kept else ''}"
     ]
+
+
+def _sweeps(trials: pd.DataFrame) -> list[str]:
+    return [str(name) for name in trials["sweep"].dropna().unique()]
 
 
 def _old_scale(trials: pd.DataFrame) -> list[str]:

@@ -12,7 +12,16 @@ import pandas as pd
 
 from analysis import labels
 from analysis.comparison import saying
-from analysis.comparison.alike import check_columns, comparable, design_of, groups_of
+from analysis.comparison.alike import (
+    MOST_LEVELS,
+    check_columns,
+    comparable,
+    compares_configurations,
+    configurations_of,
+    design_of,
+    groups_of,
+    unsearched,
+)
 from analysis.comparison.found import Comparison
 from analysis.comparison.levels import Level, levels_of
 from analysis.comparison.results import Result, result
@@ -59,15 +68,23 @@ def compare(
         labels.better(metric)
     by = groups_of(runs) if by is None else by
     check_columns(runs, by)
-    runs, notes = comparable(runs, by)
+    runs, notes, lost = comparable(runs, by)
     design = design_of(runs)
-    is_planned = design is not None and (not design.compare or design.compare[0] in by)
+    compare = design.compare if design is not None else ()
+    is_planned = design is not None and (not compare or compare[0] in by)
     planned = design.planned if design is not None and is_planned else None
+    is_search = compares_configurations(runs) and tuple(by) == configurations_of(runs)
     changed = {**(design.margins if design is not None else {}), **(margins or {})}
     objectives = runs.objectives or (runs.objective,)
-    chosen = levels_of(runs.trials, objectives, runs.searched, by)
-    chosen = chosen._replace(notes=[*notes, *chosen.notes])
+    others = unsearched(runs, by)
+    most = MOST_LEVELS if is_search else None
+    chosen = levels_of(runs.trials, objectives, (*runs.searched, *others), by, most)
     levels = chosen.levels
+    confounded = [c for c in others if len({str(one.parameters.get(c)) for one in levels}) > 1]
+    chosen = chosen._replace(
+        notes=[*notes, *chosen.notes],
+        left_out=[*saying.confounded(confounded), *lost, *chosen.left_out],
+    )
     rows = runs.trials.set_index("trial")
     results = {}
     if levels:
@@ -82,7 +99,8 @@ def compare(
     comparison = Comparison(
         tuple(by), tuple(levels), tuple(objectives), results, checks, shares, planned=planned
     )
-    return saying.said(runs, comparison, chosen, scores, changed if margins else None)
+    margins = changed if margins else None
+    return saying.said(runs, comparison, chosen, scores, margins, is_search=is_search)
 
 
 def checked(

@@ -27,12 +27,14 @@ class Level:
 
     Attributes:
         name: of the level.
-        parameters: what was searched, of the configuration that stands for it, and its loss.
+        parameters: what was searched, or differs all the same, of the configuration that stands
+            for it; and its loss.
         configurations: that count for it, the one that stands for it first.
         trials: (C, S), names of the trials of these with each seed; None where there is none.
         weights: (C, S), how much each counts; a seed's add up to 1, or 0.
         confirmed: whether the seeds are fresh ones, drawn after the configuration was chosen.
-        seconds: that a training of that configuration takes; None if unknown.
+        failed: how many of the seeds with which it was trained gave no score.
+        seconds: that each training of that configuration took, as far as that is known.
     """
 
     name: str
@@ -41,7 +43,8 @@ class Level:
     trials: np.ndarray[Any, np.dtype[np.object_]]
     weights: Array
     confirmed: bool
-    seconds: float | None
+    failed: int
+    seconds: tuple[float, ...]
 
     def table(self, values: Mapping[str, float]) -> Array:
         """What each configuration reached with each seed (C, S), of a value for each trial."""
@@ -81,7 +84,11 @@ class Levels(NamedTuple):
 
 
 def levels_of(
-    trials: pd.DataFrame, objectives: Sequence[str], searched: Sequence[str], by: Sequence[str]
+    trials: pd.DataFrame,
+    objectives: Sequence[str],
+    searched: Sequence[str],
+    by: Sequence[str],
+    most: int | None = None,
 ) -> Levels:
     """Choose what stands for each level, by validation scores.
 
@@ -92,7 +99,9 @@ def levels_of(
       same number of tries for every level (`decisions.chosen_by_other_seeds`).
     - Else there is one training of each level, the best: no more than a first look.
 
-    The trials have the column `level`, and the order in which they began.
+    The trials have the column `level`, and the order in which they began. Where each configuration
+    of a search is a level, the best `most` of them are compared, and of those that were confirmed
+    all.
     """
     columns = [f"val/{name}" for name in objectives]
     ended = trials[trials["status"].isin(_ENDED)]
@@ -111,7 +120,20 @@ def levels_of(
     ended = ended[ended[LEVEL].isin(with_scores)]
     if ended.empty:
         return Levels([], left_out, [], [])
-    return _chosen(ended, objectives, searched, by, left_out)
+    if most is None:
+        return _chosen(ended, objectives, searched, by, left_out)
+    is_fresh = ended[_SCORED] & (ended["phase"] == CONFIRM)
+    if is_fresh.any():
+        best = list(dict.fromkeys(ended.loc[is_fresh, LEVEL]))
+        how = f"the {len(best)} of {len(with_scores)} configurations that were trained again"
+    else:
+        means = ended.assign(merit=merit(ended[ended[_SCORED]], objectives))
+        means = means.groupby(LEVEL)["merit"].mean().sort_values(ascending=False, kind="stable")
+        best = list(means.index[:most])
+        how = f"the best {len(best)} of {len(with_scores)} configurations"
+    found = _chosen(ended[ended[LEVEL].isin(best)], objectives, searched, by, [])
+    is_part = len(best) < len(with_scores)
+    return found._replace(notes=[f"compared are {how}", *found.notes] if is_part else found.notes)
 
 
 def _chosen(
@@ -197,7 +219,8 @@ def _level(
     weights = decisions.chosen_by_other_seeds(scores, tries)
     of_first = scored[scored["configuration"] == order[0]]
     first = of_first.to_dict("records")[0]  # of Python's own numbers
-    seconds = pd.to_numeric(of_first.get("seconds/total", pd.Series(dtype=float))).mean()
+    times = pd.to_numeric(of_first.get("seconds/total", pd.Series(dtype=float)), errors="coerce")
+    judged = {seed for seed, share in zip(seeds, weights.sum(axis=0), strict=True) if share}
     return Level(
         name=name,
         parameters={c: first[c] for c in parameters if not pd.isna(first[c])},
@@ -205,7 +228,8 @@ def _level(
         trials=trials.to_numpy(),
         weights=weights,
         confirmed=bool((rows["phase"] == CONFIRM).all()),
-        seconds=float(seconds) if np.isfinite(seconds) else None,
+        failed=len(set(rows["seed"]) - judged) if judged else 0,
+        seconds=tuple(float(time) for time in times if np.isfinite(time)),
     )
 
 

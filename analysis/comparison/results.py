@@ -11,9 +11,7 @@ import pandas as pd
 import decisions
 from analysis import labels
 from analysis.comparison.levels import Level
-from decisions import Array, Decision, Pair
-from decisions import answer as say
-from decisions.answer import Answer, Measure
+from decisions import Answer, Array, Candidate, Decision, Measure, Pair
 from experiments import metrics
 
 
@@ -133,11 +131,15 @@ def result(
 def answer(result: Result, levels: Sequence[Level]) -> Answer:
     """What the decision of a result says."""
     assert result.decision is not None
-    said = [
-        say.Level(level.name, settings(level), float(mean), seeds, level.seconds)
+    return decisions.answer(result.decision, candidates(result, levels), result.measure)
+
+
+def candidates(result: Result, levels: Sequence[Level]) -> list[Candidate]:
+    """Levels by what they reached on a metric."""
+    return [
+        Candidate(level.name, settings(level), float(mean), seeds, level.failed, level.seconds)
         for level, mean, seeds in zip(levels, result.means, result.seeds, strict=True)
     ]
-    return say.answer(result.decision, said, result.measure)
 
 
 def settings(level: Level) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis import commands, labels
-from analysis.comparison.results import answer
+from analysis.comparison.results import answer, candidates
 from analysis.runs import Runs
-from decisions.answer import Answer
+from decisions import Answer, for_all
 from experiments.scoring.symptoms import BETTER_THAN_MEAN
 
 if TYPE_CHECKING:
@@ -37,8 +37,19 @@ def said(
     chosen: Levels,
     scores: Scores | None,
     margins: Mapping[str, float] | None = None,
+    *,
+    is_search: bool = False,
 ) -> Comparison:
-    """The comparison with its verdict and its notes, and with the command for what is open."""
+    """The comparison with its verdict and its notes, and with the command for what is open.
+
+    Args:
+        runs: that are compared.
+        comparison: without any sentence yet.
+        chosen: its levels, and sentences on others.
+        scores: of images of the test split.
+        margins: that a reader asked for, by metric.
+        is_search: each configuration is a level, since nothing else is compared.
+    """
     notes = [*_plans(runs), *chosen.notes]
     if not comparison.levels:
         notes = [*chosen.left_out, *notes]
@@ -52,7 +63,8 @@ def said(
     lines += chosen.left_out
     if len(comparison.levels) == 1 and not chosen.left_out:
         lines.append(_one_level(comparison))
-    settling = _settling(runs, comparison, answers, chosen.unconfirmed, margins)
+    by = () if is_search else comparison.by
+    settling = _settling(runs, comparison, answers, by, chosen.unconfirmed, margins)
     if settling is not None:
         lines.append(f"{settling.cost} {settling.purpose}: {settling.command}")
     lines += [_check(comparison, metric) for metric in comparison.checks if _is_decided(comparison)]
@@ -117,64 +129,89 @@ def _nothing(runs: Runs) -> list[str]:
     states = ", ".join(f"{count} {status}" for status, count in counts.items())
     line = f"no trial was completed, so there is nothing to compare ({states})"
     failed = runs.trials.loc[runs.trials["status"] == "failed", "reason"].dropna()
-    return [line if failed.empty else f"{line}; the first that failed: {failed.iloc[0]}"]
+    if failed.empty:
+        return [line]
+    reason = next(iter(str(failed.iloc[0]).strip().splitlines()), "for no known reason")
+    return [f"{line}; the first that failed: {reason:.200}"]
+
+
+def confounded(columns: Sequence[str]) -> list[str]:
+    """That levels differ in something else as well."""
+    if not columns:
+        return []
+    keys = labels.listed([column.removesuffix(".name") for column in columns])
+    return [
+        f"what is compared differs in {keys} as well, which no sweep searched: a difference may "
+        "come from there"
+    ]
 
 
 def _answers(comparison: Comparison, answers: Sequence[Answer]) -> list[str]:
-    """Of several objectives each names its metric."""
+    """Of several objectives what to use in all, and then each, which names its metric."""
     if len(answers) == 1:
         return list(answers[0].sentences)
-    return [
+    said = [
         f"by {one.measure.title}, {sentence}"
         for one, found in zip(comparison.primary, answers, strict=True)
         for sentence in found.sentences
     ]
+    decisions = [one.decision for one in comparison.primary if one.decision is not None]
+    if not decisions or len(comparison.levels) < 2:
+        return said
+    titles = labels.listed([one.measure.title for one in comparison.primary])
+    named = candidates(comparison.primary[0], comparison.levels)
+    return [for_all(decisions, named, titles), *said]
 
 
 def _settling(
     runs: Runs,
     comparison: Comparison,
     answers: Sequence[Answer],
+    by: Sequence[str],
     unconfirmed: Sequence[str],
     margins: Mapping[str, float] | None,
 ) -> commands.Settling | None:
     """What would probably settle what is open; None where nothing would."""
+    levels = comparison.levels
     needed = sorted({i for found in answers for i in found.open_levels})
-    confirmed = any(level.confirmed for level in comparison.levels)
+    confirmed = any(level.confirmed for level in levels)
     single = all(max(one.seeds, default=0) < 2 for one in comparison.primary)
     if not needed and not single and not unconfirmed:
         return None
     if runs.trials["sweep"].nunique() > 1 or commands.is_part(runs):  # no one command adds to them
         return None
-    known = [found.seeds for found in answers if found.seeds is not None]
-    counts = [
-        max(one.seeds[i] for one in comparison.primary) for i in range(len(comparison.levels))
-    ]
-    # What a search found was chosen with its seed, so that this seed counts no more.
-    have = [0 if single else counts[i] for i in needed or range(len(counts) if single else 0)]
-    planned = max(known, default=max(*counts, comparison.planned or _FIRST_PLAN))
-    if needed and confirmed:  # seeds that are asked for go to all that are open
-        open_ones = {
-            r.level for one in comparison.primary if one.decision for r in one.decision.open
-        }
-        needed = sorted({*needed, *open_ones})
-    if needed and not single:  # seeds that failed have to be made up for
+    counts = [max(one.seeds[i] for one in comparison.primary) for i in range(len(levels))]
+    fresh = None
+    if single or not needed:
+        planned: int | None = max(*counts, comparison.planned or _FIRST_PLAN)
+        # What a search found was chosen with its seed, so that this seed counts no more.
+        have = [0] * (len(levels) if single else 0)
+    else:
+        added = [found.seeds for found in answers if found.open_levels]
+        planned = max((n for n in added if n is not None), default=None)
+        planned = None if None in added else planned
+        asked = {r.level for one in comparison.primary if one.decision for r in one.decision.open}
+        # Seeds that are asked for go to all that are open; those that failed are made up for.
+        count = len({*needed, *asked}) if confirmed else len(needed)
         tried = comparison.primary[0].gains.shape[1]
-        planned += max(tried - counts[i] for i in needed)
-        have = [tried for _ in needed]
+        planned = planned and planned + max(tried - counts[i] for i in needed)
+        have = [tried] * count
+        seeds = max(found.fresh_seeds or 0 for found in answers)
+        fresh = commands.Fresh([levels[i].parameters for i in needed], seeds)
     purpose = "would show whether it is luck" if single else "would probably settle what is open"
     if unconfirmed and not needed:
         purpose = f"would compare {labels.listed(unconfirmed)} as well"
     found = commands.settle(
         runs,
-        comparison.by,
+        by,
         planned,
         [*have, *(0 for _ in unconfirmed)],
-        [level.parameters for level in comparison.levels],
+        [level.parameters for level in (levels if by else comparison.ordered)],
         confirmed=confirmed,
+        fresh=fresh,
         margins=margins,
     )
-    return found._replace(purpose=purpose)
+    return found and found._replace(purpose=purpose)
 
 
 def _check(comparison: Comparison, metric: str) -> str:

@@ -12,8 +12,7 @@ import plotly.graph_objects as go
 from analysis.figures.matrices import matrix
 from analysis.figures.style import BLUE, FAINT, GREY, INK, SKY, VERMILLION, blank, escape, figure
 from analysis.figures.style import label as cut
-from decisions import Decision, Pair, Rival
-from decisions.answer import Measure
+from decisions import Decision, Measure, Pair, Rival
 
 _ROW = 52  # pixels a rival
 _FINDINGS = {

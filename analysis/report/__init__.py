@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,12 +41,15 @@ def write(
         margins: by metric, below which a difference does not matter.
 
     Raises:
-        UserError: there is no such format, the file cannot be written, or figures not be drawn.
+        UserError: there is no such format, it has no use for an argument, the file cannot be
+            written, or figures not be drawn.
     """
     if form not in FORMS:
         raise UserError(f"`form` must be one of {', '.join(FORMS)}, but got {form!r}")
     if figures is not None and form != "md":
         raise UserError(f"`--figures` must go with `--format md`, but the format is {form}")
+    if margins and form == "csv":
+        raise UserError("`--margin` must go with an answer, which `--format csv` has none of")
     _check_writable(out)  # before a minute's work
     if form == "csv":
         _replace(out, str(runs.trials.to_csv(index=False)))
@@ -69,11 +73,16 @@ def default_path(sources: Sequence[str], form: str) -> Path:
 
 
 def _check_writable(out: Path) -> None:
-    if out.is_dir() or not os.access(out.parent, os.W_OK):
-        found = "that is a directory" if out.is_dir() else f"{out.parent} is none"
+    why = "it is a directory" if out.is_dir() else None
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        why = f"{out.parent}: {error.strerror}"
+    if why is not None:
         raise UserError(
-            "`--out` must be a file in a directory that can be written, but got "
-            f"{out}, and {found}; give another --out"
+            f"`--out` must be a file in a directory that can be written, but got {out} ({why}); "
+            "give another --out"
         )
 
 

@@ -37,12 +37,16 @@ def commands(
         text = module("experiments.rerun", _path(best))
         found.append(Command("train the best trial again and compare, bit for bit", text))
     parents = dict.fromkeys(Path(path).parent for path in runs.trials["directory"].dropna())
+    failed = runs.trials.loc[runs.trials["status"] == "failed", "directory"].dropna()
+    with_failed = {Path(path).parent for path in failed}
     for directory in parents:
-        command = go_on(directory) if (directory / "multirun.yaml").is_file() else None
+        is_swept = (directory / "multirun.yaml").is_file()
+        command = go_on(directory, retry_failed=directory in with_failed) if is_swept else None
         if command is not None:
             missing = [key for key in left_out(directory) if f"{key}=" not in command]
             name = directory.parent.name if directory.name == "sweep" else directory.name
-            purpose = f"continue the sweep {name}"
+            retried = ", and train again what failed" if directory in with_failed else ""
+            purpose = f"continue the sweep {name}{retried}"
             if missing:
                 purpose += f" (left out, add it if it is yours: {', '.join(missing)})"
             found.append(Command(purpose, command))

@@ -25,6 +25,7 @@ _MEANINGS = {
     "leads": "leads: the first, but not surely best",
     "equal": "equal: within the margin of the first",
     "open": "open: not yet told from the first",
+    "worse": "worse: surely, than the first",
 }
 
 
@@ -135,7 +136,7 @@ def _behind(result: Result) -> dict[str, str]:
         pair, decimals = rival.pair, result.measure.digits
         said = f"{pair.difference:z.{decimals}f} behind"
         if math.isfinite(pair.low):
-            said += f" ({pair.low:z.{decimals}f} to {pair.high:z.{decimals}f})"
+            said += f", {pair.low:z.{decimals}f} to {pair.high:z.{decimals}f}"
         found[result.levels[rival.level]] = said
     return found
 
@@ -172,7 +173,9 @@ def _pairs_table(comparison: Comparison) -> Table:
             decimals = one.measure.digits
             cells = [*texts(one.measure.title, pair.a, pair.b), number(pair.difference, decimals)]
             interval = _interval(pair.low, pair.high, decimals)
-            rows.append(Row([*cells, Cell(interval, pair.low), *texts(pair.finding)]))
+            is_both = pair.finding == "equal" and pair.low > 0
+            found = "equal, though surely better" if is_both else pair.finding
+            rows.append(Row([*cells, Cell(interval, pair.low), *texts(found)]))
     margins = labels.listed(
         [f"{one.measure.title} {one.measure.said_margin}" for one in comparison.primary]
     )

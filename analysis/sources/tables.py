@@ -40,6 +40,7 @@ def runs_of(findings: Findings) -> Runs:
         objectives=_objectives(found),
         searched=_searched(findings),
         designs=findings.designs,
+        varied=tuple(varying([trial.config for trial in found])),
     )
 
 
@@ -82,7 +83,7 @@ def _trials(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
     table = pd.DataFrame.from_records(
         [[row.get(c) for c in columns] for row in rows], columns=columns
     )
-    return table.astype(_TYPES)
+    return table.astype(_TYPES).copy()  # in one piece again, which a column more is cheap of
 
 
 def _history(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
@@ -94,7 +95,7 @@ def _history(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
     keys = dict.fromkeys([*_HISTORY, *(key for row in rows for key in row)])
     history = pd.DataFrame.from_records(rows, columns=list(keys))
     values = {key: "Int64" if key in _HISTORY else "float64" for key in keys if key != "trial"}
-    return history.astype(values)
+    return history.astype(values).copy()
 
 
 def _objectives(found: Sequence[Found]) -> tuple[str, ...]:

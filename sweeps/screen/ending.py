@@ -111,8 +111,10 @@ def refuse_failure(study: optuna.Study, claims: Claims) -> None:
     reason = claims.stopping.reason()
     if failed and not ended:
         first = failed[0]
+        why = first_line(str(first.user_attrs.get(REASON, "no reason")))
         raise UserError(
-            f"every trial failed; trial {first.number}: {first.user_attrs.get(REASON, 'no reason')}"
+            f"every trial failed; trial {first.number}: {why}; once that is mended, the same "
+            "command with sweep.retry_failed=true trains them again"
         )
     if reason is not None and "failed" in reason:
         first = failed[0]

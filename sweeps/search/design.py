@@ -15,7 +15,7 @@ from experiments.record.files import replacing
 from sweeps.search.levels import choices_of
 from sweeps.settings import Settings
 from sweeps.space.dimensions import Space
-from sweeps.storage.attributes import DESIGN
+from sweeps.storage.attributes import DESIGN, is_confirmation
 
 SCHEMA = 1
 
@@ -52,8 +52,10 @@ def agreed(
     """The design of a study from now on; it is kept in it.
 
     The number of seeds that was planned first stays: to plan more after looking is what error
-    control is for. So does what is compared, and the margins, where this command names none. A
-    study of an older version that has trials was planned nobody knows how.
+    control is for. But the seeds of a confirmation are fresh, and nobody has looked at them before
+    there are any: theirs is planned by the command that is the first to confirm. What is compared
+    and the margins stay where this command names none. A study of an older version that has trials
+    was planned nobody knows how.
 
     Args:
         study: under its lock.
@@ -67,13 +69,17 @@ def agreed(
     """
     known = study.user_attrs.get(DESIGN)
     found = dict(wanted)
+    trials = study.get_trials(deepcopy=False)
+    is_planned_now = bool(settings.confirm) and not any(map(is_confirmation, trials))
     if isinstance(known, Mapping):
         _refuse_other_levels(known.get("levels"), wanted, settings, space)
-        stays = {"planned": None, "compare": settings.compare, "margins": settings.margins}
+        stays: dict[str, object] = {"compare": settings.compare, "margins": settings.margins}
+        if not is_planned_now:
+            stays["planned"] = None
         found |= {
             key: known[key] for key, named in stays.items() if named is None and known.get(key)
         }
-    elif study.get_trials(deepcopy=False):
+    elif trials and not is_planned_now:
         found["planned"] = None
     if known != found:
         study.set_user_attr(DESIGN, found)

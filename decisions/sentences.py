@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from decisions.decision import MOST_SEEDS, Decision, Pair
 
-_FEWEST = 3  # seeds, of which an interval of what is open is told
+_FEWEST = (
+    3  # seeds, of which an interval of what is open is told; and trainings, of which a time is
+)
 _FASTER = 0.9  # of the leader's time, from which it is worth a word
 _MOST_NAMED = 6
 
 
 @dataclass(frozen=True)
-class Level:
+class Candidate:
     """One of what is compared.
 
     Attributes:
@@ -22,17 +25,36 @@ class Level:
         settings: what else was chosen for it, such as `latent 64, lr 0.001`; may be empty.
         mean: of the metric, over its seeds.
         seeds: that it was judged by.
-        seconds: a training takes; None if unknown.
+        failed: seeds that gave no score; what the others reached may flatter it.
+        seconds: that each of its trainings took, as far as that is known.
     """
 
     name: str
     settings: str
     mean: float
     seeds: int
-    seconds: float | None = None
+    failed: int = 0
+    seconds: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.settings})" if self.settings else self.name
+
+    @property
+    def warned(self) -> str:
+        """Its name, with the seeds that failed."""
+        if not self.failed:
+            return self.name
+        return f"{self.name} ({self.failed} of its {self.seeds + self.failed} seeds failed)"
+
+    def is_faster_than(self, other: Candidate) -> bool:
+        """Whether each of its trainings, of three or more, took less time than each of another's.
+
+        One of few short trainings is often slow by chance, or since it was a worker's first.
+        """
+        if min(len(self.seconds), len(other.seconds)) < _FEWEST:
+            return False
+        is_clear = max(self.seconds) < min(other.seconds)
+        return is_clear and median(self.seconds) < _FASTER * median(other.seconds)
 
 
 @dataclass(frozen=True)
@@ -76,13 +98,16 @@ class Answer:
         more: what is practically equal, what is worse, and what is open; in that order.
         open_levels: indices of levels that more seeds would probably decide, the leader among
             them; not of those that are too close to call.
-        seeds: how many each of these needs in all; None if there are none.
+        seeds: how many each of these needs in all; None where there are none, or too many.
+        fresh_seeds: how many without those there are, if so many are planned; None if there are no
+            such levels.
     """
 
     use: str
     more: tuple[str, ...]
     open_levels: tuple[int, ...]
     seeds: int | None
+    fresh_seeds: int | None
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -90,36 +115,64 @@ class Answer:
         return (self.use, *self.more)
 
 
-def answer(decision: Decision, levels: Sequence[Level], measure: Measure) -> Answer:
+def answer(decision: Decision, candidates: Sequence[Candidate], measure: Measure) -> Answer:
     """Say what a decision has found.
 
     Args:
-        decision: of these levels.
-        levels: in the order of the scores that were decided about.
+        decision: of these candidates.
+        candidates: in the order of the scores that were decided about.
         measure: what the scores are.
     """
     lines = [
-        _equal(decision, levels, measure),
-        _open(decision, levels, measure),
-        _too_close(decision, levels),
-        _worse(decision, levels, measure),
+        _equal(decision, candidates, measure),
+        _open(decision, candidates, measure),
+        _too_close(decision, candidates),
+        _worse(decision, candidates, measure),
     ]
-    needed = [(r.level, r.seeds_needed) for r in decision.open if r.seeds_needed is not None]
+    wanted = [rival for rival in decision.open if rival.fresh_needed is not None]
+    added = [rival.seeds_needed for rival in wanted]
     return Answer(
-        use=_use(decision, levels, measure),
+        use=_use(decision, candidates, measure),
         more=tuple(line for line in lines if line),
-        open_levels=(decision.leader, *(level for level, _ in needed)) if needed else (),
-        seeds=max((seeds for _, seeds in needed), default=None),
+        open_levels=(decision.leader, *(rival.level for rival in wanted)) if wanted else (),
+        seeds=max((n for n in added if n is not None), default=None) if None not in added else None,
+        fresh_seeds=max((rival.fresh_needed or 0 for rival in wanted), default=None),
     )
 
 
-def _use(decision: Decision, levels: Sequence[Level], measure: Measure) -> str:
-    best = levels[decision.leader]
-    reached = f"{measure.title} {measure.said(best.mean, measure.digits)} over {_seeds(best.seeds)}"
+def for_all(decisions: Sequence[Decision], candidates: Sequence[Candidate], titles: str) -> str:
+    """What to use where each of several metrics has an answer of its own.
+
+    Args:
+        decisions: of the metrics.
+        candidates: of each of them the same.
+        titles: of the metrics, as «PSNR and SSIM».
+    """
+    leaders = list(dict.fromkeys(decision.leader for decision in decisions))
+    if len(leaders) == 1:
+        return f"use {candidates[leaders[0]]}: it leads by {titles}"
+    for leader in leaders:  # the first metric counts most
+        behind = [decision for decision in decisions if decision.leader != leader]
+        if all(leader in {rival.level for rival in decision.equal} for decision in behind):
+            return (
+                f"use {candidates[leader]}: by each of {titles} it leads or is practically equal "
+                "to what does"
+            )
+    names = _listed([candidates[leader].name for leader in leaders])
+    return (
+        f"none leads by all of {titles}: {names} each do by one, so that you choose which matters"
+    )
+
+
+def _use(decision: Decision, candidates: Sequence[Candidate], measure: Measure) -> str:
+    best = candidates[decision.leader]
+    failed = f" ({best.failed} more failed)" if best.failed else ""
+    reached = measure.said(best.mean, measure.digits)
+    reached = f"{measure.title} {reached} over {_seeds(best.seeds)}{failed}"
     if not decision.rivals:
         return f"use {best}: {reached}; there is nothing to compare it with"
     nearest = min(decision.rivals, key=lambda rival: rival.pair.difference)
-    name = levels[nearest.level].name
+    name = candidates[nearest.level].warned
     if decision.is_best:
         return (
             f"use {best}: {reached}, better than the next, {name}, by "
@@ -132,26 +185,22 @@ def _use(decision: Decision, levels: Sequence[Level], measure: Measure) -> str:
     return f"use {best} for now: it leads with {reached}, but is not surely best"
 
 
-def _equal(decision: Decision, levels: Sequence[Level], measure: Measure) -> str:
-    equal = decision.equal
+def _equal(decision: Decision, candidates: Sequence[Candidate], measure: Measure) -> str:
+    equal = [candidates[rival.level] for rival in decision.equal]
     if not equal:
         return ""
-    leader = levels[decision.leader]
-    names = _listed([levels[rival.level].name for rival in equal])
-    verb = "are" if len(equal) > 1 else "is"
+    leader = candidates[decision.leader]
     line = (
-        f"{names} {verb} practically equal to {leader.name}: within "
-        f"{measure.said_margin} ({_range(decision, measure)})"
+        f"{_listed([one.warned for one in equal])} {'are' if len(equal) > 1 else 'is'} "
+        f"practically equal to {leader.name}: within {measure.said_margin} "
+        f"({_range(decision, measure)})"
     )
-    timed = [levels[rival.level] for rival in equal if levels[rival.level].seconds is not None]
-    if leader.seconds and timed:
-        fastest = min(timed, key=lambda level: level.seconds or math.inf)
-        assert fastest.seconds is not None
-        if fastest.seconds < _FASTER * leader.seconds:
-            share = leader.seconds / fastest.seconds
-            return f"{line}; {fastest.name} is the fastest of them, {share:.1f} times as fast"
-        return f"{line}; none of them is faster"
-    return line
+    faster = [one for one in equal if one.is_faster_than(leader) and not one.failed]
+    if not faster:
+        return line
+    fastest = min(faster, key=lambda one: median(one.seconds))
+    times = median(leader.seconds) / median(fastest.seconds)
+    return f"{line}; {fastest.name} is the fastest of them, {times:.1f} times as fast"
 
 
 def _range(decision: Decision, measure: Measure) -> str:
@@ -163,29 +212,38 @@ def _range(decision: Decision, measure: Measure) -> str:
     return f"90% interval{'s' if len(decision.equal) > 1 else ''} {ends}"
 
 
-def _open(decision: Decision, levels: Sequence[Level], measure: Measure) -> str:
-    rivals = [rival for rival in decision.open if rival.seeds_needed is not None]
-    if not rivals or levels[decision.leader].seeds < 2:
+def _open(decision: Decision, candidates: Sequence[Candidate], measure: Measure) -> str:
+    rivals = [rival for rival in decision.open if rival.fresh_needed is not None]
+    leader = candidates[decision.leader]
+    if not rivals or leader.seeds < 2:
         return ""
     said = [
-        f"{levels[rival.level].name}, behind by {_by(rival.pair, measure, decision.confidence)}"
+        f"{candidates[rival.level].warned}, {_behind(rival.pair, measure, decision.confidence)}"
         for rival in rivals
     ]
     why = "" if all(_is_told(rival.pair) for rival in rivals) else ", since two seeds say little,"
-    return f"open{why} is whether {levels[decision.leader].name} is better than {_few(said, '; ')}"
+    return f"open{why} is whether {leader.name} is better than {_few(said, '; ')}"
 
 
-def _too_close(decision: Decision, levels: Sequence[Level]) -> str:
-    names = [levels[rival.level].name for rival in decision.open if rival.seeds_needed is None]
+def _behind(pair: Pair, measure: Measure, confidence: float) -> str:
+    if pair.difference >= 0:
+        return f"behind by {_by(pair, measure, confidence)}"
+    # Where some seeds are missing, the leader by all of them may be second by these.
+    ahead = _by(pair.reversed(), measure, confidence)
+    return f"ahead on the {_seeds(pair.seeds)} that both have by {ahead}"
+
+
+def _too_close(decision: Decision, candidates: Sequence[Candidate]) -> str:
+    names = [candidates[r.level].warned for r in decision.open if r.fresh_needed is None]
     if not names:
         return ""
     return (
-        f"too close to call between {levels[decision.leader].name} and {_few(names, ', ')}: "
+        f"too close to call between {candidates[decision.leader].name} and {_few(names, ', ')}: "
         f"even {MOST_SEEDS} seeds of each would hardly do"
     )
 
 
-def _worse(decision: Decision, levels: Sequence[Level], measure: Measure) -> str:
+def _worse(decision: Decision, candidates: Sequence[Candidate], measure: Measure) -> str:
     """Those that are surely worse, and not by next to nothing."""
     worse = [rival for rival in decision.rivals if rival.is_worse and not rival.is_equal]
     if decision.is_best:  # the next one is named with it
@@ -194,7 +252,7 @@ def _worse(decision: Decision, levels: Sequence[Level], measure: Measure) -> str
     if not worse:
         return ""
     said = [
-        f"{levels[rival.level].name} by {measure.said(rival.pair.difference, measure.digits)}"
+        f"{candidates[rival.level].warned} by {measure.said(rival.pair.difference, measure.digits)}"
         for rival in worse
     ]
     return f"surely worse: {_few(said, ', ')}"
