@@ -253,8 +253,8 @@ def _ending(trial: _Trial) -> Iterator[None]:
     except DivergedError as error:
         record.end("failed", str(error))
         raise TrialError(f"{error}\nrecord: {record.directory}") from error
-    except (KeyboardInterrupt, SystemExit) as error:  # Lightning ends on SIGTERM by SystemExit
-        by_user = isinstance(error, KeyboardInterrupt)
+    except (KeyboardInterrupt, SystemExit) as error:  # Lightning ends on either by SystemExit
+        by_user = KeyboardInterrupt in (type(error), type(error.__context__))
         record.end("interrupted", "by the user" if by_user else "by the system")
         log.info("interrupted; record: %s", record.directory)
         raise SystemExit(130 if by_user else 143) from error

@@ -28,9 +28,8 @@ def reconstruction_term(
     values: int,
     degree: float | Tensor = 2.0,
     floor: float = LEAST_MEAN,
-    share: Share = WHOLE,
 ) -> Tensor:
-    """Scale the distances (B,) of a batch to its reconstruction term, a scalar, in nats an image.
+    """Scale the distances of a batch to its reconstruction term, a scalar, in nats an image.
 
     `optimal_sigma` is N/p * log(mean(d)). With residuals that have the density
     exp(-d(residual / sigma)) up to a constant, that is their negative log-likelihood at the best
@@ -41,17 +40,16 @@ def reconstruction_term(
     exponent changes its gradient: shrinking all residuals by 1 % is worth N/100 nats in any case.
 
     Args:
-        distance: mean distance per pixel of each image, (B,).
+        distance: mean distance per pixel of each image, (B,), or of all of them, a scalar.
         scale: `optimal_sigma`; `sum` gives N * mean(d); `mean` gives mean(d).
         values: N = C * H * W, the number of values in an image.
         degree: p, see `losses.degree`.
         floor: least mean distance under the logarithm.
-        share: the part of the batch that the distances are of.
 
     Raises:
         ValueError: the scale is unknown.
     """
-    mean = share.mean(distance.mean())
+    mean = distance.mean()
     if scale == "optimal_sigma":
         return values / degree * torch.log(mean.clamp_min(floor))
     if scale == "sum":
@@ -149,7 +147,7 @@ class ELBO(nn.Module):
         return {"loss": loss, "nats": nats, **terms, "kl": kl_per_unit.sum()}
 
     def _reconstruction(self, x_hat: Tensor, x: Tensor, share: Share) -> dict[str, Tensor]:
-        options: dict[str, Any] = {"scale": self.scale, "values": x[0].numel(), "share": share}
+        options: dict[str, Any] = {"scale": self.scale, "values": x[0].numel()}
         measured: dict[str, Tensor] = {}
         if self.scale != "optimal_sigma" or self.degree is not None:
             distance = self.distance(x_hat, x)
@@ -167,11 +165,11 @@ class ELBO(nn.Module):
             if self.scale == "optimal_sigma":
                 # The floor is one of the images, whatever the distance makes of them.
                 telling = error > LEAST_ERROR
-                distance = torch.where(telling, distance, distance.detach())
+                average = torch.where(telling, average, average.detach())
                 if measured:
                     options["degree"] = measured["degree"] = torch.where(telling, degree, 2.0)
                     measured["degree_held"] = torch.where(telling, held, 0.0)
-        term = reconstruction_term(distance, **options)
+        term = reconstruction_term(average, **options)
         return {"reconstruction": term, "distance": average, "mse": error, **measured}
 
     def _measured(self, x_hat: Tensor, x: Tensor, share: Share) -> Measured:

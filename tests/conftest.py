@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -97,6 +98,14 @@ def _own_log_files() -> Iterator[None]:
         if type(handler) is logging.FileHandler and handler not in before:
             root.removeHandler(handler)
             handler.close()
+
+
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """SIGINT interrupts, which what a shell starts in the background ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

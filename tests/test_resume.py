@@ -280,20 +280,31 @@ def test_a_killed_trial_forgets_the_epochs_after_its_checkpoint(
 
 
 @pytest.mark.slow
-def test_a_terminated_trial_goes_back_to_its_last_checkpoint(
-    tiny: Compose, tmp_path: Path, uninterrupted: Compose
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize(
+    ("number", "status", "reason"),
+    [(signal.SIGTERM, "143", "by the system"), (signal.SIGINT, "130", "by the user")],
+)
+def test_a_signalled_trial_goes_back_to_its_last_checkpoint(
+    tiny: Compose,
+    tmp_path: Path,
+    uninterrupted: Compose,
+    number: signal.Signals,
+    status: str,
+    reason: str,
 ) -> None:
-    class Terminate(pl.Callback):
+    class Signal(pl.Callback):
         def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
             if trainer.current_epoch == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
 
     config = tiny(*EIGHT_EPOCHS)
     whole = uninterrupted(config)
     interrupt(config, tmp_path / "parts", 2)
-    with pytest.raises(SystemExit, match="143"):
-        session(config, tmp_path / "parts", callbacks=[Terminate()])
-    assert read_result(tmp_path / "parts")["status"] == "interrupted"
+    with pytest.raises(SystemExit, match=status):
+        session(config, tmp_path / "parts", callbacks=[Signal()])
+    ended = read_result(tmp_path / "parts")
+    assert (ended["status"], ended["reason"]) == ("interrupted", reason)
     assert_same(finish(config, tmp_path / "parts"), whole)
 
 
