@@ -25,6 +25,8 @@ SEEDS = "0,1,2"
 FINALISTS = 3
 """Configurations that are proposed to be trained again where a search compares no levels."""
 _MOST_LISTED = 8
+_LEAST_SAVING = 2  # times fewer runs, from which a new study is proposed
+_DEPTH = 2  # of a trial below the folder of sweeps: outputs/NAME/sweep/NUMBER
 _OF_SEARCH = (
     "sweep=", "sweep.c", "sweep.stop", "hydra/sweeper/", "hydra.sweeper.n_trials",
     "hydra.sweeper.timeout", "hydra.sweeper.study_name", "hydra.sweeper.sampler",
@@ -76,7 +78,8 @@ def settle(
         margins: by metric, those that a reader asked for.
     """
     sweep = _sweep(runs)
-    typed = _run_overrides(runs) if sweep is None else sweep.overrides
+    of_run = _run_overrides(runs)
+    typed = (of_run or []) if sweep is None else sweep.overrides
     known = sorted({int(seed) for seed in runs.trials["seed"].dropna()})
     configurations = runs.trials["configuration"].nunique()
     is_sampled = sweep is not None and sweep.is_search
@@ -103,23 +106,27 @@ def settle(
         choices["seed"] = _listed([*known, *added])
         options.append(_Option(len(added) * configurations, typed, choices))
     if fresh is not None and by and (confirmed or not has_others) and _is_product(fresh.levels):
-        kept = [text for text in typed if not _is_searched(text)]
-        options.append(_anew(runs, kept, fresh.levels, fresh.seeds, known))
+        options.append(_anew(runs, typed, fresh.levels, fresh.seeds, known))
     if not options:
         return None
-    best = min(options, key=lambda option: option.runs)
+    best = options[0]
+    if len(options) > 1:  # a new study forgets what there is, and may err anew
+        best = min(options, key=lambda one: one.runs * (_LEAST_SAVING if one.is_new else 1))
     if margins:
         given = ", ".join(f"{name}: {value:g}" for name, value in margins.items())
         best.changed["sweep.margins"] = f"{{{given}}}"
-    return Settling(_command(best.typed, best.changed), _cost(runs, best.runs, sweep))
+    is_known = sweep is not None or of_run is not None
+    more = "" if is_known else " (add what else was typed for them, which is not known from here)"
+    return Settling(_command(best.typed, best.changed), _cost(runs, best.runs, sweep), more)
 
 
 class _Option(NamedTuple):
-    """How many runs a way takes, and the overrides of its command."""
+    """How many runs a way takes, the overrides of its command, and whether it is a new study."""
 
     runs: int
     typed: Sequence[str]
     changed: dict[str, str]
+    is_new: bool = False
 
 
 def _confirming(seeds: int, by: Sequence[str], *, is_first: bool) -> dict[str, str]:
@@ -138,14 +145,18 @@ def _anew(
     seeds: int,
     known: Sequence[int],
 ) -> _Option:
-    """Levels with seeds that were not used yet, as a study of its own."""
+    """Levels with seeds above all of these, as a study of its own.
+
+    Seeds between them may be those of the study from which this one came.
+    """
     rows = pd.DataFrame(list(levels))
-    new = [seed for seed in range(seeds + len(known)) if seed not in known][:seeds]
-    changed = _choices(rows, runs) | {"seed": _listed(new)}
+    first = max(known, default=-1) + 1
+    changed = _choices(rows, runs) | {"seed": _listed(range(first, first + seeds))}
     name = _name(runs)
     if name is not None:
-        changed["name"] = literal(_next_name(name))
-    return _Option(seeds * math.prod(rows.nunique()), typed, changed)
+        changed["name"] = literal(_next_name(name, runs))
+    kept = [text for text in typed if not _is_searched(text)]
+    return _Option(seeds * math.prod(rows.nunique()), kept, changed, is_new=True)
 
 
 def _is_product(levels: Sequence[Mapping[str, Any]]) -> bool:
@@ -154,10 +165,14 @@ def _is_product(levels: Sequence[Mapping[str, Any]]) -> bool:
     return bool(math.prod(rows.nunique()) == len(rows))
 
 
-def _next_name(name: str) -> str:
-    """`cats-2` after `cats`, and `cats-3` after that."""
+def _next_name(name: str, runs: Runs) -> str:
+    """`cats-2` after `cats`, and `cats-3` after that; the first that has no directory yet."""
     found = re.fullmatch(r"(.*)-(\d{1,3})", name)
-    return f"{found[1]}-{int(found[2]) + 1}" if found else f"{name}-2"
+    stem, number = (found[1], int(found[2]) + 1) if found else (name, 2)
+    outputs = {path.parents[2] for path in _directories(runs) if len(path.parents) > _DEPTH}
+    while any((folder / f"{stem}-{number}").exists() for folder in outputs):
+        number += 1
+    return f"{stem}-{number}"
 
 
 def _listed(seeds: Sequence[int]) -> str:
@@ -220,7 +235,7 @@ def vary_beta(
             refused that differs from an earlier one of its name in what it does not search.
     """
     sweep = _sweep(runs)
-    typed = _run_overrides(runs) if sweep is None else sweep.overrides
+    typed = (_run_overrides(runs) or []) if sweep is None else sweep.overrides
     overrides = [text for text in typed if not _is_searched(text)]
     changed = {
         "name": literal(rate_name(runs, part)),
@@ -288,13 +303,13 @@ def _typed(said: Any) -> list[str]:
     return [text for text in texts if not text.startswith("hydra.mode=")]
 
 
-def _run_overrides(runs: Runs) -> list[str]:
-    """What was typed for the first single run whose directory is here."""
+def _run_overrides(runs: Runs) -> list[str] | None:
+    """What was typed for the first single run whose directory is here; None if nobody knows."""
     for directory in _directories(runs):
         content = _read(directory / ".hydra" / "overrides.yaml")
         if isinstance(content, list):
             return repeated.split(map(str, content))[0]
-    return []
+    return None
 
 
 def _directories(runs: Runs) -> list[Path]:

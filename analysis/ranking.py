@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis import labels
 from analysis.runs import CONFIRM, Runs
+from decisions import mean_places
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -23,18 +24,19 @@ _LOGARITHMIC = 8.0  # an interval whose ends are that many times apart was searc
 def merit(trials: pd.DataFrame, objectives: Sequence[str]) -> pd.Series:
     """How good each trial is on the validation images, more is better; NaN where it is unknown.
 
-    It is the objective; of several that the table has, the sum of the places.
+    It is the objective; of several that the table has, the mean place, as the sweep has it.
     """
     known = [name for name in objectives if f"val/{name}" in trials.columns]
-    columns = [
-        labels.sign(name) * pd.to_numeric(trials[f"val/{name}"], errors="coerce") for name in known
-    ]
-    finite = [column.where(np.isfinite(column)) for column in columns]
-    if len(finite) > 1:
-        finite = [column.rank() for column in finite]
-    if not finite:
-        return pd.Series(np.nan, index=trials.index)
-    return sum(finite[1:], start=finite[0])
+    found = pd.Series(np.nan, index=trials.index)
+    if not known:
+        return found
+    gains = pd.DataFrame(
+        {n: labels.sign(n) * pd.to_numeric(trials[f"val/{n}"], errors="coerce") for n in known}
+    )
+    finite = np.isfinite(gains).all(axis=1)
+    gains = gains[finite]
+    found[finite] = gains[known[0]] if len(known) == 1 else -mean_places(-gains.to_numpy())
+    return found
 
 
 def best(trials: pd.DataFrame, objectives: Sequence[str]) -> pd.Series | None:

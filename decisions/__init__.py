@@ -24,7 +24,7 @@ from decisions.selection import (
     judged_by_other_seeds,
     weighted,
 )
-from decisions.sentences import Answer, Candidate, Measure, answer, for_all
+from decisions.sentences import Answer, Candidate, Measure, answer, for_all, good_by_all
 from decisions.sequential import (
     ALPHA,
     LEAST_PLAN,
@@ -54,6 +54,7 @@ __all__ = [
     "chosen_by_other_seeds",
     "decide",
     "for_all",
+    "good_by_all",
     "intervals",
     "judged_by_other_seeds",
     "looks",

@@ -80,13 +80,12 @@ class Measure:
     @property
     def said_margin(self) -> str:
         """The margin with its unit."""
-        few = max(0, -math.floor(math.log10(self.margin))) if self.margin > 0 else 0
-        return self.said(self.margin, few)
+        return f"{self.margin:g} {self.unit}".rstrip()
 
     @property
     def digits(self) -> int:
         """After the point, such that a tenth of the margin shows."""
-        return max(0, 1 - math.floor(math.log10(self.margin))) if self.margin > 0 else 4
+        return max(1, 1 - math.floor(math.log10(self.margin))) if self.margin > 0 else 4
 
 
 @dataclass(frozen=True)
@@ -140,6 +139,18 @@ def answer(decision: Decision, candidates: Sequence[Candidate], measure: Measure
     )
 
 
+def good_by_all(decisions: Sequence[Decision]) -> int | None:
+    """The level that by each of several metrics leads, or is practically equal to what does.
+
+    Of several it is the one that leads by the earliest metric; None if there is none.
+    """
+    for leader in dict.fromkeys(decision.leader for decision in decisions):
+        behind = [decision for decision in decisions if decision.leader != leader]
+        if all(leader in {rival.level for rival in decision.equal} for decision in behind):
+            return leader
+    return None
+
+
 def for_all(decisions: Sequence[Decision], candidates: Sequence[Candidate], titles: str) -> str:
     """What to use where each of several metrics has an answer of its own.
 
@@ -149,19 +160,15 @@ def for_all(decisions: Sequence[Decision], candidates: Sequence[Candidate], titl
         titles: of the metrics, as «PSNR and SSIM».
     """
     leaders = list(dict.fromkeys(decision.leader for decision in decisions))
+    good = good_by_all(decisions)
+    if good is None:
+        names = _listed([candidates[leader].name for leader in leaders])
+        return f"none leads by all of {titles}: {names} do by one each, so choose which matters"
+    if candidates[good].seeds < 2:
+        return f"{candidates[good]} leads by {titles}; with one seed that may be luck"
     if len(leaders) == 1:
-        return f"use {candidates[leaders[0]]}: it leads by {titles}"
-    for leader in leaders:  # the first metric counts most
-        behind = [decision for decision in decisions if decision.leader != leader]
-        if all(leader in {rival.level for rival in decision.equal} for decision in behind):
-            return (
-                f"use {candidates[leader]}: by each of {titles} it leads or is practically equal "
-                "to what does"
-            )
-    names = _listed([candidates[leader].name for leader in leaders])
-    return (
-        f"none leads by all of {titles}: {names} each do by one, so that you choose which matters"
-    )
+        return f"use {candidates[good]}: it leads by {titles}"
+    return f"use {candidates[good]}: by each of {titles} it leads or is practically equal"
 
 
 def _use(decision: Decision, candidates: Sequence[Candidate], measure: Measure) -> str:
@@ -221,7 +228,9 @@ def _open(decision: Decision, candidates: Sequence[Candidate], measure: Measure)
         f"{candidates[rival.level].warned}, {_behind(rival.pair, measure, decision.confidence)}"
         for rival in rivals
     ]
-    why = "" if all(_is_told(rival.pair) for rival in rivals) else ", since two seeds say little,"
+    why = (
+        "" if all(_is_told(rival.pair) for rival in rivals) else ", since so few seeds say little,"
+    )
     return f"open{why} is whether {leader.name} is better than {_few(said, '; ')}"
 
 
@@ -265,7 +274,8 @@ def _by(pair: Pair, measure: Measure, confidence: float) -> str:
         return by
     digits = measure.digits
     ends = f"{pair.low:z.{digits}f} to {pair.high:z.{digits}f}"
-    return f"{by} ({100 * confidence:.3g}% interval {ends})"
+    percent = min(100 * confidence, 99.99)
+    return f"{by} ({percent:.4g}% interval {ends})"
 
 
 def _is_told(pair: Pair) -> bool:
@@ -274,7 +284,7 @@ def _is_told(pair: Pair) -> bool:
 
 
 def _signed(value: float, measure: Measure) -> str:
-    return f"{value:+.{measure.digits}f}"
+    return f"{value:+z.{measure.digits}f}"
 
 
 def _seeds(count: int) -> str:

@@ -149,7 +149,7 @@ def intervals(differences: Array, levels: Array) -> tuple[Array, Array, Array]:
 
     Args:
         differences: (..., S), in the order of the seeds; NaN where one of the two has none.
-        levels: (S + 1 or more,), see `levels`.
+        levels: (S + 1 or more,), see `nominal_levels`.
 
     Returns:
         Means, lower and upper ends, each (...); infinite ends before the first look, NaN means
@@ -186,7 +186,7 @@ def welch(a: Array, b: Array, levels: Array) -> tuple[float, float, float]:
     Args:
         a: values (S_a,).
         b: values (S_b,).
-        levels: see `levels`; the last look that both have reached counts, with its seeds.
+        levels: see `nominal_levels`; the last look that both have reached counts, with its seeds.
 
     Returns:
         Mean of a less that of b, lower and upper end; infinite ends before the first look.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -113,9 +113,7 @@ class Comparable(NamedTuple):
 
 
 def comparable(runs: Runs, by: Sequence[str]) -> Comparable:
-    """The trials that can be compared, in the order of their numbers.
-
-    A sweep of which no trial is left has no say in how they are compared.
+    """The trials that can be compared, sweep by sweep in the order of their numbers.
 
     Where they do not agree, those are kept of which most levels, and then most trials, are. What
     is compared differs, and so may a budget that was searched.
@@ -136,11 +134,19 @@ def comparable(runs: Runs, by: Sequence[str]) -> Comparable:
         if gone:
             verb = "was" if len(gone) == 1 else "were"
             lost.append(f"not compared: {labels.listed(gone)}, which {verb} trained {kind}")
-    known = runs.trials.reindex(columns=["trial", "sweep"])
-    gone_sweeps = set(known["sweep"]) - set(known["sweep"][known["trial"].isin(trials["trial"])])
-    designs = {name: one for name, one in runs.designs.items() if name not in gone_sweeps}
     notes += _old_scale(trials)
-    return Comparable(replace(runs, trials=trials, designs=designs), notes, lost)
+    return Comparable(of_trials(replace(runs, trials=trials), trials["trial"]), notes, lost)
+
+
+def of_trials(runs: Runs, names: Iterable[str]) -> Runs:
+    """The same runs with the designs of the sweeps that these trials are of.
+
+    A sweep of which no trial counts has no say in how the others are compared.
+    """
+    known = runs.trials.reindex(columns=["trial", "sweep"])
+    sweeps = set(known["sweep"][known["trial"].isin(set(names))])
+    designs = {name: one for name, one in runs.designs.items() if name in sweeps}
+    return replace(runs, designs=designs)
 
 
 def unsearched(runs: Runs, by: Sequence[str]) -> list[str]:
@@ -151,7 +157,10 @@ def unsearched(runs: Runs, by: Sequence[str]) -> list[str]:
 
 def _with_levels(trials: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     number = pd.to_numeric(trials["number"]).astype("Float64")  # a single run has none
-    trials = trials.assign(number=number).sort_values("number", kind="stable", ignore_index=True)
+    sweep = trials.reindex(columns=["sweep"])["sweep"]
+    order = pd.DataFrame({"sweep": pd.factorize(sweep)[0], "number": number})
+    order = order.sort_values(["sweep", "number"], kind="stable")
+    trials = trials.assign(number=number).loc[order.index].reset_index(drop=True)
     names = [
         labels.group_label(dict(zip(by, values, strict=True)))
         for values in trials.reindex(columns=list(by)).itertuples(index=False, name=None)

@@ -20,6 +20,7 @@ from analysis.comparison.alike import (
     configurations_of,
     design_of,
     groups_of,
+    of_trials,
     unsearched,
 )
 from analysis.comparison.found import Comparison
@@ -69,17 +70,18 @@ def compare(
     by = groups_of(runs) if by is None else by
     check_columns(runs, by)
     runs, notes, lost = comparable(runs, by)
-    design = design_of(runs)
-    compare = design.compare if design is not None else ()
-    is_planned = design is not None and (not compare or compare[0] in by)
-    planned = design.planned if design is not None and is_planned else None
     is_search = compares_configurations(runs) and tuple(by) == configurations_of(runs)
-    changed = {**(design.margins if design is not None else {}), **(margins or {})}
     objectives = runs.objectives or (runs.objective,)
     others = unsearched(runs, by)
     most = MOST_LEVELS if is_search else None
     chosen = levels_of(runs.trials, objectives, (*runs.searched, *others), by, most)
     levels = chosen.levels
+    runs = of_trials(runs, [name for level in levels for name in level.counted])
+    design = design_of(runs)
+    compare = design.compare if design is not None else ()
+    is_planned = design is not None and (not compare or compare[0] in by)
+    planned = design.planned if design is not None and is_planned else None
+    changed = {**(design.margins if design is not None else {}), **(margins or {})}
     confounded = [c for c in others if len({str(one.parameters.get(c)) for one in levels}) > 1]
     chosen = chosen._replace(
         notes=[*notes, *chosen.notes],

@@ -58,11 +58,15 @@ class Comparison:
 
     @property
     def recommended(self) -> tuple[str, ...]:
-        """The trials of what the answer says to use, one a seed; none where there is no answer."""
-        decision = self.primary[0].decision if self.primary else None
-        if decision is None:
+        """The trials of what the answer says to use, one a seed; none where there is no answer.
+
+        Of several objectives that no level is good by, the first counts.
+        """
+        found = [one.decision for one in self.primary if one.decision is not None]
+        if not found:
             return ()
-        return tuple(self.levels[decision.leader].own)
+        good = decisions.good_by_all(found)
+        return tuple(self.levels[found[0].leader if good is None else good].own)
 
     @property
     def primary(self) -> list[Result]:

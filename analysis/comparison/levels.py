@@ -144,24 +144,30 @@ def _chosen(
     left_out: list[str],
 ) -> Levels:
     notes, unconfirmed = [], []
-    fresh = ended[ended["phase"] == CONFIRM]
-    fresh = fresh[fresh[LEVEL].isin(fresh.loc[fresh[_SCORED], LEVEL])]
+    again = ended[ended["phase"] == CONFIRM]
+    fresh = again[again[LEVEL].isin(again.loc[again[_SCORED], LEVEL])]
+    searched_for = ended[ended["phase"] != CONFIRM]
+    if fresh[LEVEL].nunique() == 1 < searched_for[LEVEL].nunique() and _is_repeated(searched_for):
+        fresh, ended = fresh[:0], searched_for  # one alone could be compared with nothing
     if len(fresh):
-        levels = set(fresh[LEVEL])
-        unconfirmed = [name for name in dict.fromkeys(ended[LEVEL]) if name not in levels]
+        others = [n for n in dict.fromkeys(ended[LEVEL]) if n not in set(fresh[LEVEL])]
+        unconfirmed = [name for name in others if name not in set(again[LEVEL])]
+        broken = [name for name in others if name not in unconfirmed]
         if unconfirmed:
             left_out.append(f"not confirmed: {labels.listed(unconfirmed)}, and so not compared")
-        searched_for = ended[ended["phase"] != CONFIRM]
+        if broken:
+            left_out.append(f"no confirmation of {labels.listed(broken)} succeeded: not compared")
         kept = {
             name: [_confirmed_best(searched_for[searched_for[LEVEL] == name], rows, objectives)]
             for name, rows in _grouped(fresh)
         }
         rows = fresh[_is_of(fresh, kept)]
         notes.append("compared are fresh seeds of the configuration that the search chose for each")
-    elif ended[ended[_SCORED]].groupby("configuration")["seed"].nunique().max() > 1:
-        rows, more = _shared_points(ended, searched, by)
+    elif _is_repeated(ended):
+        rows, unfinished = _finished(ended)
+        rows, more = _shared_points(rows, searched, by)
         kept = {name: _tried(rows) for name, rows in _grouped(rows)}
-        notes += [*more, *_tries(kept)]
+        notes += [*unfinished, *more, *_tries(kept)]
     else:
         best = {name: _best_of_search(rows, objectives) for name, rows in _grouped(ended)}
         kept, rows = best, ended[_is_of(ended, best)]
@@ -268,6 +274,37 @@ def _most_seeds(rows: pd.DataFrame, objectives: Sequence[str]) -> str:
 def _best_of_search(rows: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
     scored = rows[rows[_SCORED]].drop_duplicates("configuration").assign(seed=0)
     return [str(_merit(scored, objectives)[0].idxmax())]
+
+
+def _is_repeated(rows: pd.DataFrame) -> bool:
+    """Whether a configuration was trained with several seeds."""
+    seeds = rows[rows[_SCORED]].groupby("configuration")["seed"].nunique()
+    return bool((seeds > 1).any())
+
+
+def _finished(ended: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Of each level the configurations that have ended with the same seeds, as many as there are.
+
+    In a grid that is not yet finished, one that has the first seed alone would be chosen for how
+    lucky that is, and then be judged by no other.
+    """
+    kept = []
+    for _, rows in _grouped(ended):
+        table = pd.crosstab(rows["configuration"], rows["seed"]) > 0
+        table = table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+        of_first = np.logical_and.accumulate(table.to_numpy())  # whether so many all have a seed
+        best = int(np.argmax(of_first.sum(axis=1) * np.arange(1, len(table) + 1)))
+        is_kept = rows["configuration"].isin(table.index[: best + 1])
+        kept.append(rows[is_kept & rows["seed"].isin(table.columns[of_first[best]])])
+    found = pd.concat(kept).sort_index()
+    gone = ended[~ended.index.isin(found.index)]
+    if gone.empty:
+        return ended, []
+    whose = labels.listed(list(dict.fromkeys(gone[LEVEL])))
+    return found, [
+        f"{len(gone)} training{'s' if len(gone) > 1 else ''} of {whose} of a grid that is not "
+        "finished are left out: others of the same level lack those seeds"
+    ]
 
 
 def _shared_points(

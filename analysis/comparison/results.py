@@ -63,7 +63,8 @@ class Result:
     def every_pair(self) -> dict[tuple[int, int], decisions.Pair]:
         """How much better the first of every two levels is, as the decision has it of its leader's.
 
-        What is open there is open here, since both divide their level by as many rivals.
+        So what is open there is open here. Two others are compared at a level that is divided by
+        the number of all pairs.
         """
         pairs = decisions.all_pairs(self.gains, self.planned, among=self.among)
         if self.decision is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -63,8 +64,10 @@ def said(
     lines += chosen.left_out
     if len(comparison.levels) == 1 and not chosen.left_out:
         lines.append(_one_level(comparison))
-    by = () if is_search else comparison.by
-    settling = _settling(runs, comparison, answers, by, chosen.unconfirmed, margins)
+    settling = None
+    if len(unlearned) < len(comparison.levels):  # more of what learns nothing would settle nothing
+        by = () if is_search else comparison.by
+        settling = _settling(runs, comparison, answers, by, chosen.unconfirmed, margins)
     if settling is not None:
         lines.append(f"{settling.cost} {settling.purpose}: {settling.command}")
     lines += [_check(comparison, metric) for metric in comparison.checks if _is_decided(comparison)]
@@ -172,46 +175,45 @@ def _settling(
     margins: Mapping[str, float] | None,
 ) -> commands.Settling | None:
     """What would probably settle what is open; None where nothing would."""
-    levels = comparison.levels
-    needed = sorted({i for found in answers for i in found.open_levels})
-    confirmed = any(level.confirmed for level in levels)
-    single = all(max(one.seeds, default=0) < 2 for one in comparison.primary)
-    if not needed and not single and not unconfirmed:
-        return None
     if runs.trials["sweep"].nunique() > 1 or commands.is_part(runs):  # no one command adds to them
         return None
-    counts = [max(one.seeds[i] for one in comparison.primary) for i in range(len(levels))]
+    levels, primary = comparison.levels, comparison.primary
+    seeds = [max(one.seeds[i] for one in primary) for i in range(len(levels))]
+    is_open = {i for found in answers for i in found.open_levels}
     fresh = None
-    if single or not needed:
-        planned: int | None = max(*counts, comparison.planned or _FIRST_PLAN)
+    wanted: int | None = max(*seeds, comparison.planned or _FIRST_PLAN, 0)
+    if max(seeds) < 2:
+        purpose = "would show whether it is luck"
         # What a search found was chosen with its seed, so that this seed counts no more.
-        have = [0] * (len(levels) if single else 0)
-    else:
-        added = [found.seeds for found in answers if found.open_levels]
-        planned = max((n for n in added if n is not None), default=None)
-        planned = None if None in added else planned
-        asked = {r.level for one in comparison.primary if one.decision for r in one.decision.open}
-        # Seeds that are asked for go to all that are open; those that failed are made up for.
-        count = len({*needed, *asked}) if confirmed else len(needed)
-        tried = comparison.primary[0].gains.shape[1]
-        planned = planned and planned + max(tried - counts[i] for i in needed)
-        have = [tried] * count
-        seeds = max(found.fresh_seeds or 0 for found in answers)
-        fresh = commands.Fresh([levels[i].parameters for i in needed], seeds)
-    purpose = "would show whether it is luck" if single else "would probably settle what is open"
-    if unconfirmed and not needed:
+        have = [0] * len(levels)
+    elif is_open:
+        purpose = "would probably settle what is open"
+        # As many seeds will fail as have failed.
+        failing = max((seeds[i] + levels[i].failed) / max(seeds[i], 1) for i in is_open)
+        looks = [found.seeds for found in answers if found.open_levels]
+        added = None if None in looks else max(n for n in looks if n is not None)
+        wanted = added and math.ceil(added * failing)
+        plan = math.ceil(failing * max(found.fresh_seeds or 0 for found in answers))
+        fresh = commands.Fresh([levels[i].parameters for i in sorted(is_open)], plan)
+        # Seeds that are asked for go to those that are too close to call as well.
+        close = {r.level for one in primary if one.decision for r in one.decision.open}
+        have = [primary[0].gains.shape[1]] * len(is_open | close)
+    elif unconfirmed:
         purpose = f"would compare {labels.listed(unconfirmed)} as well"
+        have = []
+    else:
+        return None
     found = commands.settle(
         runs,
         by,
-        planned,
+        wanted,
         [*have, *(0 for _ in unconfirmed)],
         [level.parameters for level in (levels if by else comparison.ordered)],
-        confirmed=confirmed,
+        confirmed=any(level.confirmed for level in levels),
         fresh=fresh,
         margins=margins,
     )
-    return found and found._replace(purpose=purpose)
+    return found and found._replace(purpose=purpose + found.purpose)
 
 
 def _check(comparison: Comparison, metric: str) -> str:

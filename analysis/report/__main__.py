@@ -31,7 +31,7 @@ def main() -> None:
     out = arguments.out and given_file(arguments.out, "--out")
     out = out or default_path(arguments.source, arguments.format)
     runs = load(*arguments.source)
-    write(
+    content = write(
         runs,
         out,
         form=arguments.format,
@@ -39,6 +39,8 @@ def main() -> None:
         figures=arguments.figures,
         margins=dict(arguments.margin),
     )
+    if content is not None:
+        logging.getLogger("analysis").info("%s", "\n".join(["answer:", *content.verdict]))
     sys.stdout.write(f"{out}\n")
     sys.exit(0 if (runs.trials["status"] == "completed").any() else 1)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from decisions import ALPHA, LEAST_PLAN, Decision, adjusted_means, decide, looks
+from decisions import ALPHA, LEAST_PLAN, Array, Decision, adjusted_means, decide, looks
 from experiments.metrics import margin
 from sweeps.plan import Plan
 from sweeps.results.configurations import Configuration
@@ -109,8 +109,7 @@ def standing(study: optuna.Study, plan: Plan) -> Standing | None:
     scores, ended = _scores(trials, study.directions, candidates, seeds)
     margins = plan.design.get("margins")
     limits = [
-        margin(name, float(np.nan_to_num(adjusted_means(own)).max()), margins)
-        for name, own in zip(plan.objectives, scores, strict=True)
+        margin(name, _best(own), margins) for name, own in zip(plan.objectives, scores, strict=True)
     ]
     racing, found, seen = tuple(range(len(candidates))), tuple[Decision, ...](), 0
     for n in looks(planned, len(seeds)):
@@ -123,6 +122,12 @@ def standing(study: optuna.Study, plan: Plan) -> Standing | None:
         if not racing:
             break
     return Standing(candidates, seeds, (), seen, found, racing)
+
+
+def _best(gains: Array) -> float:
+    """The best mean of a candidate; 0 where none has a score yet."""
+    means = adjusted_means(gains)
+    return float(np.nanmax(means)) if np.isfinite(means).any() else 0.0
 
 
 def _racing(found: Sequence[Decision], *, is_planned: bool) -> tuple[int, ...]:

@@ -77,7 +77,9 @@ def agreed(
         if not is_planned_now:
             stays["planned"] = None
         found |= {
-            key: known[key] for key, named in stays.items() if named is None and known.get(key)
+            key: known[key]
+            for key, named in stays.items()
+            if named is None and (known.get(key) or (key == "planned" and key in known))
         }
     elif trials and not is_planned_now:
         found["planned"] = None
