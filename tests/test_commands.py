@@ -267,3 +267,24 @@ def test_a_sweep_goes_on_where_it_lies_and_what_is_left_out_is_named(
         "hydra.launcher.partition",
     ]
     assert "hydra.sweep.dir" not in vary_beta(known, {}, ["mse"], "1,2")
+
+
+def test_a_new_study_has_a_name_and_seeds_of_its_own(grid: Runs, tmp_path: Path) -> None:
+    """Above all that it knows: what is between may be of the study that it came from."""
+    folder = tmp_path / "outputs/cats-2/sweep"
+    folder.mkdir(parents=True)
+    (tmp_path / "outputs/cats-3").mkdir()
+    known = of_sweep(grid, folder, ["loss=mse,ssim", "name=cats-2", "seed=3,4"])
+    known = replace(known, trials=known.trials.assign(name="cats-2", seed=[3, 4]))
+    levels = [{"loss.name": "mse"}, {"loss.name": "ssim"}]
+    found = told(
+        settle(known, ("loss.name",), 40, [2, 2], levels, confirmed=False, fresh=Fresh(levels, 3))
+    )
+    assert {"name=cats-4", "seed=5,6,7"} <= set(found.command.split())
+
+
+def test_what_was_typed_is_said_to_be_missing_where_nobody_knows_it(
+    grid: Runs, tmp_path: Path
+) -> None:
+    assert "not known from here" in more_seeds(grid).purpose
+    assert more_seeds(of_sweep(grid, tmp_path, ["loss=mse,ssim"])).purpose == ""

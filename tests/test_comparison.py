@@ -425,3 +425,62 @@ def test_of_two_objectives_one_sentence_says_what_to_use(
     shift = 0.001 * np.random.default_rng(0).normal(size=len(is_l1))
     known.trials["val/ssim"] = 0.5 + 0.02 * np.where(is_l1, ssim[1], ssim[0]) + 0.1 * shift
     assert compare(known).verdict[0].startswith(said)
+
+
+def test_what_learned_nothing_gets_no_more_of_it() -> None:
+    known = planned(trained(noise=0.3, mse=0.7, l1=0.0))
+    known.trials["val/mean_image_psnr"] = 40.0
+    found = compare(known)
+    assert found.verdict[0].startswith("no better than the mean image by PSNR: all of them")
+    assert found.settling is None
+
+
+@pytest.mark.parametrize(
+    ("margin", "said"),
+    [(0.15, "0.15 dB"), (0.25, "0.25 dB"), (1.5, "1.5 dB"), (0.0025, "0.0025 dB")],
+)
+def test_a_margin_is_said_as_it_was_given(margin: float, said: str) -> None:
+    trials = planned(trained(seeds=5, noise=0.0001, mse=0.0, l1=0.0), Design(("loss.name",), 5))
+    found = compare(trials, margins={"psnr": margin})
+    assert any(f"within {said} " in line for line in found.verdict), found.verdict
+    assert not any("-0.0 " in line or "-0.00 " in line for line in found.verdict)
+
+
+def test_a_wide_margin_leaves_a_decimal() -> None:
+    found = compare(planned(trained(mse=1.0, l1=0.0)), margins={"psnr": 25.0})
+    assert "(95% interval 1 to 1)" not in " ".join(found.verdict)
+    assert found.results["psnr"].measure.digits == 1
+
+
+def test_seeds_that_will_fail_are_asked_for_as_well() -> None:
+    def asked(share: int) -> int:
+        trials = [
+            replace(trial, status="failed") if share and trial.seed % 2 else trial
+            for trial in trained(seeds=6, noise=0.2, mse=0.2, l1=0.0)
+            if share or trial.seed % 2 == 0
+        ]
+        found = compare(planned(trials, Design(("loss.name",), 3)))
+        assert found.settling is not None
+        return int(found.settling.cost.split()[0])
+
+    assert asked(share=1) >= 2 * asked(share=0)
+
+
+def test_what_is_recommended_is_what_the_answer_says_to_use() -> None:
+    """By two objectives, of which one names another first."""
+    known = planned(
+        trained(seeds=5, noise=0.001, mse=-0.01, l1=0.0),
+        Design(("loss.name",), 5),
+        objectives=("psnr", "ssim"),
+    )
+    is_l1 = known.trials["loss.name"] == "l1"
+    shift = 0.0001 * np.random.default_rng(0).normal(size=len(is_l1))
+    known.trials["val/ssim"] = 0.5 + np.where(is_l1, 0.0, 0.02) + shift
+    found = compare(known)
+    assert found.verdict[0].startswith("use mse: by each of")
+    assert set(found.recommended) == {f"cats/{number}" for number in range(5)}
+
+
+def test_one_seed_leads_by_two_objectives_and_may_be_lucky() -> None:
+    known = planned(trained(seeds=1, mse=1.0, l1=0.0), objectives=("psnr", "l1"))
+    assert compare(known).verdict[0].endswith("with one seed that may be luck")

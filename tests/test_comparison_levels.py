@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import decisions
@@ -14,6 +16,7 @@ from analysis.comparison.alike import groups_of
 from analysis.runs import Design
 from tests.planted import Planted, runs
 
+PLANNED = Design(("loss.name",), 3)
 RATES = (1e-4, 3e-4, 1e-3, 2e-3)
 
 
@@ -270,3 +273,63 @@ def test_test_images_do_not_forget_that_the_same_trainings_were_chosen() -> None
         assert decision is not None
         named += decision.is_best
     assert named <= 2, named
+
+
+@pytest.mark.parametrize("ended", range(18, 25))
+def test_a_grid_that_goes_on_is_compared_at_what_has_ended(ended: int) -> None:
+    """A configuration that has the luckiest seed alone is not chosen, and nothing has failed."""
+    random = np.random.default_rng(0)
+    luck = np.array([3.0, 0.0, 0.1, -0.1, 0.2, -0.2])
+    trials = [
+        Planted(loss, seed, lead + luck[seed] + 0.01 * random.normal(), more={"lr": lr})
+        for loss, lead in (("mse", 0.0), ("ssim", 0.5)) for lr in (1e-3, 2e-3) for seed in range(6)
+    ]  # fmt: skip
+    known = runs(trials[:ended], searched=("loss.name", "lr"), designs={"cats": PLANNED})
+    found = compare(known)
+    assert not any("failed" in line for line in (*found.verdict, *found.notes))
+    assert found.results["psnr"].findings()["ssim"] == "best", found.verdict
+    is_part = 18 < ended < 24
+    assert any("of a grid that is not finished" in note for note in found.notes) == is_part
+
+
+def test_a_level_whose_confirmations_fail_is_named_as_such() -> None:
+    trials = [Planted(loss, seed, 0.1 * seed) for loss in ("mse", "l1", "ssim") for seed in (0,)]
+    trials += [Planted(loss, s, 0.1 * s, "confirm") for loss in ("mse", "l1") for s in (1, 2, 3)]
+    trials += [Planted("ssim", s, 0.0, "confirm", status="failed") for s in (1, 2, 3)]
+    found = compare(runs(trials))
+    assert "no confirmation of ssim succeeded: not compared" in found.verdict
+    assert not any("as well" in line or "not confirmed" in line for line in found.verdict)
+
+
+def test_a_single_confirmation_beside_a_grid_with_seeds_compares_the_grid() -> None:
+    trials = [Planted(loss, s, q) for loss, q in (("mse", 1.0), ("l1", 0.0)) for s in range(4)]
+    more = [Planted("mse", seed, 1.0, "confirm") for seed in range(7, 10)]
+    found = compare(runs([*trials, *more]))
+    assert [level.name for level in found.levels] == ["mse", "l1"]
+    assert not any("nothing to compare" in line for line in found.verdict)
+
+
+def test_a_sweep_of_which_nothing_is_compared_plans_nothing() -> None:
+    """Its seeds are no looks at these, however comparable its trials are."""
+    confirmed = [
+        Planted(loss, seed, 0.1 * seed, phase)
+        for loss in ("mse", "l1")
+        for phase, seeds in (("search", [0]), ("confirm", [1, 2, 3]))
+        for seed in seeds
+    ]
+    known = runs(confirmed, designs={"cats": PLANNED, "other": Design(("loss.name",), 8)})
+    other = runs([Planted("mse", 0), Planted("l1", 0)]).trials
+    other = other.assign(sweep="other", trial=["other/0", "other/1"])
+    both = replace(known, trials=pd.concat([known.trials, other], ignore_index=True))
+    assert compare(both).planned == compare(known).planned == 3
+    assert not any("planned" in note for note in compare(both).notes)
+
+
+def test_seeds_of_several_sweeps_come_sweep_by_sweep() -> None:
+    first = runs([Planted(loss, s, 0.1 * s) for loss in ("mse", "l1") for s in (0, 1, 2)]).trials
+    later = runs([Planted(loss, s, 0.1 * s) for loss in ("mse", "l1") for s in (3, 4)]).trials
+    later = later.assign(sweep="later", trial="later/" + later["number"].astype(str))
+    table = pd.concat([first, later], ignore_index=True)
+    found = compare(replace(runs([]), trials=table, searched=("loss.name",)))
+    order = ["cats/0", "cats/1", "cats/2", "later/0", "later/1"]
+    assert found.levels[0].trials.tolist() == [order]
