@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -164,6 +165,36 @@ def test_nothing_keeps_running_when_the_command_is_killed(tmp_path: Path) -> Non
         finally:
             process.kill()
     assert psutil.wait_procs([other], timeout=PATIENCE)[1] == []
+
+
+STARTS_ANOTHER = """
+import sys, time
+from experiments.ranks.crew import _start
+from experiments.ranks.environment import Place
+print(_start(Place(0, 2, 0, "127.0.0.1", int(sys.argv[1]), "a test"), 1).pid, flush=True)
+time.sleep(1e6)
+"""
+
+
+@pytest.mark.parametrize("has_called", [False, True])
+def test_a_process_that_is_still_starting_ends_with_the_command(has_called: bool) -> None:
+    waits = {"VAESWEEP_WAITS": "1000"}  # what it waits for by itself ends after the test
+    with socket.create_server(("127.0.0.1", 0)) as meeting_place:
+        with subprocess.Popen(
+            [sys.executable, "-c", STARTS_ANOTHER, str(meeting_place.getsockname()[1])],
+            cwd=ROOT, env=os.environ | waits, stdout=subprocess.PIPE, text=True,
+        ) as command:  # fmt: skip
+            assert command.stdout is not None
+            other = psutil.Process(int(command.stdout.readline()))
+            if has_called:
+                meeting_place.settimeout(PATIENCE)
+                meeting_place.accept()[0].close()
+            command.kill()
+    try:  # nobody answers it any more
+        assert psutil.wait_procs([other], timeout=PATIENCE)[1] == []
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            other.kill()
 
 
 def launched(processes: int, *overrides: str, cwd: Path) -> list[tuple[int, str]]:

@@ -1,8 +1,11 @@
 """A process that rank 0 of a trial has started."""
 
-from experiments.ranks.environment import place
-from experiments.ranks.follow import follow
+from experiments.machine.parent import ending_with_command
 
-here = place()
-assert here is not None, "only a trial starts this module"
-follow(here)
+with ending_with_command():  # first: what follows loads and waits for minutes
+    from experiments.ranks.environment import place
+    from experiments.ranks.follow import follow
+
+    here = place()
+    assert here is not None, "only a trial starts this module"
+    follow(here)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
 from experiments.machine.loading import loading
+from experiments.machine.parent import COMMAND
 from experiments.machine.waits import scaled
 from experiments.ranks.environment import Place, place, ranks_hidden
 
@@ -238,9 +239,8 @@ def _start(here: Place, rank: int) -> subprocess.Popen[bytes]:
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": here.world}
     meeting = {"MASTER_ADDR": here.host, "MASTER_PORT": here.port}
-    theirs = {"PYTHONPATH": os.pathsep.join(paths)} | {
-        k: str(v) for k, v in (ranks | meeting).items()
-    }
+    numbers = ranks | meeting | {COMMAND: os.getpid()}
+    theirs = {"PYTHONPATH": os.pathsep.join(paths)} | {k: str(v) for k, v in numbers.items()}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TORCHELASTIC_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.ranks"],
