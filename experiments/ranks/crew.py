@@ -89,8 +89,7 @@ class Crew:
         except LostRankError as error:
             self._watch.noticed.wait(scaled(_REASON_SECONDS))
             raise self._watch.loss or LostProcessError(
-                f"the processes of a trial must reach each other, but got {error}; the same "
-                "command goes on from the last checkpoint"
+                f"the processes of a trial must reach each other, but got {error}"
             ) from error
         finally:
             disconnect(in_order=is_done)

@@ -175,7 +175,7 @@ class Watch(threading.Thread):
     def _lost(self, rank: int, why: str) -> LostProcessError:
         return LostProcessError(
             f"the {self._world} processes of a trial must live to its end, but number {rank} (from "
-            f"0) is lost: {why}; the same command goes on from the last checkpoint"
+            f"0) is lost: {why}"
         )
 
     def _leave(self) -> None:
