@@ -20,8 +20,8 @@ from experiments import config as configs
 from experiments.cli.grammar import readable_conditions
 from experiments.errors import Pruned, UserError
 from experiments.machine.signals import sigterm_ends
-from experiments.ranks.crew import joined
 from experiments.ranks.environment import place
+from experiments.ranks.process_group import joined
 from experiments.record import discard
 from experiments.record.single import single_run
 from experiments.terminal import errors_for_people

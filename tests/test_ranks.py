@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,8 +39,8 @@ FLOAT32 = ["trainer.precision=32-true", "trainer.threads=1"]
 COMMAND = [sys.executable, str(ROOT / "run.py"), *TINY, *FLOAT32]
 
 
-def followers() -> list[psutil.Process]:
-    """The other processes of this process's trials."""
+def worker_ranks() -> list[psutil.Process]:
+    """The processes that this one's trials have started."""
     children = psutil.Process().children(recursive=True)
     return [child for child in children if "experiments.ranks" in child.cmdline()]
 
@@ -84,7 +85,7 @@ def test_several_processes_train_what_one_does(
     run_trial(tiny(*overrides, f"trainer.devices={processes}", "trainer.strategy=ddp"), together)
     assert_alike(alone, together)
     assert read_result(together)["hardware"]["processes"] == processes
-    assert followers() == []
+    assert worker_ranks() == []
 
 
 class Once(Callback):
@@ -103,7 +104,7 @@ def interrupt() -> None:
 
 
 def kill_another() -> None:
-    followers()[0].kill()
+    worker_ranks()[0].kill()
 
 
 @pytest.mark.slow
@@ -117,12 +118,12 @@ def test_an_interrupted_trial_that_loses_a_process_is_continued_to_the_same_end(
 
     with pytest.raises(SystemExit, match="130"):
         run_trial(config, parts, resumable=True, callbacks=[Once(2, interrupt)])
-    assert (read_result(parts)["reason"], followers()) == ("by the user", [])
+    assert (read_result(parts)["reason"], worker_ranks()) == ("by the user", [])
 
     # No word of going on: `record.single` says how, where there is a checkpoint.
     with pytest.raises(UserError, match=r"number 1 .* is lost: signal 9 ended it$"):
         run_trial(config, parts, resumable=True, callbacks=[Once(4, kill_another)])
-    assert (read_result(parts)["status"], followers()) == ("interrupted", [])
+    assert (read_result(parts)["status"], worker_ranks()) == ("interrupted", [])
     assert (parts / LAST).exists()
 
     run_trial(config, parts, resumable=True)
@@ -138,7 +139,7 @@ def test_pruning_ends_all_processes(tiny: Compose, tmp_path: Path) -> None:
 
     with pytest.raises(Pruned):
         run_trial(tiny("trainer.devices=2"), tmp_path / "record", callbacks=[Once(0, prune)])
-    assert (read_result(tmp_path / "record")["status"], followers()) == ("pruned", [])
+    assert (read_result(tmp_path / "record")["status"], worker_ranks()) == ("pruned", [])
 
 
 @pytest.mark.slow
@@ -151,7 +152,7 @@ def test_what_is_wrong_with_another_process_is_said_by_the_first(
         TrialError, match=r"process 1 of 2 failed: all processes .* the same images"
     ):
         run_trial(config, tmp_path / "record", images=images)
-    assert followers() == []
+    assert worker_ranks() == []
 
 
 @pytest.mark.slow
@@ -170,7 +171,7 @@ def test_nothing_keeps_running_when_the_command_is_killed(tmp_path: Path) -> Non
 
 STARTS_ANOTHER = """
 import sys, time
-from experiments.ranks.crew import _start
+from experiments.ranks.process_group import _start
 from experiments.ranks.environment import Place
 print(_start(Place(0, 2, 0, "127.0.0.1", int(sys.argv[1]), "a test"), 1).pid, flush=True)
 time.sleep(1e6)
@@ -180,15 +181,15 @@ time.sleep(1e6)
 @pytest.mark.parametrize("has_called", [False, True])
 def test_a_process_that_is_still_starting_ends_with_the_command(has_called: bool) -> None:
     waits = {"VAESWEEP_WAITS": "1000"}  # what it waits for by itself ends after the test
-    with socket.create_server(("127.0.0.1", 0)) as meeting_place, subprocess.Popen(
-        [sys.executable, "-c", STARTS_ANOTHER, str(meeting_place.getsockname()[1])],
+    with socket.create_server(("127.0.0.1", 0)) as rendezvous, subprocess.Popen(
+        [sys.executable, "-c", STARTS_ANOTHER, str(rendezvous.getsockname()[1])],
         cwd=ROOT, env=os.environ | waits, stdout=subprocess.PIPE, text=True,
     ) as command:  # fmt: skip
         assert command.stdout is not None
         other = psutil.Process(int(command.stdout.readline()))
         if has_called:
-            meeting_place.settimeout(PATIENCE)
-            meeting_place.accept()[0].close()
+            rendezvous.settimeout(PATIENCE)
+            rendezvous.accept()[0].close()
         command.kill()
     try:  # nobody answers it any more
         assert psutil.wait_procs([other], timeout=PATIENCE)[1] == []
@@ -222,17 +223,15 @@ def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 @pytest.mark.trains
 def test_an_interrupted_trial_says_what_its_launcher_needs_to_continue_it(tmp_path: Path) -> None:
     arguments = ["trainer.nodes=2", "max_epochs=100000", "trainer.early_stopping_patience=null"]
-    for sign in ("running", "resumed"):
+
+    def is_saved(status: str) -> bool:
+        results = [path.read_text() for path in tmp_path.rglob("result.json")]
+        return any(tmp_path.rglob("last.ckpt")) and any(status in text for text in results)
+
+    for status in ("running", "resumed"):
         first, second = launch(2, *arguments, cwd=tmp_path)
         try:
-            wait_until(
-                lambda: (
-                    bool(list(tmp_path.rglob("last.ckpt")))
-                    and any(sign in path.read_text() for path in tmp_path.rglob("result.json"))
-                ),
-                first,
-                first.communicate,
-            )
+            wait_until(partial(is_saved, status), first, first.communicate)
             first.terminate()
             (code, said), (_, silence) = ended([first, second])
         finally:
