@@ -272,7 +272,7 @@ def build(
     images: ImageSet,
     hardware: Hardware,
     ranks: Ranks | None = None,
-) -> tuple[Data, Schedule, VAE]:
+) -> tuple[Data, Schedule, ELBO, VAE]:
     """Build what a process trains; the seed of the config decides the network's weights.
 
     Raises:
@@ -284,7 +284,7 @@ def build(
     when = schedule(config, len(data.train))
     loss = build_loss(config, images.image_shape)
     seed_everything(config["seed"])
-    return data, when, build_vae(config, loss, images.image_shape, hardware, when, ranks)
+    return data, when, loss, build_vae(config, loss, images.image_shape, hardware, when, ranks)
 
 
 def mode(metric: str) -> str:

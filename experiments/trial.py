@@ -180,7 +180,8 @@ def _prepare(
         threads=threads,
     )
     building.check_extractor(config, images)
-    data, when, vae = building.build(config, images, hardware, group.ranks if group else None)
+    ranks = group.ranks if group else None
+    data, when, loss, vae = building.build(config, images, hardware, ranks)
     record.directory.mkdir(parents=True, exist_ok=True)
     network_bytes = sum(p.numel() * p.element_size() for p in vae.network.parameters())
     building.check_space(record.directory, network_bytes, resumable=resumable)
@@ -199,7 +200,7 @@ def _prepare(
             **{name: len(indices) for name, indices in vars(data.splits).items()},
         },
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),
-        "preflight": forecast_trial(config, vae.loss, images, data.splits.train),
+        "preflight": forecast_trial(config, loss, images, data.splits.train),
     }
     fixed = group is not None or is_fixed(config["trainer"]["threads"])
     changing = Threads(record, None if fixed else free, thread_changes)

@@ -77,7 +77,7 @@ def _train(place: Place, store: Store) -> None:
         )
     device = of_rank(config["trainer"]["device"], place.local_rank)
     hardware = choose_hardware(device=device, **message["hardware"])
-    data, when, vae = building.build(config, images, hardware, ranks)
+    data, when, _, vae = building.build(config, images, hardware, ranks)
     store.set(f"ready/{place.rank}", "")
     connect(store, place.rank, place.world, hardware.device)
     restore_random_state(message["random_state"], vae.device)
