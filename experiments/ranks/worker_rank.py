@@ -19,9 +19,7 @@ from experiments.ranks.environment import Place, be_rank_zero, ranks_hidden
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
-_DAYS = (
-    7  # rank 0 may have any number of images to prepare; if it dies, the heartbeat's thread notices
-)
+_DAYS = 7  # rank 0 may have any number of images to prepare; if it dies, the heartbeat tells
 
 
 def run_worker_rank(place: Place) -> NoReturn:
