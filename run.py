@@ -20,7 +20,8 @@ from experiments import config as configs
 from experiments.cli.grammar import readable_conditions
 from experiments.errors import Pruned, UserError
 from experiments.machine.signals import sigterm_ends
-from experiments.ranks.crew import joined
+from experiments.ranks.environment import place
+from experiments.ranks.process_group import joined
 from experiments.record import discard
 from experiments.record.single import single_run
 from experiments.terminal import errors_for_people
@@ -85,7 +86,8 @@ def train(config: DictConfig) -> float | tuple[float, ...]:
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)
     in_sweep = hydra_config.mode == RunMode.MULTIRUN or by_agent()
-    with nullcontext() if in_sweep else single_run(directory):
+    here = place()
+    with nullcontext() if in_sweep else single_run(directory, here.launcher if here else None):
         return _trained(config, directory, in_sweep=in_sweep)
 
 

@@ -267,6 +267,26 @@ def build_vae(
     )
 
 
+def build(
+    config: Mapping[str, Any],
+    images: ImageSet,
+    hardware: Hardware,
+    ranks: Ranks | None = None,
+) -> tuple[Data, Schedule, ELBO, VAE]:
+    """Build what a process trains; the seed of the config decides the network's weights.
+
+    Raises:
+        UserError: there are too few images, or an option is wrong.
+    """
+    from experiments.machine.device import seed_everything
+
+    data = batched(config, images, hardware.device)
+    when = schedule(config, len(data.train))
+    loss = build_loss(config, images.image_shape)
+    seed_everything(config["seed"])
+    return data, when, loss, build_vae(config, loss, images.image_shape, hardware, when, ranks)
+
+
 def mode(metric: str) -> str:
     """Lightning's word for the direction of a metric."""
     return "max" if METRICS[metric].direction == "maximize" else "min"

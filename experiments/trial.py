@@ -16,8 +16,8 @@ from experiments.machine.cores import FreeCores, cores
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import loading
 from experiments.metrics import METRICS
-from experiments.ranks.crew import Crew, crew_of
 from experiments.ranks.environment import be_rank_zero, ranks_hidden
+from experiments.ranks.process_group import ProcessGroup, process_group_of
 from experiments.record import LAST, RESULT, Record, at_full_weight, discard, hardware_settings
 from experiments.record.files import remove, remove_unfinished
 from experiments.record.membership import refuse_taken
@@ -66,7 +66,7 @@ class _Trial:
     vae: VAE
     session: Session | None
     threads: Threads
-    crew: Crew | None
+    group: ProcessGroup | None
 
     @property
     def last(self) -> Path | None:
@@ -123,9 +123,9 @@ def run_trial(
             if not resumable:
                 refuse_taken(record.directory)
             validate(config)
-            crew = stack.enter_context(crew_of(config))
+            group = stack.enter_context(process_group_of(config))
             trial = _prepare(
-                config, record, images, resumable, in_sweep, free, thread_changes, crew
+                config, record, images, resumable, in_sweep, free, thread_changes, group
             )
             _begin(trial, resumable)
         except (UserError, OSError):
@@ -150,14 +150,14 @@ def _prepare(
     in_sweep: bool,
     free: FreeCores,
     thread_changes: Sequence[tuple[int, int]] | None,
-    crew: Crew | None,
+    group: ProcessGroup | None,
 ) -> _Trial:
     from experiments import building
 
     images = building.load(config) if images is None else images
     # PyTorch loads only now, so that mistakes in the data are told at once.
     with loading():
-        from experiments.machine.device import choose_hardware, of_rank, seed_everything
+        from experiments.machine.device import choose_hardware, of_rank
         from experiments.preflight.telling import forecast_trial
         from experiments.threads import Threads, first_threads, is_fixed
 
@@ -169,8 +169,8 @@ def _prepare(
         session = find_session(record.directory, config, images.fingerprint, is_single=not in_sweep)
     trainer = config["trainer"] | (hardware_settings(session.result) if session else {})
     device, threads = trainer["device"], first_threads(trainer["threads"], free)
-    if crew is not None:
-        device = of_rank(device, crew.place.local_rank, last=crew.last_started)
+    if group is not None:
+        device = of_rank(device, group.place.local_rank, last=group.last_started)
         if not is_fixed(config["trainer"]["threads"]):
             threads = max(1, min(threads, cores() // config["trainer"]["devices"]))
     hardware = choose_hardware(
@@ -179,14 +179,9 @@ def _prepare(
         memory_format=trainer["memory_format"],
         threads=threads,
     )
-    data = building.batched(config, images, hardware.device)
-    when = building.schedule(config, len(data.train))
-    loss = building.build_loss(config, images.image_shape)
     building.check_extractor(config, images)
-    seed_everything(config["seed"])
-    vae = building.build_vae(
-        config, loss, images.image_shape, hardware, when, crew.ranks if crew else None
-    )
+    ranks = group.ranks if group else None
+    data, when, loss, vae = building.build(config, images, hardware, ranks)
     record.directory.mkdir(parents=True, exist_ok=True)
     network_bytes = sum(p.numel() * p.element_size() for p in vae.network.parameters())
     building.check_space(record.directory, network_bytes, resumable=resumable)
@@ -194,7 +189,7 @@ def _prepare(
         "hardware": {
             **vars(hardware),
             "thread_changes": [],
-            "processes": crew.place.world if crew else 1,
+            "processes": group.place.world if group else 1,
         },
         "data": {
             "source": images.source,
@@ -207,9 +202,9 @@ def _prepare(
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),
         "preflight": forecast_trial(config, loss, images, data.splits.train),
     }
-    fixed = crew is not None or is_fixed(config["trainer"]["threads"])
+    fixed = group is not None or is_fixed(config["trainer"]["threads"])
     changing = Threads(record, None if fixed else free, thread_changes)
-    return _Trial(config, record, hardware, data, when, vae, session, changing, crew)
+    return _Trial(config, record, hardware, data, when, vae, session, changing, group)
 
 
 def _begin(trial: _Trial, resumable: bool) -> None:
@@ -229,7 +224,7 @@ def _begin(trial: _Trial, resumable: bool) -> None:
             record.result["wandb"] = run
         remove_results(record.directory)
     record.begin()
-    others = f", on {trial.crew.place.world} processes" if trial.crew else ""
+    others = f", on {trial.group.place.world} processes" if trial.group else ""
     log.info("computes on %s%s", trial.hardware, others)
 
 
@@ -339,7 +334,7 @@ def _train(
             loggers=loggers,
             callbacks=[*own, *callbacks],
             last=trial.last,
-            ranks=trial.crew.ranks if trial.crew else None,
+            ranks=trial.group.ranks if trial.group else None,
         )
     record.took("fit", time.monotonic() - started)
     timings = record.result["timings"]
@@ -351,7 +346,7 @@ def _train(
 @contextmanager
 def _together(trial: _Trial) -> Iterator[None]:
     """With the trial's other processes, if it has any, training the same."""
-    if trial.crew is None:
+    if trial.group is None:
         yield
         return
     import torch
@@ -367,7 +362,7 @@ def _together(trial: _Trial) -> Iterator[None]:
         "random_state": random_state(torch.device(hardware.device)),
         "last": str(trial.last) if trial.last else None,
     }
-    with trial.crew.training(message, hardware.device):
+    with trial.group.training(message, hardware.device):
         yield
 
 

@@ -40,7 +40,7 @@ PRINTS = {
     "analysis/sources/wandb_runs.py": "`wandb login`, which asks for a key",
     "experiments/metrics/onnx_extractor.py": "how to install an extra, below",
     "experiments/config/permitted.py": "VARIABLE=... before it: tests/test_security_configs.py",
-    "experiments/record/single.py": "to continue: tests/test_command.py",
+    "experiments/record/single.py": "to continue: tests/test_command.py, tests/test_ranks.py",
     "experiments/sync.py": "what `wandb sync` said, which it runs itself",
     "experiments/tracking/tensorboard_logger.py": "how to install an extra, below",
     "experiments/tracking/wandb/run.py": "`wandb sync` of a run, below; pip install wandb",

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,8 +39,8 @@ FLOAT32 = ["trainer.precision=32-true", "trainer.threads=1"]
 COMMAND = [sys.executable, str(ROOT / "run.py"), *TINY, *FLOAT32]
 
 
-def followers() -> list[psutil.Process]:
-    """The other processes of this process's trials."""
+def worker_ranks() -> list[psutil.Process]:
+    """The processes that this one's trials have started."""
     children = psutil.Process().children(recursive=True)
     return [child for child in children if "experiments.ranks" in child.cmdline()]
 
@@ -81,7 +85,7 @@ def test_several_processes_train_what_one_does(
     run_trial(tiny(*overrides, f"trainer.devices={processes}", "trainer.strategy=ddp"), together)
     assert_alike(alone, together)
     assert read_result(together)["hardware"]["processes"] == processes
-    assert followers() == []
+    assert worker_ranks() == []
 
 
 class Once(Callback):
@@ -100,7 +104,7 @@ def interrupt() -> None:
 
 
 def kill_another() -> None:
-    followers()[0].kill()
+    worker_ranks()[0].kill()
 
 
 @pytest.mark.slow
@@ -114,13 +118,12 @@ def test_an_interrupted_trial_that_loses_a_process_is_continued_to_the_same_end(
 
     with pytest.raises(SystemExit, match="130"):
         run_trial(config, parts, resumable=True, callbacks=[Once(2, interrupt)])
-    assert (read_result(parts)["reason"], followers()) == ("by the user", [])
+    assert (read_result(parts)["reason"], worker_ranks()) == ("by the user", [])
 
-    with pytest.raises(
-        UserError, match=r"number 1 .* is lost: signal 9 ended it; the same command"
-    ):
+    # No word of going on: `record.single` says how, where there is a checkpoint.
+    with pytest.raises(UserError, match=r"number 1 .* is lost: signal 9 ended it$"):
         run_trial(config, parts, resumable=True, callbacks=[Once(4, kill_another)])
-    assert (read_result(parts)["status"], followers()) == ("interrupted", [])
+    assert (read_result(parts)["status"], worker_ranks()) == ("interrupted", [])
     assert (parts / LAST).exists()
 
     run_trial(config, parts, resumable=True)
@@ -136,7 +139,7 @@ def test_pruning_ends_all_processes(tiny: Compose, tmp_path: Path) -> None:
 
     with pytest.raises(Pruned):
         run_trial(tiny("trainer.devices=2"), tmp_path / "record", callbacks=[Once(0, prune)])
-    assert (read_result(tmp_path / "record")["status"], followers()) == ("pruned", [])
+    assert (read_result(tmp_path / "record")["status"], worker_ranks()) == ("pruned", [])
 
 
 @pytest.mark.slow
@@ -149,7 +152,7 @@ def test_what_is_wrong_with_another_process_is_said_by_the_first(
         TrialError, match=r"process 1 of 2 failed: all processes .* the same images"
     ):
         run_trial(config, tmp_path / "record", images=images)
-    assert followers() == []
+    assert worker_ranks() == []
 
 
 @pytest.mark.slow
@@ -166,21 +169,79 @@ def test_nothing_keeps_running_when_the_command_is_killed(tmp_path: Path) -> Non
     assert psutil.wait_procs([other], timeout=PATIENCE)[1] == []
 
 
-def launched(processes: int, *overrides: str, cwd: Path) -> list[tuple[int, str]]:
-    """Exit status and standard error of each process of a command, as `srun` starts them."""
+STARTS_ANOTHER = """
+import sys, time
+from experiments.ranks.process_group import _start
+from experiments.ranks.environment import Place
+print(_start(Place(0, 2, 0, "127.0.0.1", int(sys.argv[1]), "a test"), 1).pid, flush=True)
+time.sleep(1e6)
+"""
+
+
+@pytest.mark.parametrize("has_called", [False, True])
+def test_a_process_that_is_still_starting_ends_with_the_command(has_called: bool) -> None:
+    waits = {"VAESWEEP_WAITS": "1000"}  # what it waits for by itself ends after the test
+    with socket.create_server(("127.0.0.1", 0)) as rendezvous, subprocess.Popen(
+        [sys.executable, "-c", STARTS_ANOTHER, str(rendezvous.getsockname()[1])],
+        cwd=ROOT, env=os.environ | waits, stdout=subprocess.PIPE, text=True,
+    ) as command:  # fmt: skip
+        assert command.stdout is not None
+        other = psutil.Process(int(command.stdout.readline()))
+        if has_called:
+            rendezvous.settimeout(PATIENCE)
+            rendezvous.accept()[0].close()
+        command.kill()
+    try:  # nobody answers it any more
+        assert psutil.wait_procs([other], timeout=PATIENCE)[1] == []
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            other.kill()
+
+
+def launch(processes: int, *overrides: str, cwd: Path) -> list[subprocess.Popen[str]]:
+    """The processes of a command, as `srun` starts them."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     step = {"SLURM_STEP_NUM_TASKS": str(processes), "SLURM_STEP_NODELIST": "localhost"}
     step |= {"MASTER_PORT": port, "SLURM_JOB_ID": "7"}
-    started = [
+    return [
         subprocess.Popen(
             [*COMMAND, *overrides], cwd=cwd, env=os.environ | step | {"SLURM_PROCID": str(rank)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(processes)
     ]  # fmt: skip
-    said = [process.communicate(timeout=PATIENCE)[1] for process in started]
-    return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit status and standard error of each."""
+    said = [process.communicate(timeout=PATIENCE)[1] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_an_interrupted_trial_says_what_its_launcher_needs_to_continue_it(tmp_path: Path) -> None:
+    arguments = ["trainer.nodes=2", "max_epochs=100000", "trainer.early_stopping_patience=null"]
+
+    def is_saved(status: str) -> bool:
+        results = [path.read_text() for path in tmp_path.rglob("result.json")]
+        return any(tmp_path.rglob("last.ckpt")) and any(status in text for text in results)
+
+    for status in ("running", "resumed"):
+        first, second = launch(2, *arguments, cwd=tmp_path)
+        try:
+            wait_until(partial(is_saved, status), first, first.communicate)
+            first.terminate()
+            (code, said), (_, silence) = ended([first, second])
+        finally:
+            first.kill()
+            second.kill()
+        assert (code, silence) == (143, "")
+        found = re.search("to continue, start run.py by srun as before, but with (.*)", said)
+        assert found is not None
+        arguments = [text for text in shlex.split(found[1]) if text not in COMMAND]
+    assert len(list(tmp_path.rglob("result.json"))) == 1
 
 
 @pytest.mark.slow
@@ -199,7 +260,7 @@ def test_torchruns_processes_train_one_trial(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_another_number_of_processes_than_the_config_says_is_refused(tmp_path: Path) -> None:
-    (first, message), (second, silence) = launched(2, cwd=tmp_path)
+    (first, message), (second, silence) = ended(launch(2, cwd=tmp_path))
     assert (first, second, silence) == (1, 1, "")
     assert "that srun starts for the trial, 2, but got 1 x 1; give trainer.devices=2" in message
     assert "Traceback" not in message

@@ -26,12 +26,21 @@ def train(*overrides: str) -> str:
 
 
 def train_in(directory: Path) -> str:
-    """The command of this process with another `hydra.run.dir`."""
+    """The command of this process with another `hydra.run.dir`, without what launched it."""
+    return train(*_arguments_in(directory))
+
+
+def arguments_in(directory: Path) -> str:
+    """The arguments of that command, as a shell reads them."""
+    return shlex.join(_arguments_in(directory))
+
+
+def _arguments_in(directory: Path) -> list[str]:
     typed = [text for text in sys.argv[1:] if key_of(text) != "hydra.run.dir"]
     place = directory.absolute()
     if Path.cwd() in place.parents:
         place = place.relative_to(Path.cwd())
-    return train(*typed, f"hydra.run.dir={literal(str(place))}")
+    return [*typed, f"hydra.run.dir={literal(str(place))}"]
 
 
 def module(name: str, *arguments: str) -> str:

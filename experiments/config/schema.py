@@ -62,7 +62,8 @@ class TrainerConfig:
 
     device: str = "auto"  # of several GPUs the first: cuda:2 with devices=2 is 2 and 3
     # Processes on each machine and machines on which one trial runs; its batches are shared among
-    # them, and its result does not depend on how many there are.
+    # them, and its result does not depend on how many there are, but for rounding and for what a
+    # network itself draws at random (nn.Dropout).
     devices: int = 1
     nodes: int = 1  # more than this one: torchrun or srun starts the processes
     strategy: str = "auto"  # or ddp: each process has the whole network and a part of each batch

@@ -11,9 +11,6 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-COMMAND = "VAESWEEP_COMMAND"
-"""Environment variable: process number of the command for which `sweeps.workers.preload` loads."""
-
 
 @contextmanager
 def loading() -> Iterator[None]:

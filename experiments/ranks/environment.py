@@ -18,17 +18,17 @@ _SLURM_PORTS = 15000, 10000  # the first, and how many
 
 @dataclass(frozen=True)
 class Place:
-    """Of this process among those of one trial.
+    """The place of this process among those of one trial.
 
     Attributes:
         rank: from 0.
         world: how many processes there are.
-        local_rank: among those on this machine.
-        host: where rank 0 is met.
-        port: of the host.
+        local_rank: the same, of those on this machine.
+        host: where the rendezvous is.
+        port: of the rendezvous.
         launcher: what started the processes.
-        hosted: whether the launcher has the meeting place; else it is rank 0's.
-        attempt: of the launcher, which may start them again.
+        hosted: whether the launcher hosts the rendezvous; else rank 0 does.
+        attempt: the launcher's number of it, which may start the processes again.
     """
 
     rank: int
@@ -42,7 +42,7 @@ class Place:
 
 
 def place(environment: Mapping[str, str] = os.environ) -> Place | None:
-    """That a launcher gave to this process; None where it is the only one of its command."""
+    """Find the place that a launcher gave to this process; None where it is alone."""
     return _by_torchrun(environment) or _by_srun(environment)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from experiments.cli.commands import train_in
+from experiments.cli import commands
 from experiments.errors import Interrupted, UserError
 from experiments.record import LAST
 from experiments.record.membership import refuse_taken
@@ -17,8 +17,12 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def single_run(directory: Path) -> Iterator[None]:
+def single_run(directory: Path, launcher: str | None = None) -> Iterator[None]:
     """Hold the directory of a run, and say how to continue it where it is interrupted.
+
+    Args:
+        directory: of the run.
+        launcher: what started the command's processes; None for a person, who started one.
 
     Raises:
         UserError: the directory has a finished record, is a sweep's or that of a sweep's trial,
@@ -30,8 +34,19 @@ def single_run(directory: Path) -> Iterator[None]:
             yield
         except (SystemExit, Interrupted):
             if (directory / LAST).exists():
-                log.info("to continue: %s", train_in(directory))
+                _say_how_to_continue(directory, launcher)
             raise
+
+
+def _say_how_to_continue(directory: Path, launcher: str | None) -> None:
+    if launcher is None:
+        log.info("to continue: %s", commands.train_in(directory))
+    else:  # whose own arguments nobody knows here
+        log.info(
+            "to continue, start run.py by %s as before, but with %s",
+            launcher,
+            commands.arguments_in(directory),
+        )
 
 
 @contextmanager

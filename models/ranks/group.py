@@ -3,7 +3,8 @@
 Each process (rank) holds the whole network and takes every W-th image of each batch, W being their
 number. What is nonlinear in the batch (the logarithm of its mean distance, the normalisation, the
 norm of its gradient) is computed on all ranks from sums over all of them, so that a training does
-not depend on how many processes there are, but for rounding.
+not depend on how many processes there are, but for rounding. What a network itself draws at random,
+as `nn.Dropout` does, each rank draws for its own rows: there the number of processes matters.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class LostRankError(Exception):
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of the processes this is; of several, all must make the same calls in one order.
+    """The place of this process among several, which must all make the same calls in one order.
 
     Attributes:
         rank: of this process, from 0.
@@ -40,7 +41,7 @@ class Ranks:
         return self.world > 1
 
     def rows(self, count: int) -> slice:
-        """Those of a batch of `count` images that this process computes.
+        """The rows of a batch of `count` images that this process computes.
 
         Of a batch with fewer images than there are processes, one without a row of its own takes
         the first, which does not count.
@@ -48,7 +49,7 @@ class Ranks:
         return slice(self.rank, None, self.world) if self.rank < count else slice(0, 1)
 
     def share(self, count: int) -> Share:
-        """Of this process in a batch of `count` images."""
+        """This process's share of a batch of `count` images."""
         return Share(self, count)
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:

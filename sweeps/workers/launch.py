@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from experiments.cli.grammar import literal
 from experiments.errors import UserError, is_disk_full
 from experiments.machine.cores import cores
-from experiments.machine.loading import COMMAND
+from experiments.machine.parent import COMMAND
 from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
 from sweeps.plan import Plan
 from sweeps.space.jobs import escaped

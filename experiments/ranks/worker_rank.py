@@ -1,4 +1,4 @@
-"""A process of a trial other than rank 0: it trains along, writes nothing and says nothing."""
+"""A worker rank, a process of a trial other than rank 0: it trains along and writes nothing."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from experiments.ranks.environment import Place, be_rank_zero, ranks_hidden
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
-_DAYS = 7  # rank 0 may have any number of images to prepare; if it dies, the watch notices
+_DAYS = 7  # rank 0 may have any number of images to prepare; if it dies, the heartbeat tells
 
 
-def follow(place: Place) -> NoReturn:
+def run_worker_rank(place: Place) -> NoReturn:
     """Train what rank 0 says, and exit as it says."""
     for number in (signal.SIGINT, signal.SIGTERM):  # rank 0 hears them as well, and decides
         signal.signal(number, signal.SIG_IGN)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     with ranks_hidden(), loading():
-        from experiments.ranks.meeting import Watch, meet
+        from experiments.ranks.heartbeat import Heartbeat
+        from experiments.ranks.rendezvous import rendezvous
         from models.ranks.group import LostRankError
 
     be_rank_zero()
-    store = meet(place)
-    watch = Watch(store, place.rank, place.world)
-    watch.start()
+    store = rendezvous(place)
+    heartbeat = Heartbeat(store, place.rank, place.world)
+    heartbeat.start()
     try:
         _train(place, store)
     except LostRankError:
@@ -46,7 +47,7 @@ def follow(place: Place) -> NoReturn:
         store.set("error", f"process {place.rank} of {place.world} failed: {text}")
         sys.stderr.flush()
         os._exit(1)
-    watch.join()
+    heartbeat.join()
     os._exit(0)
 
 
@@ -54,13 +55,8 @@ def _train(place: Place, store: Store) -> None:
     from datetime import timedelta
 
     from experiments import building
-    from experiments.machine.device import (
-        choose_hardware,
-        of_rank,
-        restore_random_state,
-        seed_everything,
-    )
-    from experiments.ranks.meeting import connect, disconnect, unpacked
+    from experiments.machine.device import choose_hardware, of_rank, restore_random_state
+    from experiments.ranks.rendezvous import connect, disconnect, unpacked
 
     with loading():
         from experiments.callbacks import Scores
@@ -79,11 +75,7 @@ def _train(place: Place, store: Store) -> None:
         )
     device = of_rank(config["trainer"]["device"], place.local_rank)
     hardware = choose_hardware(device=device, **message["hardware"])
-    data = building.batched(config, images, hardware.device)
-    when = building.schedule(config, len(data.train))
-    loss = building.build_loss(config, images.image_shape)
-    seed_everything(config["seed"])
-    vae = building.build_vae(config, loss, images.image_shape, hardware, when, ranks)
+    data, when, _, vae = building.build(config, images, hardware, ranks)
     store.set(f"ready/{place.rank}", "")
     connect(store, place.rank, place.world, hardware.device)
     restore_random_state(message["random_state"], vae.device)

@@ -1,4 +1,4 @@
-"""Rank 0's part: start the other processes, or join those of a launcher, and end with them."""
+"""Rank 0's part: start the worker ranks, or join those of a launcher, and end with them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
 from experiments.machine.loading import loading
+from experiments.machine.parent import COMMAND
 from experiments.machine.waits import scaled
 from experiments.ranks.environment import Place, place, ranks_hidden
 
@@ -27,19 +28,19 @@ _ROOT = Path(__file__).parents[2]
 _SWEEPS = {"-m", "--multirun"}
 _LOOK_SECONDS = 0.02
 _REASON_SECONDS = 5.0
-"""For so long a broken connection waits for its reason, which the watch finds."""
+"""For so long a broken connection waits for its reason, which the heartbeat's thread finds."""
 
-_joined: list[Crew] = []
-"""That of this process's launcher, if there is one."""
+_joined: list[ProcessGroup] = []
+"""The group of this process's launcher, if there is one."""
 
 
-class Crew:
+class ProcessGroup:
     """The processes of a trial, for rank 0.
 
     Args:
         place: of rank 0.
-        store: of the trial.
-        processes: the others, if this one has started them.
+        store: the trial's.
+        processes: the worker ranks, if this process has started them.
     """
 
     def __init__(
@@ -48,14 +49,14 @@ class Crew:
         store: Store,
         processes: Sequence[subprocess.Popen[bytes]] = (),
     ) -> None:
-        from experiments.ranks.meeting import Watch
+        from experiments.ranks.heartbeat import Heartbeat
         from models.ranks.group import Ranks
 
         self.place = place
         self.ranks: Ranks = Ranks(0, place.world)
         self._store, self._processes = store, processes
-        self._watch = Watch(store, 0, place.world, processes)
-        self._watch.start()
+        self._heartbeat = Heartbeat(store, 0, place.world, processes)
+        self._heartbeat.start()
         self._is_over = False
 
     @property
@@ -68,14 +69,14 @@ class Crew:
         """A context in which all processes train; afterwards the others are gone.
 
         Args:
-            message: what they train, see `experiments.ranks.follow`.
+            message: what they train, see `experiments.ranks.worker_rank`.
             device: of this process.
 
         Raises:
             TrialError: another one failed, and says why.
             LostProcessError: another one is gone, or never came.
         """
-        from experiments.ranks.meeting import LostProcessError, connect, disconnect, packed
+        from experiments.ranks.rendezvous import LostProcessError, connect, disconnect, packed
         from models.ranks.group import LostRankError
 
         is_done = False
@@ -86,10 +87,9 @@ class Crew:
             yield
             is_done = True
         except LostRankError as error:
-            self._watch.noticed.wait(scaled(_REASON_SECONDS))
-            raise self._watch.loss or LostProcessError(
-                f"the processes of a trial must reach each other, but got {error}; the same "
-                "command goes on from the last checkpoint"
+            self._heartbeat.noticed.wait(scaled(_REASON_SECONDS))
+            raise self._heartbeat.failure or LostProcessError(
+                f"the processes of a trial must reach each other, but got {error}"
             ) from error
         finally:
             disconnect(in_order=is_done)
@@ -97,12 +97,12 @@ class Crew:
 
     def end(self, code: int) -> None:
         """Let the others end, with this exit status."""
-        from experiments.ranks.meeting import LEAVE_SECONDS
+        from experiments.ranks.heartbeat import LEAVE_SECONDS
 
         if self._is_over:
             return
         self._is_over = True
-        self._watch.stop()
+        self._heartbeat.stop()
         try:
             self._store.set("ended", str(code))
             if not self._processes:  # the store may be this process's
@@ -113,22 +113,22 @@ class Crew:
         _kill(self._processes)
 
     def _wait_until_ready(self) -> None:
-        from experiments.ranks.meeting import START_SECONDS, LostProcessError
+        from experiments.ranks.rendezvous import START_SECONDS, LostProcessError
 
         others = range(1, self.place.world)
         if not self._wait_for([f"ready/{rank}" for rank in others], START_SECONDS):
-            raise self._watch.loss or LostProcessError(
+            raise self._heartbeat.failure or LostProcessError(
                 f"the {self.place.world} processes of a trial must be ready within "
                 f"{scaled(START_SECONDS):g} s, but not all are; look at the others' machines, and "
                 "give the same command again"
             )
 
     def _wait_for(self, keys: list[str], seconds: float) -> bool:
-        """Whether the store has the keys in time, and nobody is lost meanwhile."""
+        """Whether the store has the keys in time, and nothing fails meanwhile."""
         end = time.monotonic() + scaled(seconds)
         while not self._store.check(keys):
-            is_lost = self._watch.loss is not None
-            if is_lost or time.monotonic() > end:
+            has_failed = self._heartbeat.failure is not None
+            if has_failed or time.monotonic() > end:
                 return False
             time.sleep(_LOOK_SECONDS)
         return True
@@ -138,11 +138,11 @@ class Crew:
 def joined(arguments: Sequence[str], *, in_sweep: bool) -> Iterator[None]:
     """For a command that a launcher starts several times: all its processes are of one trial.
 
-    In rank 0 the context is around the command; the others train along and exit. Commands of a
-    sweep stay several: each asks the study for trials.
+    In rank 0 the context is around the command; the worker ranks train along and exit. Commands of
+    a sweep stay several: each asks the study for trials.
 
     Args:
-        arguments: of the command.
+        arguments: the command's.
         in_sweep: whether it is a trial of somebody's sweep.
     """
     here = None if in_sweep or _SWEEPS & set(arguments) else place()
@@ -150,13 +150,13 @@ def joined(arguments: Sequence[str], *, in_sweep: bool) -> Iterator[None]:
         yield
         return
     if here.rank > 0:
-        from experiments.ranks.follow import follow
+        from experiments.ranks.worker_rank import run_worker_rank
 
-        follow(here)
+        run_worker_rank(here)
     with ranks_hidden(), loading():
-        from experiments.ranks.meeting import meet
-    crew = Crew(here, meet(here))
-    _joined.append(crew)
+        from experiments.ranks.rendezvous import rendezvous
+    group = ProcessGroup(here, rendezvous(here))
+    _joined.append(group)
     code = 1
     try:
         yield
@@ -166,11 +166,11 @@ def joined(arguments: Sequence[str], *, in_sweep: bool) -> Iterator[None]:
         raise
     finally:
         _joined.clear()
-        crew.end(code)
+        group.end(code)
 
 
 @contextmanager
-def crew_of(config: Mapping[str, Any]) -> Iterator[Crew | None]:
+def process_group_of(config: Mapping[str, Any]) -> Iterator[ProcessGroup | None]:
     """The processes of a trial: a launcher's, or such as are started here; None for one.
 
     Args:
@@ -182,15 +182,15 @@ def crew_of(config: Mapping[str, Any]) -> Iterator[Crew | None]:
     devices, nodes = config["trainer"]["devices"], config["trainer"]["nodes"]
     world = devices * nodes
     if _joined:
-        (crew,) = _joined
-        if crew.place.world != world:
+        (group,) = _joined
+        if group.place.world != world:
             raise UserError(
                 "`trainer.devices` x `trainer.nodes` must be the number of processes that "
-                f"{crew.place.launcher} starts for the trial, {crew.place.world}, but got "
-                f"{devices} x {nodes}; give trainer.devices={crew.place.world} (or those of one "
+                f"{group.place.launcher} starts for the trial, {group.place.world}, but got "
+                f"{devices} x {nodes}; give trainer.devices={group.place.world} (or those of one "
                 "machine, and trainer.nodes), or start one process"
             )
-        yield crew
+        yield group
     elif nodes > 1:
         raise UserError(
             "`trainer.nodes` must be 1 where nobody has started the processes of the other "
@@ -199,28 +199,28 @@ def crew_of(config: Mapping[str, Any]) -> Iterator[Crew | None]:
     elif world == 1:
         yield None
     else:
-        with _started(world) as crew:
-            yield crew
+        with _started(world) as group:
+            yield group
 
 
 @contextmanager
-def _started(world: int) -> Iterator[Crew]:
+def _started(world: int) -> Iterator[ProcessGroup]:
     """Processes on this machine, which this one starts and ends."""
     with ranks_hidden(), loading():
-        from experiments.ranks.meeting import meet
+        from experiments.ranks.rendezvous import rendezvous
     listener = socket.create_server(("127.0.0.1", 0))
     host, port = listener.getsockname()
     here = Place(0, world, 0, host, port, "the command")
-    store = meet(here, descriptor=listener.detach())
+    store = rendezvous(here, descriptor=listener.detach())
     with ExitStack() as stack:
         stack.enter_context(_on_loopback())
         processes: list[subprocess.Popen[bytes]] = []
         try:
             for rank in range(1, world):
                 processes.append(_start(here, rank))  # noqa: PERF401  # those so far must end
-            crew = Crew(here, store, processes)
-            stack.callback(crew.end, 1)
-            yield crew
+            group = ProcessGroup(here, store, processes)
+            stack.callback(group.end, 1)
+            yield group
         finally:
             _kill(processes)
 
@@ -237,10 +237,9 @@ def _kill(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 def _start(here: Place, rank: int) -> subprocess.Popen[bytes]:
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": here.world}
-    meeting = {"MASTER_ADDR": here.host, "MASTER_PORT": here.port}
-    theirs = {"PYTHONPATH": os.pathsep.join(paths)} | {
-        k: str(v) for k, v in (ranks | meeting).items()
-    }
+    master = {"MASTER_ADDR": here.host, "MASTER_PORT": here.port}
+    numbers = ranks | master | {COMMAND: os.getpid()}
+    theirs = {"PYTHONPATH": os.pathsep.join(paths)} | {k: str(v) for k, v in numbers.items()}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TORCHELASTIC_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.ranks"],
