@@ -182,6 +182,7 @@ def _prepare(
     data = building.batched(config, images, hardware.device)
     when = building.schedule(config, len(data.train))
     loss = building.build_loss(config, images.image_shape)
+    building.check_metrics(config, images.image_shape)
     building.check_extractor(config, images)
     seed_everything(config["seed"])
     vae = building.build_vae(
@@ -393,6 +394,7 @@ def _score(trial: _Trial, loggers: list[Any], in_sweep: bool) -> Result:
         test=not in_sweep if test is None else test,
         samples=config["evaluation"]["samples"],
         feature_extractor=config["evaluation"]["feature_extractor"],
+        objectives=objectives(config),
     )
     record.took("score", time.monotonic() - started)
     values = tuple(metrics["val"][name] for name in objectives(config))

@@ -58,7 +58,7 @@ class Reconstructions(Images):
     """What the model sees of each photo, what it makes of it, and how far that is off."""
 
     photos: list[str]
-    metrics: list[dict[str, float]]
+    metrics: list[dict[str, float | None]]
 
 
 class Unit(BaseModel):

@@ -54,7 +54,8 @@ class Scores:
     Attributes:
         split: "val" or "test".
         values: for each trial, by its name in `Runs.trials`, each metric of each image, (N,), in
-            the order of the split: those that are measured on reconstructions;
+            the order of the split: those that are measured on reconstructions (one that is NaN
+            or infinite is left out);
             `distance/<loss>` for every loss that takes such images, with its default options; and
             `kl`, nats, of the posterior from the prior, whatever `beta`. Reconstructions are
             without posterior noise.
@@ -205,6 +206,7 @@ def _evaluated(
         name: torch.cat([batch[name] for batch in batches]).double().cpu().numpy()
         for name in batches[0]
     }
+    values = {name: of_each for name, of_each in values.items() if np.isfinite(of_each).all()}
     some = images[:: every(len(images), tuple(images.shape[1:]))]
     return values, latent.compute() | values_of("samples", drawn, some)
 

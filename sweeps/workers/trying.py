@@ -36,6 +36,8 @@ def try_parts(
 ) -> None:
     """Build every loss and network that is searched, for images of a size that is searched.
 
+    And try the metrics from outside.
+
     One that suits some of the sizes is no mistake: trials with the others fail.
 
     Args:
@@ -75,18 +77,19 @@ def _shape(config: Mapping[str, Any]) -> Shape:
 
 def _build(
     losses: Iterable[Mapping[str, Any]],
-    networks: Iterable[Mapping[str, Any]],
+    networks: Sequence[Mapping[str, Any]],
     shapes: Sequence[Shape],
 ) -> None:
     import torch
 
-    from experiments.building import build_loss, build_network
+    from experiments.building import build_loss, build_network, check_metrics
 
     for config in losses:
         _for_one_of(shapes, partial(build_loss, config))
     with torch.device("meta"):  # nothing is drawn or stored
         for config in networks:
             _for_one_of(shapes, partial(build_network, config))
+    _for_one_of(shapes, partial(check_metrics, networks[0]))
 
 
 def _for_one_of(shapes: Sequence[Shape], build: Callable[[Shape], object]) -> None:
