@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.metrics import METRICS, Direction, Metric
+from experiments.metrics import FROM_OUTSIDE, METRICS, Direction, Metric, UnknownMetricError
 
 DISTANCE = "distance/"
 """Before a loss's name: the metric that this loss minimises, unscaled."""
@@ -33,12 +33,14 @@ def better(metric: str) -> Direction:
     """Which way a metric, a loss's distance or the seconds per epoch are better.
 
     Raises:
-        ValueError: there is no such metric.
+        UnknownMetricError: there is no such metric.
     """
     found = _metric(metric)
     if found is None:
         choices = ", ".join([*METRICS, SECONDS, f"{DISTANCE}<loss>"])
-        raise ValueError(f"a metric must be one of {choices}, but got {metric!r}")
+        raise UnknownMetricError(
+            f"a metric must be one of {choices}, but got {metric!r}; {FROM_OUTSIDE}"
+        )
     return found.direction
 
 

@@ -80,7 +80,7 @@ def test_a_metric_from_outside_is_compared(sweep: Path) -> None:
     assert EDGES in found.checks
     assert EDGES in home_advantage(found, scores).values
     assert {SPREAD, TONE} <= set(scores.split_level)
-    with pytest.raises(ValueError, match=f"{EDGES}.*but got 'egdes'"):
+    with pytest.raises(UserError, match=f"{EDGES}.*but got 'egdes'; .*put VAESWEEP_PLUGINS="):
         compare(load(str(sweep)), metrics=["egdes"])
 
 

@@ -15,6 +15,9 @@ from functools import cache
 from pkgutil import resolve_name
 from typing import Any, Literal
 
+from experiments.errors import UserError
+from experiments.machine.plugins import VARIABLE
+
 log = logging.getLogger(__name__)
 
 Direction = Literal["maximize", "minimize"]
@@ -180,14 +183,24 @@ _OWN = frozenset(METRICS.values())
 _RELATIVE_MARGIN = 0.01
 
 
+class UnknownMetricError(UserError, ValueError):
+    """A metric that is not registered here."""
+
+
+FROM_OUTSIDE = f"where it comes from outside, put {VARIABLE}=MODULE before the command"
+"""What may be the remedy."""
+
+
 def metric(name: str) -> Metric:
     """The metric of that name.
 
     Raises:
-        ValueError: there is no such metric.
+        UnknownMetricError: there is no such metric.
     """
     if name not in METRICS:
-        raise ValueError(f"a metric must be one of {', '.join(METRICS)}, but got {name!r}")
+        raise UnknownMetricError(
+            f"a metric must be one of {', '.join(METRICS)}, but got {name!r}; {FROM_OUTSIDE}"
+        )
     return METRICS[name]
 
 
@@ -242,7 +255,7 @@ def direction(name: str) -> Direction:
     """Which way is better for a metric.
 
     Raises:
-        ValueError: there is no such metric.
+        UnknownMetricError: there is no such metric.
     """
     return metric(name).direction
 
@@ -256,7 +269,7 @@ def margin(name: str, best: float, changed: Mapping[str, float] | None = None) -
         changed: margins, by metric, that a user has given.
 
     Raises:
-        ValueError: there is no such metric.
+        UnknownMetricError: there is no such metric.
     """
     fixed = (changed or {}).get(name, metric(name).margin)
     return _RELATIVE_MARGIN * abs(best) if fixed is None else fixed
