@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -78,6 +78,14 @@ class Limits(BaseModel):
     timeout_seconds: float
 
 
+class Measure(BaseModel):
+    """How a metric is shown."""
+
+    title: str
+    unit: str = Field(description="such as dB; may be empty")
+    direction: Literal["maximize", "minimize"]
+
+
 class ModelInfo(BaseModel):
     """The model that is served: what it is, and what it was trained on, how and how well."""
 
@@ -90,6 +98,7 @@ class ModelInfo(BaseModel):
     loss: dict[str, Any] | None
     parameters: dict[str, Any] | None
     metrics: dict[str, dict[str, float | None]] | None
+    measures: dict[str, Measure] = Field(description="of the metrics, by name")
     objective: dict[str, Any] | None
     data: dict[str, Any] | None
     code: dict[str, Any] | None

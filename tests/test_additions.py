@@ -142,6 +142,8 @@ def test_a_metric_from_outside_is_told_by_the_service(sweep: Path) -> None:
     of_photos, of_model = asyncio.run(asked())
     assert of_photos["metrics"][0][EDGES] >= 0
     assert of_model["metrics"]["val"][TONE] >= 0
+    measure = {"title": "Edge error", "unit": "levels", "direction": "minimize"}
+    assert of_model["measures"][EDGES] == measure
 
 
 def test_a_metric_that_breaks_its_contract_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
