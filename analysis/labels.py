@@ -56,7 +56,7 @@ def title(metric: str) -> str:
 
 
 def unit(metric: str) -> str:
-    """Of a metric, such as dB; empty where there is none."""
+    """The unit of a metric, such as dB; empty where there is none."""
     found = _metric(metric)
     return "" if found is None else found.unit
 
@@ -69,7 +69,7 @@ def _metric(name: str) -> Metric | None:
 
 
 def group_label(values: Mapping[str, Any]) -> str:
-    """Of the trials that share these values of columns: «ssim, mean» or «latent 64, lr 0.0003»."""
+    """Label of trials that share these values of columns: «ssim, mean», «latent 64, lr 0.0003»."""
     return ", ".join(_said(column, value) for column, value in values.items())
 
 

@@ -69,7 +69,7 @@ class Unit(BaseModel):
 
 
 class Limits(BaseModel):
-    """Of a request."""
+    """Limits of a request."""
 
     max_images: int
     max_bytes: int

@@ -114,10 +114,12 @@ def test_a_metric_from_outside_is_in_the_terminal_and_in_wandbs_table(
     )
     network = models.create("conv", image_shape=(3, 32, 32), latent_dim=4, width=4)
     load_weights(network, tmp_path / "checkpoints/best.ckpt")
-    probes = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    sample_images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     digests = np.zeros(2, dtype=np.uint64)
     logger: Any = None
-    image_table.log_probes(logger, network, probes, digests, tmp_path, device="cpu", step=1)
+    image_table.log_sample_images(
+        logger, network, sample_images, digests, tmp_path, device="cpu", step=1
+    )
     assert EDGES in tables[0][2][0]
 
 

@@ -231,7 +231,7 @@ def _grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _key(settings: list[Any], contents: Contents, white: int | list[int] | None) -> str:
-    """Of images with these contents; one of 8 bits has the key that it always had."""
+    """The key of images with these contents; that of 8 bits is what it always was."""
     parts = ["images", settings, contents.images()]
     return _hash(parts if white is None else [*parts, white])
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 _SAMPLE_SEED = 0
 _MOST_BYTES = 2**28
-"""Of the held-out images that samples are compared to: 21,845 of 64x64 pixels."""
+"""Limit of the held-out images that samples are compared to: 21,845 of 64x64 pixels."""
 
 
 def score(
@@ -40,7 +40,7 @@ def score(
     *,
     directory: Path,
     device: str,
-    probes: Tensor,
+    sample_images: Tensor,
     grid_size: int,
     test: bool,
     samples: int,
@@ -63,8 +63,10 @@ def score(
     network.eval().to(device)
     drawn = draw_samples(network, max(samples, grid_size), seed=_SAMPLE_SEED, device=device)
     save_png(grid(drawn[:grid_size].numpy(), columns=8), directory / "samples.png")
-    shown = reconstruct(network, probes, device)
-    save_png(reconstruction_grid(probes.numpy(), shown.numpy()), directory / "reconstructions.png")
+    shown = reconstruct(network, sample_images, device)
+    save_png(
+        reconstruction_grid(sample_images.numpy(), shown.numpy()), directory / "reconstructions.png"
+    )
 
     metrics = {}
     splits = {"val": data.val, "test": data.test} if test else {"val": data.val}
@@ -97,19 +99,19 @@ def _refuse_broken(metrics: Mapping[str, Mapping[str, float]], objectives: Seque
     log.warning("%s, and null in the record", said)
 
 
-def every(count: int, image_shape: tuple[int, ...]) -> int:
-    """Of so many held-out images (C, H, W), every how manieth samples are compared to."""
+def stride(count: int, image_shape: tuple[int, ...]) -> int:
+    """The stride at which held-out images (C, H, W) are taken, to compare samples to them."""
     return -(-count * math.prod(image_shape) // _MOST_BYTES)
 
 
 def some_of(batches: Batches) -> Tensor:
     """The images of a split, uint8, of a large one some: evenly spread, `_MOST_BYTES` at most."""
     shape = batches.image_shape
-    step = every(batches.image_count, shape)
-    chosen = torch.empty(-(-batches.image_count // step), *shape, dtype=torch.uint8)
+    every = stride(batches.image_count, shape)
+    chosen = torch.empty(-(-batches.image_count // every), *shape, dtype=torch.uint8)
     seen = kept = 0
     for batch in batches:
-        part = batch[-seen % step :: step]
+        part = batch[-seen % every :: every]
         chosen[kept : kept + len(part)] = part
         seen, kept = seen + len(batch), kept + len(part)
     return chosen

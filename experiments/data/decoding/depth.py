@@ -22,7 +22,7 @@ FULL = 65535
 """White of 16 bits; larger integers are of unknown range."""
 
 DARK = 1 / 16
-"""Of white: what holds no more is black or nearly so."""
+"""Share of white: what holds no more is black or nearly so."""
 
 _BITS = (8, 10, 12, 14, 16)
 _BITS_PER_SAMPLE = 258  # a tag of TIFF 6.0
