@@ -68,10 +68,8 @@ def bare(loss: str, side: int, device: str, *, mixed: bool, seed: int = 0, lr: f
         return mean, log_variance, network.decode(sample_posterior(mean, log_variance))
 
     elbo = ELBO(losses.create(loss), beta=beta, scale=scale).to(device)
-    optimizer, clipping = (
-        adamw(network.parameters(), lr=lr, weight_decay=0.01),
-        AdaptiveClipping(CLIP),
-    )
+    optimizer = adamw(network.parameters(), lr=lr, weight_decay=0.01)
+    clipping = AdaptiveClipping(CLIP)
     clipping.to(torch.device(device))
     return Bare(network, elbo, optimizer, forward, device, mixed, clipping)
 

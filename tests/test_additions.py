@@ -31,6 +31,7 @@ from experiments.trial import run_trial
 from tests import additions, networks
 from tests.additions import HERE, METRICS
 from tests.conftest import TINY, Compose
+from tests.test_tensorboard import Killed, KillLater
 
 pytestmark = pytest.mark.trains
 EDGES, SPREAD, TONE = (metric.name for metric in METRICS)
@@ -256,6 +257,26 @@ def test_a_named_source_from_outside_is_trained_on(
     assert np.array_equal(255 - load(wanted).images, usual.images)
     with pytest.raises(UserError, match=r"`data.name` must be one of cats, images, negatives, but"):
         compose(*others, "data.name=dogs")
+
+
+@pytest.mark.usefixtures("_own_groups")
+def test_a_logger_from_outside_can_have_each_step_once(
+    tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOGGERS, "memory", f"{HERE}:open_memory")
+    monkeypatch.setattr(additions, "OPENED", [])
+    config.register()
+    wanted = tiny("logger=memory", "max_epochs=6", "trainer.validate_every=1")
+    with pytest.raises(Killed):
+        run_trial(
+            wanted, tmp_path, in_sweep=True, resumable=True, callbacks=[KillLater(monkeypatch)]
+        )
+    logged = len(additions.OPENED[0].rows)
+    run_trial(wanted, tmp_path, in_sweep=True, resumable=True)
+    rows = [row for logger in additions.OPENED for row in logger.rows]
+    assert len(additions.OPENED[0].rows) < logged
+    validated = [step for step, row in rows if "val/psnr" in row]
+    assert len(validated) == len(set(validated)) == 6
 
 
 @pytest.mark.usefixtures("_own_groups")
