@@ -20,15 +20,21 @@ Shape = tuple[int, int, int]
 """Of images: channels, height, width."""
 
 
-def try_data(plan: Plan, task: TrainingTask) -> None:
+def try_data(plan: Plan, task: TrainingTask, composed: Sequence[Mapping[str, Any]]) -> None:
     """Load the images of a trial, which fills the cache that the workers share.
 
+    Args:
+        plan: of the sweep.
+        task: makes its jobs.
+        composed: plain configs in which each value of the search occurs.
+
     Raises:
-        UserError: they cannot be had or split.
+        UserError: they cannot be had or split, or are fewer than a batch.
     """
     values = next(probes(plan.space))
     seed = plan.space.seeds[0] if plan.space.seeds else None
     task.prepare(plan.space.overrides(values, seed), 0, WorkerSettings(0, plan.threads))
+    task.check_batches(composed)
 
 
 def try_parts(
