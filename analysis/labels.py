@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.metrics import METRICS, Direction, Metric
+from experiments.metrics import FROM_OUTSIDE, METRICS, Direction, Metric, UnknownMetricError
 
 DISTANCE = "distance/"
 """Before a loss's name: the metric that this loss minimises, unscaled."""
@@ -33,12 +33,14 @@ def better(metric: str) -> Direction:
     """Which way a metric, a loss's distance or the seconds per epoch are better.
 
     Raises:
-        ValueError: there is no such metric.
+        UnknownMetricError: there is no such metric.
     """
     found = _metric(metric)
     if found is None:
         choices = ", ".join([*METRICS, SECONDS, f"{DISTANCE}<loss>"])
-        raise ValueError(f"a metric must be one of {choices}, but got {metric!r}")
+        raise UnknownMetricError(
+            f"a metric must be one of {choices}, but got {metric!r}; {FROM_OUTSIDE}"
+        )
     return found.direction
 
 
@@ -54,7 +56,7 @@ def title(metric: str) -> str:
 
 
 def unit(metric: str) -> str:
-    """Of a metric, such as dB; empty where there is none."""
+    """The unit of a metric, such as dB; empty where there is none."""
     found = _metric(metric)
     return "" if found is None else found.unit
 
@@ -67,7 +69,7 @@ def _metric(name: str) -> Metric | None:
 
 
 def group_label(values: Mapping[str, Any]) -> str:
-    """Of the trials that share these values of columns: «ssim, mean» or «latent 64, lr 0.0003»."""
+    """Label of trials that share these values of columns: «ssim, mean», «latent 64, lr 0.0003»."""
     return ", ".join(_said(column, value) for column, value in values.items())
 
 

@@ -19,10 +19,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import losses
 import models
 from losses.elbo import ELBO
+from models.clipping import AdaptiveClipping
 from models.cuda_graph import WARM_UP_STEPS, RecordedStep
 from models.network import sample_posterior
 from models.optimizers import adamw
-from models.spikes import SpikeGuard
 
 BATCH = 64
 LATENT = 32
@@ -39,7 +39,7 @@ class Bare:
     forward: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
     device: str
     mixed: bool
-    guard: SpikeGuard
+    clipping: AdaptiveClipping
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Bytes (B, 3, H, W) in, the loss out; as the product's step, without its bookkeeping."""
@@ -50,8 +50,8 @@ class Bare:
             mean, log_variance, x_hat = self.forward(x)
             loss = self.loss(x_hat, x, mean, log_variance)["loss"]
         loss.backward()
-        self.guard.begin_step()
-        self.guard(self.network.parameters())
+        self.clipping.begin_step()
+        self.clipping(self.network.parameters())
         self.optimizer.step()
         return loss.detach()
 
@@ -68,9 +68,10 @@ def bare(loss: str, side: int, device: str, *, mixed: bool, seed: int = 0, lr: f
         return mean, log_variance, network.decode(sample_posterior(mean, log_variance))
 
     elbo = ELBO(losses.create(loss), beta=beta, scale=scale).to(device)
-    optimizer, guard = adamw(network.parameters(), lr=lr, weight_decay=0.01), SpikeGuard(CLIP)
-    guard.to(torch.device(device))
-    return Bare(network, elbo, optimizer, forward, device, mixed, guard)
+    optimizer = adamw(network.parameters(), lr=lr, weight_decay=0.01)
+    clipping = AdaptiveClipping(CLIP)
+    clipping.to(torch.device(device))
+    return Bare(network, elbo, optimizer, forward, device, mixed, clipping)
 
 
 def images(count: int, side: int, device: str) -> Tensor:

@@ -18,7 +18,7 @@ from experiments.config import SOURCES, objectives
 from experiments.data import ImageSet, Splits, split
 from experiments.errors import DiskFullError, UserError
 from experiments.machine.loading import loading
-from experiments.metrics import METRICS
+from experiments.metrics import METRICS, added
 
 if TYPE_CHECKING:
     from experiments.data.batches import Batches
@@ -290,6 +290,19 @@ def build(
 def mode(metric: str) -> str:
     """Lightning's word for the direction of a metric."""
     return "max" if METRICS[metric].direction == "maximize" else "min"
+
+
+def check_metrics(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> None:
+    """Try the metrics from outside.
+
+    Raises:
+        UserError: one breaks its contract.
+    """
+    if added():
+        from experiments.metrics.trying import try_metrics
+
+        with _for_people():
+            try_metrics(image_shape, config["latent_dim"])
 
 
 def check_extractor(config: Mapping[str, Any], images: ImageSet) -> None:

@@ -302,7 +302,7 @@ class Progress(Callback):
 
 
 def _known_degree(module: pl.LightningModule) -> dict[str, float]:
-    """That of a loss which need not be measured."""
+    """The degree of a loss, where it need not be measured."""
     loss = module.loss
     known = isinstance(loss, ELBO) and loss.scale == "optimal_sigma" and loss.degree is not None
     return {"degree": float(loss.degree)} if known else {}  # type: ignore[union-attr, arg-type]

@@ -25,7 +25,7 @@ from experiments.config import LOGGERS
 from experiments.errors import Interrupted, UserError
 from experiments.machine.device import random_state, restore_random_state
 from experiments.machine.waits import scaled
-from experiments.record import HISTORY, LAST, RESULT, Record, flat, read_config, read_result
+from experiments.record import CONFIG, HISTORY, LAST, RESULT, Record, flat, read_config, read_result
 from experiments.record.fence import writing
 from experiments.record.files import remove, replacing
 from experiments.record.foreign import read_checkpoint
@@ -66,7 +66,8 @@ def find_session(
     must have the same fingerprint.
 
     Raises:
-        UserError: it is the directory of a single run, which has a checkpoint of another trial.
+        UserError: it is the directory of a single run, which has a checkpoint of another trial, or
+            a broken file.
     """
     if not (directory / RESULT).exists():
         return None
@@ -74,10 +75,12 @@ def find_session(
         return _session(directory, config, fingerprint)
     except _StartOver as reason:
         if is_single and (directory / LAST).exists():
+            rule, remedy = "be the one that was interrupted", "give its own settings and images"
+            if isinstance(reason, _Broken):
+                rule, remedy = "have left whole files", f"bring {reason.name} back from a copy"
             raise UserError(
-                f"a run that is continued must be the one that was interrupted in {directory}, but "
-                f"{reason}; give its own settings and images, or another hydra.run.dir, or remove "
-                f"{LAST} there to begin anew"
+                f"a run that is continued must {rule} in {directory}, but {reason}; {remedy}, or "
+                f"another hydra.run.dir, or remove {LAST} there to begin anew"
             ) from reason
         log.info("%s starts over: %s", directory, reason)
         return None
@@ -223,6 +226,14 @@ class _StartOver(Exception):  # noqa: N818
     """Why a session cannot be continued."""
 
 
+class _Broken(_StartOver):
+    """A file of the record that cannot be read."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.name = name
+
+
 def _session(directory: Path, config: Mapping[str, Any], fingerprint: str) -> Session:
     result = _same_trial(directory, config, fingerprint, _UNFINISHED)
     checkpoint = _load(directory / LAST)
@@ -233,10 +244,13 @@ def _same_trial(
     directory: Path, config: Mapping[str, Any], fingerprint: str, statuses: Collection[str]
 ) -> dict[str, Any]:
     """The result.json in `directory` if it is of this trial and has one of the statuses."""
+    name = RESULT
     try:
-        result, before = read_result(directory), read_config(directory)
+        result = read_result(directory)
+        name = CONFIG
+        before = read_config(directory)
     except UserError as error:
-        raise _StartOver(str(error)) from error
+        raise _Broken(name, str(error)) from error
     if result["status"] not in statuses:
         raise _StartOver(f"its trial is {result['status']}")
     changed = _differences(before, config)
@@ -253,10 +267,10 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         checkpoint = read_checkpoint(path)
     except (OSError, ValueError) as error:
-        raise _StartOver(f"{path.name} is broken ({error})") from error
+        raise _Broken(LAST, f"{path.name} is broken ({error})") from error
     missing = {"epoch", "session", "loops", "optimizer_states"} - checkpoint.keys()
     if missing:
-        raise _StartOver(f"{path.name} lacks {', '.join(sorted(missing))}")
+        raise _Broken(LAST, f"{path.name} lacks {', '.join(sorted(missing))}")
     return checkpoint
 
 

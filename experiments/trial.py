@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from experiments.threads import Threads
     from models.vae import VAE
 
-_PROBES = 16  # validation images whose reconstructions are shown
+_SAMPLE_IMAGES = 16  # validation images whose reconstructions are shown
 _GRID = 64  # samples shown
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """Of a completed trial.
+    """Outcome of a completed trial.
 
     Attributes:
         objective: the value of the objective on the validation split, or of each of several.
@@ -179,6 +179,7 @@ def _prepare(
         memory_format=trainer["memory_format"],
         threads=threads,
     )
+    building.check_metrics(config, images.image_shape)
     building.check_extractor(config, images)
     ranks = group.ranks if group else None
     data, when, loss, vae = building.build(config, images, hardware, ranks)
@@ -266,7 +267,7 @@ def _ending(trial: _Trial) -> Iterator[None]:
 
 
 def _note_best_epoch(trial: _Trial) -> None:
-    """Of a trial that was pruned: no more is scored."""
+    """Note the metrics of the best epoch of a trial that was pruned: no more is scored."""
     from experiments.training import CHECKPOINT
 
     result, rows = trial.record.result, trial.record.history()
@@ -296,7 +297,7 @@ def _watching(trial: _Trial, loggers: list[Any]) -> Iterator[list[Callback]]:
         callbacks: list[Callback] = []
         for logger in loggers:
             if isinstance(logger, ShowsPictures):
-                pictures = Pictures(_probes(trial), logger, every, device)
+                pictures = Pictures(_sample_images(trial), logger, every, device)
                 stack.callback(pictures.close)
                 callbacks.append(pictures)
             if isinstance(logger, SafeWandbLogger):
@@ -371,7 +372,7 @@ def _score(trial: _Trial, loggers: list[Any], in_sweep: bool) -> Result:
     from pytorch_lightning.loggers import WandbLogger
 
     from experiments.scoring.checkpoint import score
-    from experiments.tracking.wandb.image_table import log_probes
+    from experiments.tracking.wandb.image_table import log_sample_images
     from experiments.training import CHECKPOINT
 
     record, config = trial.record, trial.config
@@ -383,11 +384,12 @@ def _score(trial: _Trial, loggers: list[Any], in_sweep: bool) -> Result:
         record.path(CHECKPOINT),
         directory=record.directory,
         device=trial.hardware.device,
-        probes=_probes(trial),
+        sample_images=_sample_images(trial),
         grid_size=_GRID,
         test=not in_sweep if test is None else test,
         samples=config["evaluation"]["samples"],
         feature_extractor=config["evaluation"]["feature_extractor"],
+        objectives=objectives(config),
     )
     record.took("score", time.monotonic() - started)
     values = tuple(metrics["val"][name] for name in objectives(config))
@@ -399,11 +401,11 @@ def _score(trial: _Trial, loggers: list[Any], in_sweep: bool) -> Result:
     )
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            log_probes(
+            log_sample_images(
                 logger,
                 trial.vae.network,
-                _probes(trial),
-                trial.data.images.digests[trial.data.splits.val[:_PROBES]],
+                _sample_images(trial),
+                trial.data.images.digests[trial.data.splits.val[:_SAMPLE_IMAGES]],
                 record.directory,
                 device=trial.hardware.device,
                 step=record.result["steps"],
@@ -411,12 +413,12 @@ def _score(trial: _Trial, loggers: list[Any], in_sweep: bool) -> Result:
     return Result(objective, metrics, record.directory)
 
 
-def _probes(trial: _Trial) -> Any:
+def _sample_images(trial: _Trial) -> Any:
     """The fixed validation images that are shown, (16, C, H, W), uint8."""
     import numpy as np
     import torch
 
-    chosen = trial.data.splits.val[:_PROBES]
+    chosen = trial.data.splits.val[:_SAMPLE_IMAGES]
     return torch.from_numpy(np.ascontiguousarray(trial.data.images.images[chosen]))
 
 

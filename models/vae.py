@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from models import CHECKPOINT_SCHEMA
+from models.clipping import AdaptiveClipping
 from models.cuda_graph import WARM_UP_STEPS, RecordedStep
 from models.finite import FiniteWatch
 from models.network import Network, sample_posterior
 from models.ranks.batch_norm import share_batch_norms
 from models.ranks.group import Ranks, Share
-from models.spikes import SpikeGuard
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class VAE(pl.LightningModule):
         make_optimizer: maps the network's parameters to an optimizer.
         make_schedules: maps the optimizer to Lightning's scheduler configurations.
         gradient_clip: largest norm of the gradient, as a multiple of the usual one (see
-            `models.spikes`); None does not clip.
+            `models.clipping`); None does not clip.
         kl_warmup_steps: steps over which the KL's weight rises linearly from 0 to 1.
         augment: applied to float batches in training only.
         channels_last: memory format of batches and weights.
@@ -116,7 +116,7 @@ class VAE(pl.LightningModule):
             share_batch_norms(self.network, ranks.world)
         self._make_optimizer = make_optimizer
         self._make_schedules = make_schedules
-        self._spike_guard = SpikeGuard(gradient_clip)
+        self._clipping = AdaptiveClipping(gradient_clip)
         self._kl_warmup_steps = kl_warmup_steps
         self._augment = augment
         self._log_every = log_every
@@ -148,7 +148,7 @@ class VAE(pl.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         if self._kl_share is not None:
             self._kl_share.fill_(self.kl_weight())
-        self._spike_guard.begin_step()
+        self._clipping.begin_step()
         share = self._share(batch, self.trainer.train_dataloader, batch_idx)
         loss = self._loss_of(batch, share) if self._recorded is None else self._recorded(batch)
         self._steps_here += 1
@@ -239,11 +239,12 @@ class VAE(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["vaesweep"] = {"schema": CHECKPOINT_SCHEMA, **self._description}
         checkpoint["running_means"] = (self._steps_summed, self._sums)
-        checkpoint["spike_guard"] = self._spike_guard.state_dict()
+        checkpoint["clipping"] = self._clipping.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._steps_summed, self._sums = checkpoint["running_means"]
-        self._spike_guard.load_state_dict(checkpoint["spike_guard"])
+        before = "spike_guard"  # its name in older checkpoints
+        self._clipping.load_state_dict(checkpoint.get("clipping") or checkpoint[before])
 
     def _begin(self) -> None:
         """Prepare for a session of training."""
@@ -254,7 +255,7 @@ class VAE(pl.LightningModule):
         if self._record_step and self._kl_warmup_steps > 0:
             self._kl_share = torch.ones((), device=self.device)
         self._sums = {name: value.to(self.device) for name, value in self._sums.items()}
-        self._spike_guard.to(self.device)
+        self._clipping.to(self.device)
 
     def _scaled(self, batch: Tensor) -> Tensor:
         return batch.to(dtype=torch.float32, memory_format=self._memory_format).div_(255)
@@ -284,7 +285,7 @@ class VAE(pl.LightningModule):
         return loss
 
     def _clip_gradients(self) -> None:
-        norm, clipped = self._spike_guard(self.network.parameters())
+        norm, clipped = self._clipping(self.network.parameters())
         self._accumulate({"grad_norm": norm, "clipped": clipped})
 
     def _record(self, batch: Tensor) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.metrics import METRICS
 from serving.checkpoints import Model
-from serving.messages import Limits, ModelInfo, Unit
+from serving.messages import Limits, Measure, ModelInfo, Unit
 from serving.settings import Settings
 from serving.units import informative
 
@@ -40,6 +41,10 @@ def describe(model: Model, settings: Settings) -> ModelInfo:
         loss=_loss(result),
         parameters=_parameters(result),
         metrics=result.get("metrics") if result else None,
+        measures={
+            name: Measure(title=one.title, unit=one.unit, direction=one.direction)
+            for name, one in METRICS.items()
+        },
         objective=result.get("objective") if result else None,
         data=_data(result),
         code=result.get("code") if result else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,13 +34,13 @@ class Reconstructed:
         x: the photos in the model's shape.
         x_hat: their reconstructions.
         mean: of their posteriors, (N, L).
-        metrics: of each reconstruction, N dicts.
+        metrics: of each reconstruction, N dicts; None for one that is NaN or infinite.
     """
 
     x: Tensor
     x_hat: Tensor
     mean: Tensor
-    metrics: list[dict[str, float]]
+    metrics: list[dict[str, float | None]]
 
 
 class Engine:
@@ -115,8 +116,12 @@ class Engine:
         x_hat = await self.decoding(mean)
         # Where the network is, as two that use all cores at once hinder each other.
         metrics = await self._beside(reconstruction_metrics, x_hat, x.float() / 255)
-        rows = [{name: float(v[i]) for name, v in metrics.items()} for i in range(len(x))]
-        self._watch(rows, mean)
+        columns = {name: values.tolist() for name, values in metrics.items()}
+        self._watch(columns["mse"], mean)
+        rows = [
+            {name: v[i] if math.isfinite(v[i]) else None for name, v in columns.items()}
+            for i in range(len(x))
+        ]
         return Reconstructed(x, to_uint8(x_hat), mean, rows)
 
     async def _beside(self, function: Callable[..., T], *tensors: Tensor) -> T:
@@ -130,11 +135,11 @@ class Engine:
     def _encode(self, x: Tensor) -> Tensor:
         return torch.cat(codec.encode(self.model.network, x), dim=1)
 
-    def _watch(self, rows: list[dict[str, float]], mean: Tensor) -> None:
+    def _watch(self, errors: list[float], mean: Tensor) -> None:
         if self._drift is None:
             return
-        for row, point in zip(rows, mean.double().numpy(), strict=True):
-            self._drift.add(row["mse"], point)
+        for error, point in zip(errors, mean.double().numpy(), strict=True):
+            self._drift.add(error, point)
         self._telemetry.set_drift(self._drift.photos, self._drift.measure())
 
 

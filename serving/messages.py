@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,7 +58,7 @@ class Reconstructions(Images):
     """What the model sees of each photo, what it makes of it, and how far that is off."""
 
     photos: list[str]
-    metrics: list[dict[str, float]]
+    metrics: list[dict[str, float | None]]
 
 
 class Unit(BaseModel):
@@ -69,13 +69,21 @@ class Unit(BaseModel):
 
 
 class Limits(BaseModel):
-    """Of a request."""
+    """Limits of a request."""
 
     max_images: int
     max_bytes: int
     max_pixels: int
     max_temperature: float
     timeout_seconds: float
+
+
+class Measure(BaseModel):
+    """How a metric is shown."""
+
+    title: str
+    unit: str = Field(description="such as dB; may be empty")
+    direction: Literal["maximize", "minimize"]
 
 
 class ModelInfo(BaseModel):
@@ -90,6 +98,7 @@ class ModelInfo(BaseModel):
     loss: dict[str, Any] | None
     parameters: dict[str, Any] | None
     metrics: dict[str, dict[str, float | None]] | None
+    measures: dict[str, Measure] = Field(description="of the metrics, by name")
     objective: dict[str, Any] | None
     data: dict[str, Any] | None
     code: dict[str, Any] | None

@@ -133,7 +133,7 @@ def run_sweep(
         if task is None:
             task = TrainingTask(context.config_loader, config, context.execution_whitelist)
             if plan.on_one_machine:
-                try_data(plan, task)
+                try_data(plan, task, composed)
                 try_parts(composed, processes)
         study, plan = retry(partial(opened, storage, plan, flat(relevant(values)), options))
         OmegaConf.save(config, plan.directory / "multirun.yaml")

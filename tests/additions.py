@@ -18,6 +18,7 @@ from experiments.data import ImageSet, load_images
 from experiments.data.sources.source import EncodedSource, File
 from experiments.metrics import Metric
 from experiments.record import Record
+from experiments.tracking.loggers import continues_at
 from losses.distance import per_image
 from models import Entry
 from models.network import Network
@@ -115,7 +116,7 @@ class Memory(Logger):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: list[tuple[int | None, dict[str, float]]] = []
+        self.rows: list[tuple[int, dict[str, float]]] = []
         self.pictures: dict[str, tuple[int, ...]] = {}
         self.closed = False
 
@@ -128,6 +129,7 @@ class Memory(Logger):
         return ""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        assert step is not None
         self.rows.append((step, dict(metrics)))
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
@@ -147,5 +149,8 @@ OPENED: list[Memory] = []
 def open_memory(config: Mapping[str, Any], record: Record) -> Generator[Memory, None, None]:
     """As the registry of loggers wants it."""
     OPENED.append(Memory())
+    if (first := continues_at(record)) is not None:
+        for earlier in OPENED:
+            earlier.rows = [row for row in earlier.rows if row[0] < first]
     yield OPENED[-1]
     OPENED[-1].closed = True

@@ -31,6 +31,7 @@ from experiments.trial import run_trial
 from tests import additions, networks
 from tests.additions import HERE, METRICS
 from tests.conftest import TINY, Compose
+from tests.test_tensorboard import Killed, KillLater
 
 pytestmark = pytest.mark.trains
 EDGES, SPREAD, TONE = (metric.name for metric in METRICS)
@@ -80,7 +81,7 @@ def test_a_metric_from_outside_is_compared(sweep: Path) -> None:
     assert EDGES in found.checks
     assert EDGES in home_advantage(found, scores).values
     assert {SPREAD, TONE} <= set(scores.split_level)
-    with pytest.raises(ValueError, match=f"{EDGES}.*but got 'egdes'"):
+    with pytest.raises(UserError, match=f"{EDGES}.*but got 'egdes'; .*put VAESWEEP_PLUGINS="):
         compare(load(str(sweep)), metrics=["egdes"])
 
 
@@ -114,10 +115,12 @@ def test_a_metric_from_outside_is_in_the_terminal_and_in_wandbs_table(
     )
     network = models.create("conv", image_shape=(3, 32, 32), latent_dim=4, width=4)
     load_weights(network, tmp_path / "checkpoints/best.ckpt")
-    probes = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    sample_images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     digests = np.zeros(2, dtype=np.uint64)
     logger: Any = None
-    image_table.log_probes(logger, network, probes, digests, tmp_path, device="cpu", step=1)
+    image_table.log_sample_images(
+        logger, network, sample_images, digests, tmp_path, device="cpu", step=1
+    )
     assert EDGES in tables[0][2][0]
 
 
@@ -142,6 +145,8 @@ def test_a_metric_from_outside_is_told_by_the_service(sweep: Path) -> None:
     of_photos, of_model = asyncio.run(asked())
     assert of_photos["metrics"][0][EDGES] >= 0
     assert of_model["metrics"]["val"][TONE] >= 0
+    measure = {"title": "Edge error", "unit": "levels", "direction": "minimize"}
+    assert of_model["measures"][EDGES] == measure
 
 
 def test_a_metric_that_breaks_its_contract_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +156,7 @@ def test_a_metric_that_breaks_its_contract_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setitem(metrics.METRICS, EDGES, METRICS[0])
     x = torch.rand(3, 3, 32, 32)
     with pytest.raises(ValueError, match=r"a value for each image, \(3,\), but .* gave \(\)"):
-        reconstruction_metrics(x, x, names=[EDGES])
+        reconstruction_metrics(x, x, names=[EDGES], strict=True)
 
 
 @pytest.fixture
@@ -252,6 +257,26 @@ def test_a_named_source_from_outside_is_trained_on(
     assert np.array_equal(255 - load(wanted).images, usual.images)
     with pytest.raises(UserError, match=r"`data.name` must be one of cats, images, negatives, but"):
         compose(*others, "data.name=dogs")
+
+
+@pytest.mark.usefixtures("_own_groups")
+def test_a_logger_from_outside_can_have_each_step_once(
+    tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOGGERS, "memory", f"{HERE}:open_memory")
+    monkeypatch.setattr(additions, "OPENED", [])
+    config.register()
+    wanted = tiny("logger=memory", "max_epochs=6", "trainer.validate_every=1")
+    with pytest.raises(Killed):
+        run_trial(
+            wanted, tmp_path, in_sweep=True, resumable=True, callbacks=[KillLater(monkeypatch)]
+        )
+    logged = len(additions.OPENED[0].rows)
+    run_trial(wanted, tmp_path, in_sweep=True, resumable=True)
+    rows = [row for logger in additions.OPENED for row in logger.rows]
+    assert len(additions.OPENED[0].rows) < logged
+    validated = [step for step, row in rows if "val/psnr" in row]
+    assert len(validated) == len(set(validated)) == 6
 
 
 @pytest.mark.usefixtures("_own_groups")

@@ -53,7 +53,7 @@ ROOMS = {
         "mix", "custom", "elbo",
     ],
     "models": [
-        "ranks", "network", "classic", "conv", "resnet", "finite", "cuda_graph", "spikes",
+        "ranks", "network", "classic", "conv", "resnet", "finite", "cuda_graph", "clipping",
         "optimizers", "vae",
     ],
 }  # fmt: skip

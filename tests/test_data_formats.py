@@ -192,6 +192,62 @@ def test_what_has_no_say_in_white_of_many_bits(folder: Path) -> None:
     assert (loaded.images[1] == 255).all()
 
 
+def test_files_of_16_and_of_32_bits_have_their_own_white(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    of_12 = _deep(4000, folder / "a.png")
+    of_8 = _deep(200, folder / "b.tif", mode="I")
+    Image.new("RGB", (96, 96), "red").save(folder / "c.jpg")
+    images = [_centres(image)[..., 0] for image in _load(folder).images]
+    assert np.array_equal(images[0], np.round(of_12 / 4095 * 255))
+    assert np.array_equal(images[1], of_8)
+    assert "images of 16 bits" in caplog.text
+    assert "images of 32 bits" in caplog.text
+    assert "nearly so" not in caplog.text
+
+
+def test_a_file_that_darkens_most_others_is_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(5):
+        _deep(4000, folder / f"{number}.png")
+    _deep(65535, folder / "hot.png")
+    _load(folder)
+    assert (
+        f"5 of 6 images of 16 bits in {folder} are black or nearly so: white is taken as 65535, "
+        "since hot.png holds 65535; if that is a defect, mend or remove the file"
+    ) in caplog.text
+
+
+def test_a_broken_file_says_nothing_of_white(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for suffix in ("heic", "avif"):
+        Image.new("RGB", (96, 96), "red").save(folder / f"a.{suffix}")
+    _deep(4000, folder / "b.tif")
+    (folder / "b.tif").write_bytes((folder / "b.tif").read_bytes()[:9000])
+    assert [one.name for one in _load(folder, max_bad_fraction=0.5).skipped] == ["b.tif"]
+    assert "white" not in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["heic", "avif", "png", "tif"])
+def test_what_is_cut_short_is_told_so(folder: Path, suffix: str) -> None:
+    path = folder / f"a.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError) as refused:
+        _load(folder)
+    assert "not a JPEG" not in str(refused.value)
+
+
+def test_negative_integers_are_told_so(folder: Path) -> None:
+    Image.fromarray(np.full((8, 8), -3, np.int32)).save(folder / "a.tif")
+    with pytest.raises(UserError, match="integers from -3 to -3, of unknown range"):
+        _load(folder)
+
+
 def test_colour_of_14_bits_is_scaled(folder: Path) -> None:
     _deep_colour(folder / "a.png", 64 * _COLOURS)
     (image,) = _load(folder).images
@@ -208,7 +264,7 @@ def test_what_is_refused_does_not_wait_for_the_search_for_white(
         (folder / f"c{i:03}.png").write_bytes(head)
     looked: list[int] = []
 
-    def slow(data: bytes) -> int:
+    def slow(data: bytes, bits: int) -> int:
         looked.append(len(data))
         time.sleep(0.02)
         return 0

@@ -127,6 +127,6 @@ def test_a_millionth_of_ssim_beside_the_squared_error_is_the_squared_error(train
     assert_alike(mixed, train("loss=mse"), kl=0.01, psnr=0.05)
 
 
-def test_the_guard_against_spikes_rarely_acts(train: Train) -> None:
+def test_gradient_clipping_rarely_acts(train: Train) -> None:
     assert train("loss=mse").clipped < 0.05
     assert train("loss=l1").clipped < 0.05

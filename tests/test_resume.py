@@ -19,7 +19,7 @@ import pytorch_lightning as pl
 import torch
 
 from experiments import building, resume
-from experiments.errors import Interrupted, Pruned
+from experiments.errors import Interrupted, Pruned, UserError
 from experiments.record import LAST, read_config, read_result
 from experiments.tracking.wandb import client as wandb_client
 from experiments.tracking.wandb import run as wandb_run
@@ -475,6 +475,31 @@ def test_a_trial_that_cannot_be_continued_starts_over_and_says_why(
     assert reason in caplog.text
     assert_same(again, uninterrupted(config))
     assert "resumed" not in read_result(tmp_path / "record")
+
+
+def emptied(directory: Path) -> None:
+    (directory / "result.json").write_text("")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        (garble, "checkpoints/last.ckpt"),
+        (foreign, "checkpoints/last.ckpt"),
+        (emptied, "result.json"),
+    ],
+)
+def test_a_single_run_with_a_broken_file_is_told_which(
+    tiny: Compose, tmp_path: Path, damage: Callable[[Path], None], name: str
+) -> None:
+    config = tiny(*EIGHT_EPOCHS, "max_epochs=3")
+    interrupt(config, tmp_path, 2)
+    damage(tmp_path)
+    with pytest.raises(UserError, match=rf"must have left whole files.*bring {name} back") as told:
+        run_trial(config, tmp_path, resumable=True)
+    assert "settings" not in str(told.value)
+    assert (tmp_path / LAST).exists()
 
 
 @pytest.mark.slow

@@ -106,7 +106,11 @@ def test_a_person_on_a_phone_sees_their_photo_and_the_way_to_another(
         page.wait_for_selector(LAST)
         page.set_input_files("#photo", photo)
         page.wait_for_selector("#made", state="visible")
-        assert "PSNR" in page.inner_text("#metrics")
+        row = page.locator("#metrics tr", has_text="MS-SSIM").inner_text()
+        assert float(row.split()[1]) <= 1
+        assert page.inner_text("#metrics").startswith("PSNR") or " dB" in page.inner_text(
+            "#metrics"
+        )
         assert source(page, "#seen") != source(page, "#made") != ""
         page.set_input_files("#first", photo)
         page.set_input_files("#second", other)
@@ -118,6 +122,26 @@ def test_a_person_on_a_phone_sees_their_photo_and_the_way_to_another(
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert background == "rgb(21, 25, 27)"
         assert window.errors == []
+
+
+def test_the_page_names_metrics_as_the_service_does(browser: Browser, service: Service) -> None:
+    def other(route: Route) -> None:
+        answer = route.fetch()
+        model = answer.json()
+        model["objective"] = {"names": ["edges"], "values": [0.0123]}
+        model["measures"]["edges"] = {"title": "Edge error", "unit": "levels"}
+        route.fulfill(response=answer, json=model)
+
+    with visit(browser) as window:
+        page = window.page
+        page.goto(service.url)
+        page.wait_for_selector(LAST)
+        assert ", PSNR " in page.inner_text("#about")
+        assert page.inner_text("#about").endswith(" dB")
+        page.route("**/v1/model", other)
+        page.reload()
+        page.wait_for_selector(LAST)
+        assert page.inner_text("#about").endswith(", Edge error 0.0123 levels")
 
 
 def test_what_cannot_be_used_is_told_on_the_page(

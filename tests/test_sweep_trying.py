@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+import sweeps
 from experiments.errors import UserError
 from losses import trust
 from sweeps.workers.trying import try_parts
-from tests.conftest import ROOT, Compose
+from tests.conftest import ROOT, TINY, Compose
 from tests.waiting import PATIENCE
 from tests.words import trusting
 
@@ -53,6 +54,15 @@ def test_what_suits_some_of_the_sizes_is_no_mistake(compose: Compose) -> None:
     classic = [compose("model=classic", f"data.size={size}") for size in (32, 64)]
     with pytest.raises(UserError, match="takes square images of side 128"):
         try_parts(classic, None)
+
+
+def test_batches_larger_than_the_split_are_refused_before_any_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="`batch_size` must be at most the number of images to"):
+        sweeps.run(["name=big", *TINY, "batch_size=16,100"])
+    assert not any((tmp_path / "outputs").rglob("result.json"))
 
 
 def test_code_that_ends_its_process_is_a_mistake(custom: Any) -> None:

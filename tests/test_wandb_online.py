@@ -103,7 +103,7 @@ def test_a_trial_is_the_same_on_the_server_at_once_and_later(
     (best_so_far,) = run.metrics("objective")[-1]
     assert best_so_far == pytest.approx(best, rel=1e-6)
     media = {key for row in run.rows for key, value in row.items() if isinstance(value, dict)}
-    assert media == {"reconstructions", "samples", "probes"}
+    assert media == {"reconstructions", "samples", "sample_images"}
     assert len([name for name in run.files if name.startswith("media/images/")]) == 4
 
     model, table = sorted(wandb_server.artifacts, key=lambda a: str(a["artifactTypeName"]))
@@ -112,11 +112,11 @@ def test_a_trial_is_the_same_on_the_server_at_once_and_later(
     assert weights == (now / "checkpoints" / "best.ckpt").read_bytes()
     assert table["artifactTypeName"] == "run_table"
     (name,) = (name for name in run.files if name.startswith("media/table/"))
-    probes = json.loads(run.files[name])
-    assert probes["columns"][:3] == ["image", "input", "reconstruction"]
-    psnr = probes["columns"].index("psnr")
-    assert len({row[0] for row in probes["data"]}) == len(probes["data"]) == 16
-    assert all(math.isfinite(row[psnr]) for row in probes["data"])
+    sample_images = json.loads(run.files[name])
+    assert sample_images["columns"][:3] == ["image", "input", "reconstruction"]
+    psnr = sample_images["columns"].index("psnr")
+    assert len({row[0] for row in sample_images["data"]}) == len(sample_images["data"]) == 16
+    assert all(math.isfinite(row[psnr]) for row in sample_images["data"])
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     run_trial(config, later, in_sweep=True)

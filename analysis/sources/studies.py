@@ -20,7 +20,7 @@ from analysis.sources.found import (
     run_id,
 )
 from experiments.errors import UserError
-from experiments.metrics import METRICS
+from experiments.metrics import direction
 from experiments.record import RESULT
 from experiments.record.membership import Membership, holds
 from sweeps.storage import attributes
@@ -186,7 +186,7 @@ def _values(trial: FrozenTrial, objectives: Sequence[str], history: Sequence[Row
     if trial.values:
         return {f"val/{name}": v for name, v in zip(objectives, trial.values, strict=False)}
     first = f"val/{objectives[0]}"
-    better = max if METRICS[objectives[0]].direction == "maximize" else min
+    better = max if direction(objectives[0]) == "maximize" else min
     scored = [row for row in history if row[first] is not None]
     if not scored:
         return {}

@@ -30,7 +30,7 @@ from experiments.metrics.reconstruction import reconstruction_metrics
 from experiments.record import read_result
 from experiments.record.files import replacing
 from experiments.record.foreign import read_npz
-from experiments.scoring.checkpoint import every
+from experiments.scoring.checkpoint import stride
 from experiments.scoring.evaluation import draw_samples
 from losses.elbo import kl_divergence
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from models.network import Network
 
 _SCHEMA = 3
-"""Of what is kept; raised when a score's meaning changes."""
+"""Version of what is kept; raised when a score's meaning changes."""
 _BATCH = 128
 _SAMPLE_SEED = 0  # as the trial's own evaluation draws them
 _LEAST_SAMPLES = 64
@@ -54,7 +54,8 @@ class Scores:
     Attributes:
         split: "val" or "test".
         values: for each trial, by its name in `Runs.trials`, each metric of each image, (N,), in
-            the order of the split: those that are measured on reconstructions;
+            the order of the split: those that are measured on reconstructions (one that is NaN
+            or infinite is left out);
             `distance/<loss>` for every loss that takes such images, with its default options; and
             `kl`, nats, of the posterior from the prior, whatever `beta`. Reconstructions are
             without posterior noise.
@@ -71,7 +72,7 @@ class Scores:
     missing: list[Broken] = field(default_factory=list)
 
     def on_common_images(self, trials: Iterable[str]) -> frozenset[str]:
-        """Those of the trials that were scored on the images that most of them were."""
+        """The trials that were scored on the images on which most of them were."""
         wanted = set(trials)
         groups: dict[str, set[str]] = {}
         for trial in self.values:
@@ -80,7 +81,7 @@ class Scores:
         return frozenset(max((group & wanted for group in by_size), key=len, default=()))
 
     def mean(self, trial: str, metric: str) -> float:
-        """Of a trial that was scored, over the images; NaN where it lacks the metric."""
+        """A trial's mean of a metric over the images; NaN where it lacks the metric."""
         if metric in self.values[trial]:
             return float(np.mean(self.values[trial][metric]))
         return float(self.split_level.get(metric, pd.Series(dtype=float)).get(trial, np.nan))
@@ -205,7 +206,8 @@ def _evaluated(
         name: torch.cat([batch[name] for batch in batches]).double().cpu().numpy()
         for name in batches[0]
     }
-    some = images[:: every(len(images), tuple(images.shape[1:]))]
+    values = {name: of_each for name, of_each in values.items() if np.isfinite(of_each).all()}
+    some = images[:: stride(len(images), tuple(images.shape[1:]))]
     return values, latent.compute() | values_of("samples", drawn, some)
 
 

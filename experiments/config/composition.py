@@ -18,7 +18,7 @@ from experiments.config import guard, schema
 from experiments.config.named import LOGGERS, SOURCES
 from experiments.config.permitted import NAME_RULE, is_name
 from experiments.errors import UserError
-from experiments.metrics import validated
+from experiments.metrics import FROM_OUTSIDE, validated
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
@@ -113,7 +113,7 @@ def validate(config: Mapping[str, Any]) -> None:
         if objective not in validated():
             raise UserError(
                 f"`objective` must be one of {', '.join(validated())} (or a list of them), "
-                f"but got {objective!r}"
+                f"but got {objective!r}; {FROM_OUTSIDE}"
             )
     warmup, epochs = config["kl"]["warmup_epochs"], config["max_epochs"]
     if warmup >= epochs:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from experiments.data.parallel import in_order
+from experiments.data.splits import check_batch_size
 from experiments.errors import UserError
 
 _ON_DEVICE_BYTES = 4 * 2**30
@@ -89,11 +90,8 @@ class Batches:
             chosen = torch.from_numpy(np.array(indices, dtype=np.int64))
         if batch_size < 1:
             raise UserError(f"`batch_size` must be 1 or more, but got {batch_size}")
-        if not len(chosen) or (drop_last and len(chosen) < batch_size):
-            raise UserError(
-                f"`batch_size` must be at most the number of images to train on, {len(chosen)}, "
-                f"but got {batch_size}; lower it or add images"
-            )
+        if drop_last or not len(chosen):
+            check_batch_size(batch_size, len(chosen))
         if images.ndim != 4 or images.dtype not in (np.dtype(np.uint8), torch.uint8):
             raise ValueError(
                 f"images must be (N, C, H, W), uint8, but got {tuple(images.shape)}, {images.dtype}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FITS = ("crop", "pad", "squash")
 SIZES = (8, 1024)
 _DECODING = 2  # raised when the same files give other pixels
-_NOTED = "white"  # changed when a note says more
+_NOTED = "whites"  # changed when a note says more
 
 
 def load_cats(
@@ -230,8 +230,8 @@ def _grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.round(luma)[:, None].astype(np.uint8)
 
 
-def _key(settings: list[Any], contents: Contents, white: int | None) -> str:
-    """Of images with these contents; one of 8 bits has the key that it always had."""
+def _key(settings: list[Any], contents: Contents, white: int | list[int] | None) -> str:
+    """The key of images with these contents; that of 8 bits is what it always was."""
     parts = ["images", settings, contents.images()]
     return _hash(parts if white is None else [*parts, white])
 

@@ -22,6 +22,19 @@ class Splits:
     test: NDArray[np.int64]
 
 
+def check_batch_size(batch_size: int, images: int) -> None:
+    """Refuse batches that are larger than a split of so many images.
+
+    Raises:
+        UserError: they are.
+    """
+    if images < batch_size:
+        raise UserError(
+            f"`batch_size` must be at most the number of images to train on, {images}, "
+            f"but got {batch_size}; lower it or add images"
+        )
+
+
 def split(
     digests: ArrayLike, *, val_fraction: float = 0.15, test_fraction: float = 0.15, seed: int = 0
 ) -> Splits:

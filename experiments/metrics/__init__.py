@@ -6,10 +6,19 @@ computes metrics asks. This module is cheap to import; the computations load wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pkgutil import resolve_name
 from typing import Any, Literal
+
+from experiments.errors import UserError
+from experiments.machine.plugins import VARIABLE
+
+log = logging.getLogger(__name__)
 
 Direction = Literal["maximize", "minimize"]
 Subject = Literal["reconstructions", "posterior", "likelihood", "samples", "features"]
@@ -37,8 +46,7 @@ class Metric:
             - `samples`, at the end: (samples, real), uint8 (N, C, H, W) and (M, C, H, W).
             - `features`, at the end if there is a feature extractor: its features of the same
               two sets, (N, F) and (M, F).
-        function: `module:function`. One that several metrics of reconstructions share also takes
-            the names that are wanted, and gives a mapping with the values of each of these.
+        function: `module:function`.
         is_descriptive: whether it is neither good nor bad as such, as the price that a model pays
             for its reconstructions: more or less of it is only better if it buys something.
         places: whether levels are compared on it and it is plotted, unless told otherwise; only
@@ -59,13 +67,33 @@ class Metric:
     home_of: tuple[str, ...] = ()
 
     def compute(self, *measured: Any) -> Any:
-        """Call the function, which loads now."""
-        return self.resolved()(*measured)
+        """Call the function, which loads now.
 
-    def resolved(self) -> Callable[..., Any]:
-        """The function, which loads now."""
-        found: Callable[..., Any] = resolve_name(self.function)
-        return found
+        Raises:
+            ValueError: it cannot be imported, or fails.
+        """
+        try:
+            return resolve_name(self.function)(*measured)
+        except Exception as error:
+            raise ValueError(
+                f"the metric `{self.name}` must be a function that can be imported and measures "
+                f"{self.subject}, but {self.function} gives {type(error).__name__}: {error}"
+            ) from error
+
+    def number(self, *measured: Any) -> float:
+        """Call the function of a subject other than reconstructions.
+
+        Raises:
+            ValueError: it cannot be imported, fails, or gives no number.
+        """
+        value = self.compute(*measured)
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"the metric `{self.name}` must give a number, but {self.function} gave "
+                f"{type(value).__name__}: {error}"
+            ) from error
 
     @property
     def is_validated(self) -> bool:
@@ -92,12 +120,12 @@ register(
     Metric(
         "ssim", "SSIM", "maximize", "", 0.005,
         "structural similarity (Wang et al. 2004)",
-        "reconstructions", f"{_HERE}.reconstruction:structural", home_of=("ssim",),
+        "reconstructions", f"{_HERE}.reconstruction:ssim", home_of=("ssim",),
     ),
     Metric(
         "ms_ssim", "MS-SSIM", "maximize", "", 0.005,
         "multi-scale structural similarity (Wang et al. 2003)",
-        "reconstructions", f"{_HERE}.reconstruction:structural", home_of=("ms_ssim",),
+        "reconstructions", f"{_HERE}.reconstruction:ms_ssim", home_of=("ms_ssim",),
     ),
     Metric(
         "l1", "L1", "minimize", "", None,
@@ -151,23 +179,39 @@ register(
     ),
 )  # fmt: skip
 
+_OWN = frozenset(METRICS.values())
 _RELATIVE_MARGIN = 0.01
+
+
+class UnknownMetricError(UserError, ValueError):
+    """A metric that is not registered here."""
+
+
+FROM_OUTSIDE = f"where it comes from outside, put {VARIABLE}=MODULE before the command"
+"""What may be the remedy."""
 
 
 def metric(name: str) -> Metric:
     """The metric of that name.
 
     Raises:
-        ValueError: there is no such metric.
+        UnknownMetricError: there is no such metric.
     """
     if name not in METRICS:
-        raise ValueError(f"a metric must be one of {', '.join(METRICS)}, but got {name!r}")
+        raise UnknownMetricError(
+            f"a metric must be one of {', '.join(METRICS)}, but got {name!r}; {FROM_OUTSIDE}"
+        )
     return METRICS[name]
 
 
 def measured(*subjects: Subject) -> dict[str, Metric]:
     """The metrics that are measured on these."""
     return {name: one for name, one in METRICS.items() if one.subject in subjects}
+
+
+def added() -> list[Metric]:
+    """The metrics that were registered from outside."""
+    return [one for one in METRICS.values() if one not in _OWN]
 
 
 def validated() -> list[str]:
@@ -181,16 +225,37 @@ def shown(*places: Places) -> list[str]:
     return [one.name for one in sorted(found, key=lambda one: one.is_descriptive)]
 
 
+@contextmanager
+def failure_told() -> Iterator[None]:
+    """Warn of a metric that fails, once in a process: it costs its own number, no training."""
+    try:
+        yield
+    except ValueError as error:
+        _warn(str(error))
+
+
+@cache
+def _warn(text: str) -> None:
+    log.warning("%s", text)
+
+
 def values_of(subject: Subject, *arguments: Any) -> dict[str, float]:
-    """Each metric of a subject other than reconstructions, from what its function takes."""
-    return {name: float(one.compute(*arguments)) for name, one in measured(subject).items()}
+    """Each metric of a subject other than reconstructions, from what its function takes.
+
+    NaN where it fails.
+    """
+    found = dict.fromkeys(measured(subject), math.nan)
+    for name in found:
+        with failure_told():
+            found[name] = METRICS[name].number(*arguments)
+    return found
 
 
 def direction(name: str) -> Direction:
     """Which way is better for a metric.
 
     Raises:
-        ValueError: there is no such metric.
+        UnknownMetricError: there is no such metric.
     """
     return metric(name).direction
 
@@ -204,7 +269,7 @@ def margin(name: str, best: float, changed: Mapping[str, float] | None = None) -
         changed: margins, by metric, that a user has given.
 
     Raises:
-        ValueError: there is no such metric.
+        UnknownMetricError: there is no such metric.
     """
     fixed = (changed or {}).get(name, metric(name).margin)
     return _RELATIVE_MARGIN * abs(best) if fixed is None else fixed

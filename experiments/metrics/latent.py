@@ -71,10 +71,10 @@ class LatentMetrics:
 
 
 def kl(units: Mapping[str, NDArray[np.float64]]) -> float:
-    """Of all units together, nats per image."""
+    """KL divergence of all units together, nats per image."""
     return float(units["kl"].sum())
 
 
 def active_units(units: Mapping[str, NDArray[np.float64]]) -> int:
-    """How many there are."""
+    """Number of active units."""
     return int((units["variance"] > ACTIVE_VARIANCE).sum())

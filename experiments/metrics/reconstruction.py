@@ -7,9 +7,10 @@ at 64x64 on one thread. Validation must stay cheap beside training.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from experiments.metrics import METRICS, measured
+from experiments.metrics import METRICS, Metric, failure_told, measured
 from losses.distance import per_image
 from losses.structural.distances import scale_weights
 from losses.structural.similarity import mean_similarity
@@ -26,6 +27,7 @@ HIGHEST_PSNR = 100.0
 """dB, of a perfect reconstruction, whose PSNR has no bound (and JSON no infinity)."""
 
 _WINDOW, _SIGMA = 11, 1.5
+_WHOLE: dict[str, Any] = {"window": _WINDOW, "sigmas": [_SIGMA], "border": "reflect"}
 
 
 class ReconstructionMetrics:
@@ -87,36 +89,39 @@ class ReconstructionMetrics:
 
 @torch.no_grad()
 def reconstruction_metrics(
-    x_hat: Tensor, x: Tensor, *, names: Sequence[str] | None = None
+    x_hat: Tensor, x: Tensor, *, names: Sequence[str] | None = None, strict: bool = False
 ) -> dict[str, Tensor]:
     """Metrics of each image, (B,), for images (B, C, H, W) in [0, 1]; None for all of them.
 
-    The data range is always 1. Computed in float32, whatever the autocast.
+    The data range is always 1. Computed in float32, whatever the autocast. NaN where one fails,
+    unless `strict`.
 
     Raises:
-        ValueError: the images are not two float batches of one shape, a name is unknown, a
-            structural metric is wanted of images under 11 pixels a side, or a function does not
-            give a value for each image.
+        ValueError: the images are not two float batches of one shape, or a name is unknown; if
+            `strict`, a metric fails or does not give a value for each image.
     """
     names = _checked(names)
     _check_images(x_hat, x)
     x_hat, x = x_hat.float(), x.float()
-    sharing = Counter(one.function for one in measured("reconstructions").values())
     values: dict[str, Tensor] = {}
     with torch.autocast(x.device.type, enabled=False):
         for name in names:
-            metric = METRICS[name]
-            if sharing[metric.function] == 1:
-                values[name] = metric.compute(x_hat, x)
-            elif name not in values:
-                values |= metric.compute(x_hat, x, names)
-    for name in names:
-        if values[name].shape != (len(x),):
-            raise ValueError(
-                f"`{name}` must give a value for each image, ({len(x)},), but "
-                f"{METRICS[name].function} gave {tuple(values[name].shape)}"
-            )
-    return {name: values[name] for name in names}
+            values[name] = x.new_full((len(x),), torch.nan)
+            with nullcontext() if strict else failure_told():
+                values[name] = _of_each(METRICS[name], x_hat, x)
+    return values
+
+
+def _of_each(metric: Metric, x_hat: Tensor, x: Tensor) -> Tensor:
+    values = metric.compute(x_hat, x)
+    if isinstance(values, Tensor) and values.shape == (len(x),):
+        return values
+    kind = type(values).__name__
+    got = tuple(values.shape) if isinstance(values, Tensor) else f"no tensor but a {kind}"
+    raise ValueError(
+        f"the metric `{metric.name}` must give a tensor with a value for each image, "
+        f"({len(x)},), but {metric.function} gave {got}"
+    )
 
 
 def l1(x_hat: Tensor, x: Tensor) -> Tensor:
@@ -137,40 +142,50 @@ def psnr(x_hat: Tensor, x: Tensor) -> Tensor:
     return ratio.clamp(max=HIGHEST_PSNR)
 
 
-def structural(x_hat: Tensor, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """SSIM and, if it is among the names, MS-SSIM, which begins with the same work.
+def ssim(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Structural similarity of each image, in [-1, 1].
 
-    - `ssim`: window 11, sigma 1.5, K1 = 0.01, K2 = 0.03, borders reflected (torchmetrics'
-      `structural_similarity_index_measure`), in [-1, 1].
-    - `ms_ssim`: torchmetrics' `multiscale_structural_similarity_index_measure`, negative terms
-      taken as 0, in [0, 1], with as many of Wang's five scales as leave room for a window (2 at
-      32 pixels, 3 at 64, 4 at 128, 5 from 176), their exponents renormalised to sum to 1.
-      torchmetrics' own rule grants four scales from 99 pixels only, where 88 hold a window.
+    Window 11, sigma 1.5, K1 = 0.01, K2 = 0.03, borders reflected: torchmetrics'
+    `structural_similarity_index_measure`.
 
     Raises:
         ValueError: the images have less than 11 pixels a side.
     """
-    side = min(x.shape[-2:])
-    if side < _WINDOW:
-        raise ValueError(
-            f"`ssim` and `ms_ssim` need images of {_WINDOW} pixels or more a side, "
-            f"but got {x.shape[-2]}x{x.shape[-1]}"
-        )
-    whole = partial(mean_similarity, window=_WINDOW, sigmas=[_SIGMA], border="reflect")
+    _shorter_side(x)
+    return mean_similarity(x_hat, x, **_WHOLE)
+
+
+def ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Multi-scale structural similarity of each image, in [0, 1].
+
+    torchmetrics' `multiscale_structural_similarity_index_measure`, negative terms taken as 0,
+    with as many of Wang's five scales as leave room for a window (2 at 32 pixels, 3 at 64, 4 at
+    128, 5 from 176), their exponents renormalised to sum to 1. torchmetrics' own rule grants four
+    scales from 99 pixels only, where 88 hold a window.
+
+    Raises:
+        ValueError: the images have less than 11 pixels a side.
+    """
     inner = partial(
         mean_similarity, window=_WINDOW, sigmas=[_SIGMA], border="valid", luminance=False
     )
-    ssim = whole(x_hat, x)
-    if "ms_ssim" not in names:
-        return {"ssim": ssim}
     # As torchmetrics does: reflected borders count for the last scale only.
-    *weights, last_weight = scale_weights(side, _WINDOW)
-    index = torch.ones_like(ssim)
+    *weights, last_weight = scale_weights(_shorter_side(x), _WINDOW)
+    index = torch.ones_like(x[:, 0, 0, 0])
     for weight in weights:
         index = index * inner(x_hat, x).clamp_min(0) ** weight
         x_hat, x = avg_pool2d(x_hat, 2), avg_pool2d(x, 2)
-    last = whole(x_hat, x) if weights else ssim
-    return {"ssim": ssim, "ms_ssim": index * last.clamp_min(0) ** last_weight}
+    return index * mean_similarity(x_hat, x, **_WHOLE).clamp_min(0) ** last_weight
+
+
+def _shorter_side(x: Tensor) -> int:
+    side = min(x.shape[-2:])
+    if side < _WINDOW:
+        raise ValueError(
+            f"it needs images of {_WINDOW} pixels or more a side, "
+            f"but got {x.shape[-2]}x{x.shape[-1]}"
+        )
+    return side
 
 
 def mean_image_psnr(train: Iterable[Tensor], held_out: Iterable[Tensor]) -> float:

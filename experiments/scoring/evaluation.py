@@ -72,7 +72,7 @@ class SplitScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Of a network on one split.
+    """Scores of a network on one split.
 
     Attributes:
         metrics: means over the split, and `saturation`: the share of the reconstructions' values

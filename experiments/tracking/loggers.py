@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from experiments.config import LOGGERS, objectives
 from experiments.errors import Superseded, UserError
 from experiments.metrics import METRICS
-from experiments.record import CONFIG, RESULT, Record, discard
+from experiments.record import CONFIG, LAST, RESULT, Record, discard
+from experiments.record.foreign import read_checkpoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +30,17 @@ class ShowsPictures(Protocol):
 
     def log_pictures(self, pictures: Mapping[str, Any], step: int) -> None:
         """Log pictures under names that stay the same, after so many steps."""
+
+
+def continues_at(record: Record) -> int | None:
+    """The first step that a continued trial logs; None for one that begins.
+
+    An earlier session that was killed may have logged this step and later ones already, which a
+    logger has to take back, since they come again.
+    """
+    if not record.result.get("resumed"):
+        return None
+    return int(read_checkpoint(record.path(LAST))["global_step"])
 
 
 @contextmanager

@@ -15,10 +15,9 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from experiments.cli import commands
 from experiments.errors import UserError
-from experiments.record import LAST, Record, flat
+from experiments.record import Record, flat
 from experiments.record.fence import is_lost, writing
-from experiments.record.foreign import read_checkpoint
-from experiments.tracking.loggers import run_summary
+from experiments.tracking.loggers import continues_at, run_summary
 
 log = logging.getLogger(__name__)
 
@@ -103,12 +102,10 @@ def open_tensorboard(
             "`logger=tensorboard` needs the package tensorboard, but it cannot be found: "
             f"{commands.install('tensorboard')}, or logger=csv"
         )
-    steps = None
-    if record.result.get("resumed"):
-        steps = read_checkpoint(record.path(LAST))["global_step"]
     logger = FencedTensorBoardLogger(
-        record.directory, name="tensorboard", version="", default_hp_metric=False, purge_step=steps
-    )
+        record.directory, name="tensorboard", version="", default_hp_metric=False,
+        purge_step=continues_at(record),
+    )  # fmt: skip
     try:
         yield logger
     finally:

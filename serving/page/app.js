@@ -1,6 +1,6 @@
 const $ = (id) => document.getElementById(id);
 const picture = (base64) => `data:image/png;base64,${base64}`;
-const state = { point: null, chosen: null, choices: 0, path: [], teller: null };
+const state = { point: null, chosen: null, choices: 0, path: [], teller: null, measures: {} };
 
 class Refused extends Error {
   constructor(status, message) { super(message); this.status = status; }
@@ -120,8 +120,12 @@ function form(files) {
   return { method: "POST", body };
 }
 
-const NAMES = { psnr: "PSNR", ssim: "SSIM", ms_ssim: "MS-SSIM", l1: "L1", mse: "MSE" };
-const UNITS = { psnr: "dB" };
+function shown(name, value) {
+  const unit = state.measures[name]?.unit ?? "";
+  return value === null ? "not finite" : `${Number(value.toPrecision(3))} ${unit}`.trim();
+}
+
+const title = (name) => state.measures[name]?.title ?? name;
 
 const reconstruct = latest(async function work() {
   const [file] = $("photo").files;
@@ -133,9 +137,9 @@ const reconstruct = latest(async function work() {
   const caption = $("metrics").caption;
   $("metrics").replaceChildren(caption, ...Object.entries(found.metrics[0]).map(([name, value]) => {
     const row = document.createElement("tr"), head = document.createElement("th");
-    head.textContent = NAMES[name] ?? name;
+    head.textContent = title(name);
     row.append(head);
-    row.insertCell().textContent = `${value.toPrecision(3)} ${UNITS[name] ?? ""}`;
+    row.insertCell().textContent = shown(name, value);
     return row;
   }));
   $("reconstruction").hidden = false;
@@ -164,13 +168,13 @@ function temperature() { $("draw").querySelector("output").textContent = Number(
 async function load() {
   const model = await call("v1/model");
   const [channels, height, width] = model.image_shape;
-  const scores = Object.entries(model.metrics?.val ?? {});
-  const psnr = scores.find(([name]) => name === "psnr");
+  state.measures = model.measures;
+  const objectives = model.objective?.names ?? [];
   $("about").textContent = [
     `${width}×${height}, ${model.latent_dim} latent units`,
     model.data ? `trained on ${model.data.train} images of ${model.data.name}` : null,
     model.loss ? `with ${model.loss.name}` : null,
-    psnr ? `PSNR ${psnr[1].toFixed(1)} dB` : null,
+    ...objectives.map((name, i) => `${title(name)} ${shown(name, model.objective.values[i] ?? null)}`),
   ].filter(Boolean).join(", ");
   $("model").textContent = `model ${model.version}`;
   $("sliders").replaceChildren(...model.informative_units.slice(0, 8).map(slider));

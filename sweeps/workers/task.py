@@ -105,16 +105,34 @@ class TrainingTask:
         job.settle(number, settings)
         return job
 
+    def check_batches(self, wanted: Sequence[Mapping[str, Any]]) -> None:
+        """Refuse batches larger than the split of the images that were loaded.
+
+        Raises:
+            UserError: one of the plain configs wants such.
+        """
+        from experiments.building import splits_of
+        from experiments.data.splits import check_batch_size
+
+        loaded = [values for values in wanted if _data(values) in self._images]
+        for values in sorted(loaded, key=lambda values: -values["batch_size"])[:1]:
+            train = splits_of(values, self._images[_data(values)]).train
+            check_batch_size(values["batch_size"], len(train))
+
     def _load(self, values: Mapping[str, Any]) -> ImageSet:
         """The images, which stay in memory from trial to trial; such that can be split."""
         from experiments.building import load, splits_of
 
-        key = repr(sorted(values["data"].items()))
+        key = _data(values)
         if key not in self._images:
             images = load(values)
             splits_of(values, images)
             self._images = {key: images}
         return self._images[key]
+
+
+def _data(values: Mapping[str, Any]) -> str:
+    return repr(sorted(values["data"].items()))
 
 
 class TrainingJob:

@@ -20,21 +20,29 @@ Shape = tuple[int, int, int]
 """Of images: channels, height, width."""
 
 
-def try_data(plan: Plan, task: TrainingTask) -> None:
+def try_data(plan: Plan, task: TrainingTask, composed: Sequence[Mapping[str, Any]]) -> None:
     """Load the images of a trial, which fills the cache that the workers share.
 
+    Args:
+        plan: of the sweep.
+        task: makes its jobs.
+        composed: plain configs in which each value of the search occurs.
+
     Raises:
-        UserError: they cannot be had or split.
+        UserError: they cannot be had or split, or are fewer than a batch.
     """
     values = next(probes(plan.space))
     seed = plan.space.seeds[0] if plan.space.seeds else None
     task.prepare(plan.space.overrides(values, seed), 0, WorkerSettings(0, plan.threads))
+    task.check_batches(composed)
 
 
 def try_parts(
     composed: Sequence[Mapping[str, Any]], processes: ForkServerContext | SpawnContext | None
 ) -> None:
     """Build every loss and network that is searched, for images of a size that is searched.
+
+    And try the metrics from outside.
 
     One that suits some of the sizes is no mistake: trials with the others fail.
 
@@ -75,18 +83,19 @@ def _shape(config: Mapping[str, Any]) -> Shape:
 
 def _build(
     losses: Iterable[Mapping[str, Any]],
-    networks: Iterable[Mapping[str, Any]],
+    networks: Sequence[Mapping[str, Any]],
     shapes: Sequence[Shape],
 ) -> None:
     import torch
 
-    from experiments.building import build_loss, build_network
+    from experiments.building import build_loss, build_network, check_metrics
 
     for config in losses:
         _for_one_of(shapes, partial(build_loss, config))
     with torch.device("meta"):  # nothing is drawn or stored
         for config in networks:
             _for_one_of(shapes, partial(build_network, config))
+    _for_one_of(shapes, partial(check_metrics, networks[0]))
 
 
 def _for_one_of(shapes: Sequence[Shape], build: Callable[[Shape], object]) -> None:

@@ -29,6 +29,7 @@ from PIL import (
 from experiments.data.decoding import depth
 from experiments.data.decoding.libtiff import silent_libtiff
 from experiments.data.decoding.metadata import upright, without_metadata
+from experiments.data.sources import kinds
 
 pillow_heif.register_heif_opener()
 # Named through their modules, since Pillow knows a format only once its module is imported.
@@ -68,7 +69,8 @@ def decode(
     size: int,
     channels: int,
     fit: str,
-    white: Callable[[], int] | None = None,
+    white: Callable[[int], int] | None = None,
+    see: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.uint8]:
     """Pixels (channels, size, size) of an encoded image.
 
@@ -81,8 +83,9 @@ def decode(
         size: side of the result, pixels.
         channels: 1 or 3.
         fit: "crop", "pad" or "squash".
-        white: gives the value that is white where an image has more than 8 bits and does not say;
-            None to go by the image alone.
+        white: gives the value that is white where an image has more than 8 bits and does not say,
+            from the bits of its file; None to go by the image alone.
+        see: is told these bits and the image's largest value.
 
     Raises:
         BadImageError: it is no image of `FORMATS`, broken, or larger than `MAX_PIXELS`.
@@ -90,31 +93,37 @@ def decode(
     """
     if not data:
         raise BadImageError("empty file")
-    common = white or (lambda: depth.white_of(largest_value(data)))
+    common = white or (lambda bits: depth.white_of(largest_value(data, bits)))
 
     def fitted(encoded: bytes) -> NDArray[np.uint8]:
-        with _opened(encoded, len(data), draft=_DRAFT * size, white=common) as (image, most):
-            return _fitted(_scaled(upright(image), most), size, channels, fit)
+        asked: list[int] = []
+
+        def asking(bits: int) -> int:
+            asked.append(bits)
+            return common(bits)
+
+        with _opened(encoded, len(data), draft=_DRAFT * size, white=asking) as (image, most):
+            pixels = _fitted(_scaled(upright(image), most), size, channels, fit)
+            if asked and see is not None:
+                see(asked[0], _largest(image))
+            return pixels
 
     return tolerantly(fitted, data)
 
 
-def largest_value(data: bytes) -> int:
-    """The largest value of an encoded image that has more than 8 bits and does not say its white.
+def largest_value(data: bytes, bits: int) -> int:
+    """The largest value of an encoded image of so many bits, 16 or 32, that does not say its white.
 
     0 of others, and of what cannot be decoded.
     """
 
     def found(encoded: bytes) -> int:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            is_colour = depth.is_deep_colour(image)  # which no longer tells when it is loaded
-            if not is_colour and (not depth.is_deep(image) or depth.declared(image)):
+            is_silent = depth.is_deep(image) and not depth.declared(image)
+            if bits != depth.bits(image) or not (is_silent or depth.is_deep_colour(image)):
                 return 0
         with _opened(encoded, len(data)) as (image, _):
-            values = np.asarray(image)
-            if is_colour:
-                return int(values.max()) * 256 + 255
-            return int(values.max()) if _is_in_range(values) else 0
+            return _largest(image)
 
     try:
         return tolerantly(found, data)
@@ -146,7 +155,7 @@ def _opened(
     of_bytes: int,
     *,
     draft: int | None = None,
-    white: Callable[[], int] | None = None,
+    white: Callable[[int], int] | None = None,
 ) -> Iterator[tuple[Image.Image, int | None]]:
     """An image that is loaded, of a JPEG `draft` pixels a side; and white of one of many bits."""
     try:
@@ -157,7 +166,7 @@ def _opened(
             most = None
             if white is not None and (depth.is_deep(image) or depth.is_deep_colour(image)):
                 # Before the lock, as it may decode other images.
-                most = depth.declared(image) or white()
+                most = depth.declared(image) or white(depth.bits(image))
                 if depth.is_deep_colour(image):
                     depth.refuse_dark(most)
             with _one_large if image.width * image.height > _LARGE else nullcontext():
@@ -166,6 +175,8 @@ def _opened(
     except (BadImageError, BombError):
         raise
     except UnidentifiedImageError as error:
+        if kinds.is_read("", data[: kinds.HEAD]):
+            raise BadImageError("broken or cut short") from error
         raise BadImageError("not a JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF image") from error
     except Image.DecompressionBombError as error:
         declared = re.search(r"\((\d+) pixels\)", str(error))
@@ -231,6 +242,14 @@ def _resized(
     return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=_REDUCING_GAP)
 
 
+def _largest(image: Image.Image) -> int:
+    """The largest value in a file of more than 8 bits; 0 where it is refused."""
+    values = np.asarray(image)
+    if not depth.is_deep(image):  # colour, of which the upper 8 bits are read
+        return int(values.max()) * 256 + 255
+    return int(values.max()) if _is_in_range(values) else 0
+
+
 def _is_in_range(values: NDArray[Any]) -> bool:
     return bool(values.min() >= 0 and values.max() <= depth.FULL)
 
@@ -240,7 +259,10 @@ def _scaled(image: Image.Image, white: int | None) -> Image.Image:
     if depth.is_deep(image):
         values = np.asarray(image)
         if not _is_in_range(values):
-            raise BadImageError("32-bit integers beyond 16 bits, of unknown range")
+            raise BadImageError(
+                f"integers from {values.min()} to {values.max()}, of unknown range; those from 0 "
+                f"to {depth.FULL} are read"
+            )
         most = white or depth.FULL
         scaled = (values.astype(np.uint32).clip(max=most) * 255 + most // 2) // most
         return Image.fromarray(scaled.astype(np.uint8))

@@ -2,8 +2,8 @@
 
 Scanners and microscopes keep 10, 12 or 14 bits in files of 16, and some programs write 8 bits as
 32-bit integers. A TIFF of another number of bits says so; else white is that of the fewest usual
-bits that hold every value of the whole source, so that images keep their brightness beside each
-other. (TIFF's MaxSampleValue and PNG's sBIT are statistics and no ranges.)
+bits that hold every value of the source's files of 16 bits, or of 32, so that images keep their
+brightness beside each other. (TIFF's MaxSampleValue and PNG's sBIT are statistics and no ranges.)
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -19,6 +20,9 @@ from PIL import Image
 
 FULL = 65535
 """White of 16 bits; larger integers are of unknown range."""
+
+DARK = 1 / 16
+"""Share of white: what holds no more is black or nearly so."""
 
 _BITS = (8, 10, 12, 14, 16)
 _BITS_PER_SAMPLE = 258  # a tag of TIFF 6.0
@@ -36,6 +40,11 @@ def is_deep_colour(image: Image.Image) -> bool:
     """Whether an image that is not loaded has 16 bits of each colour, of which Pillow reads 8."""
     tiles = getattr(image, "tile", ())
     return any(_DEEP_COLOUR.search(str(tile.args)) for tile in tiles)
+
+
+def bits(image: Image.Image) -> int:
+    """How many bits the file of a deep image has for each value: 16 or 32."""
+    return 32 if image.mode == "I" else 16
 
 
 def refuse_dark(white: int) -> None:
@@ -65,42 +74,79 @@ def white_of(most: float) -> int:
     return next((2**bits - 1 for bits in _BITS if most < 2**bits), FULL)
 
 
+@dataclass
+class _Seen:
+    """What the images of a source hold whose files have equally many bits."""
+
+    images: int = 0
+    dark: int = 0
+    most: int = 0
+    name: str = ""
+
+
 class CommonWhite:
-    """White of the images of a source that do not say it: found when first asked for, and told.
+    """White of the images of a source that do not say it, by the bits of their files.
+
+    Found when it is first asked for, from any thread.
 
     Args:
         root: of the source.
-        largest: gives the largest value of each image.
+        largest: gives the largest value of each image whose file has so many bits.
     """
 
-    def __init__(self, root: Path, largest: Callable[[], Iterable[int]]) -> None:
+    def __init__(self, root: Path, largest: Callable[[int], Iterable[int]]) -> None:
         self._root, self._largest = root, largest
-        self._white: int | None = None
+        self._whites: dict[int, int] = {}
+        self._seen: dict[int, _Seen] = {}
         self._lock = Lock()
 
     @property
-    def known(self) -> int | None:
-        """What was found; None where nobody asked, and where it is that of 16 bits."""
-        return None if self._white == FULL else self._white
+    def known(self) -> int | list[int] | None:
+        """Those that were used: one, or of 16 and of 32 bits; None for that of 16 bits."""
+        used = [self._whites[bits] for bits in sorted(self._seen)]
+        if len(set(used)) > 1:
+            return used
+        return used[0] if used and used[0] != FULL else None
 
-    def __call__(self) -> int:
-        """The value, from any thread."""
+    def __call__(self, bits: int) -> int:
+        """The value."""
         with self._lock:
-            if self._white is None:
+            if bits not in self._whites:
                 most = 0
-                for value in self._largest():
+                for value in self._largest(bits):
                     most = max(most, value)
                     if white_of(most) == FULL:  # whatever the others hold
                         break
-                self._white = white_of(most)
-                if self._white != FULL:
-                    tell(self._root, most, self._white)
-            return self._white
+                self._whites[bits] = white_of(most)
+            return self._whites[bits]
+
+    def see(self, name: str, bits: int, most: int) -> None:
+        """Note the largest value of an image that was scaled."""
+        with self._lock:
+            seen = self._seen.setdefault(bits, _Seen())
+            seen.images += 1
+            seen.dark += most <= self._whites[bits] * DARK
+            if most >= seen.most:
+                seen.most, seen.name = most, name
+
+    def tell(self) -> None:
+        """Say which value is white, where it is not that of 16 bits, or where it leaves little."""
+        for bits, seen in sorted(self._seen.items()):
+            white = self._whites[bits]
+            if white != FULL:
+                tell(self._root, bits, seen.most, white)
+            if seen.dark > seen.images / 2 and seen.most > white * DARK:
+                log.warning(
+                    "%d of %d images of %d bits in %s are black or nearly so: white is taken as "
+                    "%d, since %s holds %d; if that is a defect, mend or remove the file, else "
+                    "scale the others",
+                    seen.dark, seen.images, bits, self._root, white, seen.name, seen.most,
+                )  # fmt: skip
 
 
-def tell(root: Path, most: float, white: int) -> None:
+def tell(root: Path, bits: int, most: float, white: int) -> None:
     """Say that white is another value than that of 16 bits."""
     log.info(
-        "images of more than 8 bits in %s hold at most %.0f, so white is taken as %d (%d bits)",
-        root, most, white, white.bit_length(),
+        "images of %d bits in %s hold at most %.0f, so white is taken as %d (%d bits)",
+        bits, root, most, white, white.bit_length(),
     )  # fmt: skip

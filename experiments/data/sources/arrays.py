@@ -26,7 +26,6 @@ _OBJECTS = (
     "it holds Python objects, as NumPy makes them of pictures of several sizes; bring them to one "
     "size, or save each as a PNG in a folder"
 )
-_DARK = 1 / 16  # of the range, such as masks of 0 and 1
 _ONE = (1, 2, 3, 4)  # as the last of three axes: no picture is so narrow
 
 ToUint8 = Callable[[NDArray[Any]], NDArray[np.uint8]]
@@ -204,8 +203,8 @@ def _scaling(images: NDArray[Any], path: Path) -> tuple[ToUint8, int | None]:
         )
     if is_deep and depth.white_of(high) != depth.FULL:
         top = depth.white_of(high)
-        depth.tell(path, high, top)
-    if 0 < high <= top * _DARK:
+        depth.tell(path, 8 * images.dtype.itemsize, high, top)
+    if 0 < high <= top * depth.DARK:  # such as masks of 0 and 1
         log.warning(
             "%s holds %s, but none above %.3g of %d: its images are black or nearly so; if their "
             "white is another number, scale them",

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from threading import Event
@@ -56,13 +57,13 @@ class Source(ABC):
 
     Attributes:
         root: the folder or file, absolute.
-        white: of images of more than 8 bits, once they are decoded; None where it is that of 16 or
-            there are none.
+        white: of images of more than 8 bits, once they are decoded, as
+            `decoding.depth.CommonWhite.known` has it; None where there are none.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.white: int | None = None
+        self.white: int | list[int] | None = None
 
     @abstractmethod
     def paths(self) -> list[Path]:
@@ -123,8 +124,10 @@ class EncodedSource(Source):
         ended = Event()  # a search for white may take long, and nobody is to wait for it
         common_white = depth.CommonWhite(
             self.root,
-            lambda: in_order(
-                _largest_value, takewhile(lambda _: not ended.is_set(), self.files()), workers
+            lambda bits: in_order(
+                partial(_largest_value, bits=bits),
+                takewhile(lambda _: not ended.is_set(), self.files()),
+                workers,
             ),
         )
 
@@ -133,7 +136,10 @@ class EncodedSource(Source):
             if not isinstance(data, bytes):
                 return name, data, data
             try:
-                pixels = decode(data, size=size, channels=channels, fit=fit, white=common_white)
+                pixels = decode(
+                    data, size=size, channels=channels, fit=fit,
+                    white=common_white, see=partial(common_white.see, name),
+                )  # fmt: skip
             except BadImageError as error:
                 return name, Unusable(printable(str(error))), _hash(data)
             except BombError as error:
@@ -146,6 +152,7 @@ class EncodedSource(Source):
         with quiet():
             yield from in_order(work, self.files(), workers, closing=ended.set)
         self.white = common_white.known
+        common_white.tell()
 
 
 def is_junk(name: str) -> bool:
@@ -192,9 +199,9 @@ def _read(file: File) -> bytes | LeftOut:
         return unread(name, error.strerror or str(error))
 
 
-def _largest_value(file: File) -> int:
+def _largest_value(file: File, bits: int) -> int:
     data = _read(file)
-    return largest_value(data) if isinstance(data, bytes) else 0
+    return largest_value(data, bits) if isinstance(data, bytes) else 0
 
 
 def _hash(data: bytes) -> str:

@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from models.network import Network
 
 
-def log_probes(
+def log_sample_images(
     logger: WandbLogger,
     network: Network,
-    probes: Tensor,
+    sample_images: Tensor,
     digests: NDArray[np.uint64],
     directory: Path,
     *,
     device: str,
     step: int,
 ) -> None:
-    """Log a table: each probe, its reconstruction, and its metrics in `directory`/validation.npz.
+    """Log a table: each sample image, its reconstruction, and its metrics in `directory`/validation.npz.
 
     Args:
         logger: of the trial's run.
         network: with the weights that were scored.
-        probes: the first validation images, (N, C, H, W), uint8.
-        digests: of the probes, (N,): an image has the same one in every trial.
+        sample_images: the first validation images, (N, C, H, W), uint8.
+        digests: of these images, (N,): an image has the same one in every trial.
         directory: of the record.
         device: to compute on.
         step: of the trial.
     """
     with np.load(directory / "validation.npz") as stored:
         scores = {name: stored[name] for name in measured("reconstructions") if name in stored}
-    pairs = zip(probes.numpy(), reconstruct(network, probes, device).numpy(), strict=True)
+    pairs = zip(sample_images.numpy(), reconstruct(network, sample_images, device).numpy(), strict=True)
     rows = [
         {
             "image": f"{digests[i]:016x}",
@@ -52,4 +52,4 @@ def log_probes(
         }
         for i, (image, reconstruction) in enumerate(pairs)
     ]
-    wandb_run.log_table(logger, "probes", rows, step)
+    wandb_run.log_table(logger, "sample_images", rows, step)

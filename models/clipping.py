@@ -1,4 +1,4 @@
-"""A guard against spikes of the gradient that means the same at every scale and size."""
+"""Adaptive gradient clipping, which means the same at every scale and image size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FARTHEST = 10.0
 """Multiple of the usual norm as which longer ones go into it."""
 
 
-class SpikeGuard:
+class AdaptiveClipping:
     """Shortens gradients whose norm is more than `factor` times the usual one.
 
     The usual norm is the running geometric mean of those before, in which none counts for more than
@@ -52,7 +52,7 @@ class SpikeGuard:
         self._steps, self._log_usual = state["steps"], state["log_usual"].clone()
 
     def begin_step(self) -> None:
-        """Before each step, recorded or not: what changes with their number."""
+        """Change what depends on the number of steps; called before each, recorded or not."""
         if self._steps <= 2 / _MEMORY:
             self._set()
         self._steps += 1

@@ -1,0 +1,26 @@
+"""Modules of the user's own that register metrics, networks, data sources and loggers.
+
+The environment is the user's word, as in `losses.trust`, and is what all processes of a trial, a
+sweep and a service share; no config or record can name a module here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+VARIABLE = "VAESWEEP_PLUGINS"
+"""Environment variable with the modules to import, separated by commas."""
+
+
+def load() -> None:
+    """Import them; the process ends with a message where one cannot be imported."""
+    for name in filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(","))):
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001  # it is anybody's code
+            sys.exit(
+                f"error: {VARIABLE} must name modules that can be imported, in this folder, "
+                f"installed or on PYTHONPATH, but {name} gives {type(error).__name__}: {error}"
+            )
