@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import optuna
 
-from experiments.cli import commands
 from experiments.errors import UserError
 from experiments.record import discard, flat
 from experiments.record.identity import relevant
@@ -25,7 +24,13 @@ from sweeps.plan import Plan
 from sweeps.planning import opened, plan_of, study_lock
 from sweeps.results import tables
 from sweeps.screen import continuing
-from sweeps.screen.ending import Conclusion, refuse_failure, report, resume_command
+from sweeps.screen.ending import (
+    Conclusion,
+    refuse_failure,
+    report,
+    report_command,
+    resume_command,
+)
 from sweeps.screen.forecast import forecast_shown
 from sweeps.screen.view import View
 from sweeps.search import design
@@ -218,8 +223,7 @@ def _run(
     more = partial(at_end, sweep) if at_end and has_begun and not interrupted else None
     report(sweep.study, plan, claims, more)
     if interrupted and at_end and has_begun:
-        so_far = commands.module("analysis.report", str(plan.directory))
-        log.info("for the answer so far: %s", so_far)
+        log.info("for the answer so far: %s", report_command(plan))
     if interrupted or claims.is_work_left():
         log.info("to go on: %s", times_resolved(resume_command(), config))
     if interrupted:

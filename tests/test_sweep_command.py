@@ -160,6 +160,8 @@ def test_a_sweep_that_is_interrupted_twice_goes_on(
         assert "stopping: running trials end their epoch" in output
         command = " ".join(arguments)
         assert f"to go on: python {ROOT / 'run.py'} -m {' '.join(SMALL)} {command}" in output
+        (so_far,) = re.findall(r"for the answer so far: .*-m analysis.report (.*)", output)
+        assert (tmp_path / so_far / "study.db").is_file()
         assert "Traceback" not in output, output
         trials = study_in(tmp_path).trials
         assert [t.state for t in trials] == [TrialState.WAITING] * 2

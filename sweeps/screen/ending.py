@@ -87,11 +87,16 @@ def _called(conclude: Callable[[], Conclusion], plan: Plan) -> Conclusion:
     try:
         return conclude()
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        command = commands.module("analysis.report", str(plan.directory))
+        command = report_command(plan)
         why = first_line(f"{type(error).__name__}: {error}".removesuffix(": "))
         log.error("no report was written (%s); to write it: %s", why, command)
         log.debug("no report was written", exc_info=True)
         return Conclusion()
+
+
+def report_command(plan: Plan) -> str:
+    """The command that writes the report of a sweep, and says its answer, so far."""
+    return commands.module("analysis.report", str(plan.directory))
 
 
 def _dashboard_command(plan: Plan) -> str:
