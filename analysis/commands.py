@@ -28,7 +28,8 @@ _MOST_LISTED = 8
 _LEAST_SAVING = 2  # times fewer runs, from which a new study is proposed
 _DEPTH = 2  # of a trial below the folder of sweeps: outputs/NAME/sweep/NUMBER
 _OF_SEARCH = (
-    "sweep=", "sweep.c", "sweep.stop", "hydra/sweeper/", "hydra.sweeper.n_trials",
+    "sweep=wandb", "sweep.compare", "sweep.confirm", "sweep.stop", "hydra/sweeper/",
+    "hydra.sweeper.n_trials",
     "hydra.sweeper.timeout", "hydra.sweeper.study_name", "hydra.sweeper.sampler",
     "hydra.sweeper.pruner", "hydra.sweeper.params", "hydra.sweeper.conditions", _DIRECTORY,
 )  # fmt: skip
@@ -95,17 +96,19 @@ def settle(
         options.append(_anew(runs, typed, levels, planned or 0, known))
     elif confirmed and seeds is not None:
         missing = sum(max(0, seeds - count) for count in have)
-        options.append(_Option(missing, typed, _confirming(seeds, by, is_first=False)))
+        changed = _confirming(seeds, by, is_first=False)
+        options.append(_Option(missing, typed, changed, is_guess=True))
     elif not confirmed and has_others and planned is not None:
         changed = _confirming(planned, by, is_first=True)
-        options.append(_Option(planned * len(chosen), typed, changed))
+        options.append(_Option(planned * len(chosen), typed, changed, is_guess=True))
     if seeds is not None and not (confirmed or is_sampled or (len(known) < 2 and has_others)):
         new = [seed for seed in range(seeds + len(known)) if seed not in known]
-        added = new[: max(0, seeds - len(known))]
+        every = [*known, *new[: max(0, seeds - len(known))]]
         choices = {} if sweep is not None else _choices(runs.trials, runs)
-        choices["seed"] = _listed([*known, *added])
-        options.append(_Option(len(added) * configurations, typed, choices))
-    if fresh is not None and by and (confirmed or not has_others) and _is_product(fresh.levels):
+        choices["seed"] = _listed(every)
+        done = 0 if sweep is None else len(runs.trials[["configuration", "seed"]].drop_duplicates())
+        options.append(_Option(len(every) * configurations - done, typed, choices))
+    if fresh is not None and (confirmed or not has_others) and _is_product(fresh.levels):
         options.append(_anew(runs, typed, fresh.levels, fresh.seeds, known))
     if not options:
         return None
@@ -117,16 +120,22 @@ def settle(
         best.changed["sweep.margins"] = f"{{{given}}}"
     is_known = sweep is not None or of_run is not None
     more = "" if is_known else " (add what else was typed for them, which is not known from here)"
-    return Settling(_command(best.typed, best.changed), _cost(runs, best.runs, sweep), more)
+    cost = f"{'about ' if best.is_guess else ''}{_cost(runs, best.runs, sweep)}"
+    return Settling(_command(best.typed, best.changed), cost, more)
 
 
 class _Option(NamedTuple):
-    """How many runs a way takes, the overrides of its command, and whether it is a new study."""
+    """How many runs a way takes, and the overrides of its command.
+
+    A new study has a name of its own. A confirmation ends early where all is decided, and goes on
+    where something is open, so that its runs are a guess.
+    """
 
     runs: int
     typed: Sequence[str]
     changed: dict[str, str]
     is_new: bool = False
+    is_guess: bool = False
 
 
 def _confirming(seeds: int, by: Sequence[str], *, is_first: bool) -> dict[str, str]:
@@ -151,7 +160,8 @@ def _anew(
     """
     rows = pd.DataFrame(list(levels))
     first = max(known, default=-1) + 1
-    changed = _choices(rows, runs) | {"seed": _listed(range(first, first + seeds))}
+    changed = _no_search(runs) | _choices(rows, runs)
+    changed["seed"] = _listed(range(first, first + seeds))
     name = _name(runs)
     if name is not None:
         changed["name"] = literal(_next_name(name, runs))
@@ -191,6 +201,23 @@ def _cost(runs: Runs, missing: int, sweep: _Sweep | None) -> str:
         return said
     minutes = missing * seconds / 60 / (sweep.workers if sweep is not None else 1)
     return f"{said} (about {minutes:.0f} minutes)" if minutes >= 2 else f"{said} (a minute or two)"
+
+
+def finish(runs: Runs, missing: int) -> Settling | None:
+    """The sweep's own command, which trains what is missing of it; None where nobody knows it."""
+    sweep = _sweep(runs)
+    if sweep is None:
+        return None
+    cost = _cost(runs, missing, sweep)
+    return Settling(_command(sweep.overrides, {}), cost, "would finish the sweep")
+
+
+def _no_search(runs: Runs) -> dict[str, str]:
+    """What makes a grid of the command of a search, or of its preset."""
+    sweep = _sweep(runs)
+    if sweep is None or not sweep.is_search:
+        return {}
+    return {"hydra.sweeper.n_trials": "null", "sweep.confirm": "0"}
 
 
 def is_part(runs: Runs) -> bool:
@@ -239,6 +266,7 @@ def vary_beta(
     overrides = [text for text in typed if not _is_searched(text)]
     changed = {
         "name": literal(rate_name(runs, part)),
+        **_no_search(runs),
         **{_key(column): _text(column, value) for column, value in fixed.items()},
         "loss": ",".join(losses),
         "beta": betas,
@@ -342,8 +370,8 @@ def _choices(rows: pd.DataFrame, runs: Runs) -> dict[str, str]:
 def _is_searched(override: str) -> bool:
     """Whether an override has several values, as far as its text tells, or says how to search."""
     value = override.partition("=")[2]
-    is_swept = ("," in value and value[:1] not in "[{'\"") or "(" in value
-    return is_swept or override.lstrip("+").startswith(_OF_SEARCH)
+    is_swept = ("," in value and value[:1] not in "[{'\"") or re.match(r"[a-z_]+\(", value)
+    return bool(is_swept) or override.lstrip("+").startswith(_OF_SEARCH)
 
 
 def _name(runs: Runs) -> str | None:

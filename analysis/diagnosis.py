@@ -218,7 +218,7 @@ def _lr_at_an_edge(runs: Runs, seen: Sequence[_Seen]) -> Iterator[Finding]:
         is_high = position > 0.5
         if _AT_EDGE < position < 1 - _AT_EDGE or (is_high and _configuration(best) in too_high):
             continue
-        wider = (high / 3, high * 10) if is_high else (low / 10, low * 3)
+        wider = (lr / 3, lr * 10) if is_high else (lr / 10, lr * 3)
         yield Finding(
             LR_EDGE,
             f"the best learning rate{loss} is among the {'highest' if is_high else 'lowest'} that "

@@ -43,11 +43,13 @@ class Design:
         compare: columns of `Runs.trials` whose values are the levels; none where nothing is.
         planned: how many seeds each was meant to get before anybody looked; None if unknown.
         margins: by metric, those that its user changed.
+        trials: that its grid has; None if that is unknown, or it is a search.
     """
 
     compare: tuple[str, ...]
     planned: int | None = None
     margins: Mapping[str, float] = field(default_factory=dict)
+    trials: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,19 +106,23 @@ def parsed_design(content: Any) -> Design:
         raise ValueError(
             f"a design must be an object with schema {_SCHEMA}, but is {content!r:.80}"
         )
-    compare, planned = content.get("compare"), content.get("planned")
+    compare = content.get("compare")
     keys = compare if isinstance(compare, list) else []
     if not isinstance(compare, list) or not all(isinstance(key, str) and key for key in keys):
         raise ValueError(f"`compare` of a design must be a list of keys, but is {compare!r:.80}")
-    if planned is not None and (not _is_number(planned) or planned != int(planned) or planned < 1):
-        raise ValueError(f"`planned` of a design must be a number of seeds, but is {planned!r:.80}")
+    for name in ("planned", "trials"):
+        count = content.get(name)
+        if count is not None and (not _is_number(count) or not 1 <= count == int(count)):
+            raise ValueError(f"`{name}` of a design must be a count from 1, but is {count!r:.80}")
     margins = {} if content.get("margins") is None else content["margins"]
     if not isinstance(margins, Mapping):
         raise ValueError(f"`margins` of a design must be an object, but is {margins!r:.80}")
     for name, value in margins.items():
         check_margin(name, value)
     columns = tuple(column_of(key) for key in keys)
-    return Design(columns, None if planned is None else int(planned), dict(margins))
+    counts = (None if content.get(n) is None else int(content[n]) for n in ("planned", "trials"))
+    planned, trials = counts
+    return Design(columns, planned, dict(margins), trials)
 
 
 def column_of(key: str) -> str:

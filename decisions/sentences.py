@@ -151,24 +151,35 @@ def good_by_all(decisions: Sequence[Decision]) -> int | None:
     return None
 
 
-def for_all(decisions: Sequence[Decision], candidates: Sequence[Candidate], titles: str) -> str:
+def for_all(
+    decisions: Sequence[Decision], candidates: Sequence[Candidate], titles: Sequence[str]
+) -> str:
     """What to use where each of several metrics has an answer of its own.
 
     Args:
         decisions: of the metrics.
         candidates: of each of them the same.
-        titles: of the metrics, as «PSNR and SSIM».
+        titles: of the metrics, such as PSNR.
     """
+    said = _listed(titles)
     leaders = list(dict.fromkeys(decision.leader for decision in decisions))
     good = good_by_all(decisions)
     if good is None:
         names = _listed([candidates[leader].name for leader in leaders])
-        return f"none leads by all of {titles}: {names} do by one each, so choose which matters"
+        return f"none leads by all of {said}: {names} do by one each, so choose which matters"
     if candidates[good].seeds < 2:
-        return f"{candidates[good]} leads by {titles}; with one seed that may be luck"
+        return f"{candidates[good]} leads by {said}; with one seed that may be luck"
+    is_open = [t for t, one in zip(titles, decisions, strict=True) if _is_open_for(good, one)]
+    use = f"use {candidates[good]}{' for now' if is_open else ''}"
+    how = f", but is not surely best by {_listed(is_open)}" if is_open else ""
     if len(leaders) == 1:
-        return f"use {candidates[good]}: it leads by {titles}"
-    return f"use {candidates[good]}: by each of {titles} it leads or is practically equal"
+        return f"{use}: it leads by {said}{how}"
+    return f"{use}: by each of {said} it leads or is practically equal{how}"
+
+
+def _is_open_for(level: int, decision: Decision) -> bool:
+    """Whether something else may still be better than a level that leads."""
+    return decision.leader == level and not decision.is_best and bool(decision.open)
 
 
 def _use(decision: Decision, candidates: Sequence[Candidate], measure: Measure) -> str:
@@ -176,6 +187,8 @@ def _use(decision: Decision, candidates: Sequence[Candidate], measure: Measure) 
     failed = f" ({best.failed} more failed)" if best.failed else ""
     reached = measure.said(best.mean, measure.digits)
     reached = f"{measure.title} {reached} over {_seeds(best.seeds)}{failed}"
+    if best.seeds < 2:
+        return f"{best} leads: {reached}; with one seed that may be luck"
     if not decision.rivals:
         return f"use {best}: {reached}; there is nothing to compare it with"
     nearest = min(decision.rivals, key=lambda rival: rival.pair.difference)
@@ -185,8 +198,6 @@ def _use(decision: Decision, candidates: Sequence[Candidate], measure: Measure) 
             f"use {best}: {reached}, better than the next, {name}, by "
             f"{_by(nearest.pair, measure, decision.confidence)}"
         )
-    if best.seeds < 2:
-        return f"{best} leads: {reached}; with one seed that may be luck"
     if not decision.open:
         return f"use {best}: {reached}; no other is better by more than {measure.said_margin}"
     return f"use {best} for now: it leads with {reached}, but is not surely best"

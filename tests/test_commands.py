@@ -62,7 +62,7 @@ def test_the_best_of_each_level_of_a_search_is_confirmed(
     known = of_sweep(grid, tmp_path, typed, **sweeper)
     found = told(settle(known, ("loss.name",), 5, [3, 0], [], confirmed=True))
     assert found.command.endswith(" sweep.confirm_seeds=5")
-    assert found.cost == "7 more runs"
+    assert found.cost == "about 7 more runs"
     assert " seed=" not in found.command
     other = more_seeds(known, by=("latent_dim", "loss.name")).command
     assert other.endswith("sweep.confirm_seeds=3 'sweep.compare=[latent_dim,loss]'")
@@ -85,7 +85,7 @@ def test_of_a_grid_with_several_seeds_the_cheaper_way_is_told(tmp_path: Path) ->
         return found.command.split()[-1], found.cost
 
     assert cheapest(2) == ("seed=0,1,2,3,4", "8 more runs")
-    assert cheapest(9) == ("sweep.confirm_seeds=5", "10 more runs")
+    assert cheapest(9) == ("sweep.confirm_seeds=5", "about 10 more runs")
 
 
 @pytest.mark.parametrize(("seeds", "own"), [(40, True), (None, True), (4, False)])
@@ -112,7 +112,7 @@ def test_a_search_that_compares_nothing_has_its_best_confirmed(tmp_path: Path) -
     known = of_sweep(runs(trials), tmp_path, ["lr=interval(1e-4,1e-2)"], n_trials=9)
     found = told(settle(known, (), 3, [0] * 9, [{}] * 9, confirmed=False))
     assert found.command.endswith("sweep.confirm=3 sweep.confirm_seeds=3")
-    assert found.cost == "9 more runs"
+    assert found.cost == "about 9 more runs"
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,9 @@ def test_beta_is_varied_with_all_else_fixed(grid: Runs, tmp_path: Path) -> None:
     known = of_sweep(grid, tmp_path, typed, search)
     command = vary_beta(known, {"latent_dim": 64, "lr": 3e-4}, ["mse", "ssim"], "0.5,1,2")
     assert command == (
-        "python run.py -m data=images 'objective=[psnr,ssim]' sweep.max_retries=1 "
-        "hydra.sweeper.n_jobs=2 name=cats-rate latent_dim=64 "
+        "python run.py -m data=images 'objective=[psnr,ssim]' sweep=full sweep.max_retries=1 "
+        "hydra.sweeper.n_jobs=2 name=cats-rate hydra.sweeper.n_trials=null sweep.confirm=0 "
+        "latent_dim=64 "
         "lr=0.0003 loss=mse,ssim beta=0.5,1,2 seed=0,1,2"
     )
 
@@ -288,3 +289,27 @@ def test_what_was_typed_is_said_to_be_missing_where_nobody_knows_it(
 ) -> None:
     assert "not known from here" in more_seeds(grid).purpose
     assert more_seeds(of_sweep(grid, tmp_path, ["loss=mse,ssim"])).purpose == ""
+
+
+def test_a_new_study_keeps_the_preset_and_names_with_brackets(grid: Runs, tmp_path: Path) -> None:
+    """What the preset sets beside the search, such as max_epochs, is part of the question."""
+    typed = ["sweep=full", "data.root='pics (1)'", "latent_dim=8,16", "lr=choice(1e-3,2e-3)"]
+    known = of_sweep(grid, tmp_path, typed, n_trials=9)
+    levels = [{"loss.name": loss, "lr": 1e-3} for loss in ("mse", "ssim")]
+    fresh = Fresh(levels, 3)
+    by = ("loss.name",)
+    words = shlex.split(
+        told(settle(known, by, None, [3, 3], levels, confirmed=True, fresh=fresh)).command
+    )
+    assert {"sweep=full", "data.root='pics (1)'", "sweep.confirm=0"} <= set(words)
+    assert "hydra.sweeper.n_trials=null" in words
+    assert not {"latent_dim=8,16", "lr=choice(1e-3,2e-3)"} & set(words)
+
+
+def test_seeds_that_are_missing_here_and_there_are_counted(tmp_path: Path) -> None:
+    trials = [Planted("mse", 0), Planted("mse", 1), Planted("l1", 1)]
+    known = of_sweep(runs(trials), tmp_path, ["loss=mse,l1", "seed=0,1"])
+    levels = [{"loss.name": "mse"}, {"loss.name": "l1"}]
+    found = told(settle(known, ("loss.name",), 3, [2, 1], levels, confirmed=False))
+    assert found.cost == "3 more runs"
+    assert found.command.endswith("seed=0,1,2")

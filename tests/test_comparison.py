@@ -118,7 +118,7 @@ def test_one_seed_is_no_evidence_and_the_command_adds_some() -> None:
     assert "mse leads: PSNR 23." in found.verdict[0]
     assert "with one seed that may be luck" in found.verdict[0]
     assert found.verdict[-1] == (
-        "4 more runs would show whether it is luck (add what else was typed for them, which is not "
+        "6 more runs would show whether it is luck (add what else was typed for them, which is not "
         "known from here): "
         "python run.py -m name=cats loss=mse,l1 seed=0,1,2"
     )
@@ -276,7 +276,7 @@ def test_runs_of_a_confirmation_are_counted_for_all_that_are_open(tmp_path: Path
     assert "too close to call between mse and l1" in " ".join(found.verdict)
     assert found.settling is not None
     seeds = int(found.settling.command.rpartition("=")[2])
-    assert found.settling.cost == f"{3 * (seeds - 6)} more runs"
+    assert found.settling.cost == f"about {3 * (seeds - 6)} more runs"
 
 
 def test_what_the_sweep_compares_is_compared() -> None:
@@ -484,3 +484,49 @@ def test_what_is_recommended_is_what_the_answer_says_to_use() -> None:
 def test_one_seed_leads_by_two_objectives_and_may_be_lucky() -> None:
     known = planned(trained(seeds=1, mse=1.0, l1=0.0), objectives=("psnr", "l1"))
     assert compare(known).verdict[0].endswith("with one seed that may be luck")
+
+
+def test_a_sweep_that_has_not_ended_is_finished_first(tmp_path: Path) -> None:
+    """What it lacks is known; how many more seeds it would take is not."""
+    trials = [Planted(loss, seed, 0.1 * seed) for loss in ("mse", "l1") for seed in range(2)]
+    design = Design(("loss.name",), 3, trials=6)
+    known = of_sweep(planned(trials, design), tmp_path, ["loss=mse,l1", "seed=0,1,2"])
+    found = compare(known)
+    assert "the sweep has not ended: 4 of 6 trainings are done" in found.verdict
+    assert found.settling is not None
+    assert found.settling.cost == "2 more runs"
+    assert found.settling.purpose == "would finish the sweep"
+    assert found.settling.command == "python run.py -m loss=mse,l1 seed=0,1,2"
+    ended = replace(known, designs={"cats": replace(design, trials=4)})
+    assert not any("has not ended" in line for line in compare(ended).verdict)
+
+
+def test_two_objectives_that_are_open_claim_no_more_than_one() -> None:
+    known = planned(trained(noise=0.3, mse=0.7, l1=0.0), objectives=("psnr", "l1"))
+    found = compare(known)
+    assert found.verdict[0] == (
+        "use mse for now: it leads by PSNR and L1, but is not surely best by PSNR and L1"
+    )
+
+
+def test_one_training_beside_several_seeds_is_not_compared() -> None:
+    trials = [*trained(mse=1.0, l1=0.0), Planted("ssim", 0, 9.0)]
+    found = compare(planned(trials))
+    assert [level.name for level in found.levels] == ["mse", "l1"]
+    assert "ssim has one seed so far: not compared" in found.verdict
+
+
+def test_a_single_training_is_not_said_to_be_what_to_use() -> None:
+    found = compare(planned([Planted("mse", 0, 1.0)]))
+    assert (
+        found.verdict[0] == "mse leads: PSNR 21.00 dB over 1 seed; with one seed that may be luck"
+    )
+
+
+def test_several_sweeps_are_told_what_a_study_would_take() -> None:
+    """No one command adds to them."""
+    known = planned(trained(noise=0.3, mse=0.5, l1=0.0))
+    known.trials["sweep"] = np.where(known.trials["seed"] < 2, "cats", "more")
+    found = compare(known)
+    assert found.settling is None
+    assert any("takes a study of its own, under another name" in line for line in found.verdict)

@@ -18,6 +18,7 @@ from decisions import Array
 
 _ENDED = ("completed", "pruned", "failed")
 _SCORED = "scored"
+_COMPARED = 2  # levels, and seeds of each, that make a comparison
 _WORST_FIRST = ("failed", "pruned")
 
 
@@ -200,6 +201,10 @@ def _chosen(
             "configurations, which no other seed can judge: not compared"
         )
     judged = [level for level in found if level.weights.any()]
+    single = [one.name for one in judged if one.weights.any(axis=0).sum() < _COMPARED]
+    if len(judged) - len(single) >= _COMPARED:  # what one training reached is no evidence
+        judged = [level for level in judged if level.name not in single]
+        left_out += [f"{name} has one seed so far: not compared" for name in single]
     return Levels(judged, left_out, [*notes, *_missing(rows, seeds)], unconfirmed)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis import commands, labels
 from analysis.comparison.results import answer, candidates
-from analysis.runs import Runs
+from analysis.runs import CONFIRM, Runs
 from decisions import Answer, for_all
 from experiments.scoring.symptoms import BETTER_THAN_MEAN
 
@@ -64,10 +64,21 @@ def said(
     lines += chosen.left_out
     if len(comparison.levels) == 1 and not chosen.left_out:
         lines.append(_one_level(comparison))
-    settling = None
-    if len(unlearned) < len(comparison.levels):  # more of what learns nothing would settle nothing
+    left = _unfinished(runs)
+    settling = commands.finish(runs, left[1] - left[0]) if left is not None else None
+    if left is not None:
+        lines.append(f"the sweep has not ended: {left[0]} of {left[1]} trainings are done")
+    elif len(unlearned) < len(
+        comparison.levels
+    ):  # more of what learns nothing would settle nothing
         by = () if is_search else comparison.by
         settling = _settling(runs, comparison, answers, by, chosen.unconfirmed, margins)
+    plans = [found.fresh_seeds for found in answers if found.fresh_seeds is not None]
+    if settling is None and plans and len(unlearned) < len(comparison.levels):
+        lines.append(
+            "what is open takes a study of its own, under another name: of these alone, with "
+            f"{max(plans)} seeds of each"
+        )
     if settling is not None:
         lines.append(f"{settling.cost} {settling.purpose}: {settling.command}")
     lines += [_check(comparison, metric) for metric in comparison.checks if _is_decided(comparison)]
@@ -105,6 +116,17 @@ def _learned_nothing(runs: Runs, comparison: Comparison) -> list[str]:
         for level in comparison.levels
         if not (learned | unknown).reindex(level.own).any()
     ]
+
+
+def _unfinished(runs: Runs) -> tuple[int, int] | None:
+    """How many trainings of a single grid have ended, of how many; None unless some are missing."""
+    if runs.trials["sweep"].nunique() != 1 or len(runs.designs) != 1 or commands.is_part(runs):
+        return None
+    (design,) = runs.designs.values()
+    rows = runs.trials[runs.trials["phase"] != CONFIRM]
+    ended = rows[rows["status"].isin(["completed", "pruned", "failed"])]
+    count = len(ended[["configuration", "seed"]].drop_duplicates())
+    return (count, design.trials) if design.trials and count < design.trials else None
 
 
 def _said_unlearned(names: Sequence[str], *, is_all: bool) -> str:
@@ -161,7 +183,7 @@ def _answers(comparison: Comparison, answers: Sequence[Answer]) -> list[str]:
     decisions = [one.decision for one in comparison.primary if one.decision is not None]
     if not decisions or len(comparison.levels) < 2:
         return said
-    titles = labels.listed([one.measure.title for one in comparison.primary])
+    titles = [one.measure.title for one in comparison.primary if one.decision is not None]
     named = candidates(comparison.primary[0], comparison.levels)
     return [for_all(decisions, named, titles), *said]
 

@@ -15,6 +15,7 @@ from experiments.record.files import replacing
 from sweeps.search.levels import choices_of
 from sweeps.settings import Settings
 from sweeps.space.dimensions import Space
+from sweeps.space.grid import Grid
 from sweeps.storage.attributes import DESIGN, is_confirmation
 
 SCHEMA = 1
@@ -32,7 +33,8 @@ def design(
 
     Keys are `compare`, the keys that are compared; `levels`, those of them whose values are each
     searched and confirmed for themselves; `planned`, how many seeds are meant before
-    anybody looks, None where one is; and `margins`, by metric, as far as the user set any.
+    anybody looks, None where one is; `margins`, by metric, as far as the user set any; and
+    `trials`, how many a grid has, None of a search.
     """
     planned = len(space.seeds) if grid and len(space.seeds) > 1 else None
     if settings.confirm:
@@ -43,6 +45,7 @@ def design(
         "levels": list(levels),
         "planned": planned,
         "margins": dict(settings.margins or {}),
+        "trials": Grid(space).size if grid else None,
     }
 
 
