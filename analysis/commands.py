@@ -71,50 +71,41 @@ def settle(
     Args:
         runs: to add to.
         by: columns that are compared; none where a search compares configurations.
-        seeds: that each level needs in all, beside what it has; None if that would be too many.
+        seeds: that each level needs in all, with those that it has; None if that are too many.
         have: how many those that need more have by now.
         chosen: values of columns of what stands for each level.
         confirmed: whether these are fresh seeds of what was chosen.
         fresh: what a new plan would take.
         margins: by metric, those that a reader asked for.
     """
-    sweep = _sweep(runs)
-    of_run = _run_overrides(runs)
+    sweep, of_run = _sweep(runs), _run_overrides(runs)
     typed = (of_run or []) if sweep is None else sweep.overrides
-    known = sorted({int(seed) for seed in runs.trials["seed"].dropna()})
-    configurations = runs.trials["configuration"].nunique()
-    is_sampled = sweep is not None and sweep.is_search
-    has_others = is_sampled or not by or configurations > len(chosen)
     if not by:
         chosen = chosen[:FINALISTS]
-    options = list[_Option]()
-    planned = fresh.seeds if fresh is not None else seeds
+    is_search = not by or (sweep is not None and sweep.is_search)
+    has_others = is_search or runs.trials["configuration"].nunique() > len(chosen)
+    plan = fresh.seeds if fresh is not None else seeds
+    ways = list[_Option]()
     if sweep is None and (confirmed or has_others):  # nobody knows how it was searched
-        levels = chosen if fresh is None else fresh.levels
-        if not by and not _is_product(levels):
-            levels = levels[:1]
-        options.append(_anew(runs, typed, levels, planned or 0, known))
+        levels = fresh.levels if fresh is not None else chosen
+        is_grid = bool(by) or _is_product(levels)
+        ways.append(_new_study(runs, typed, levels if is_grid else levels[:1], plan or 0))
     elif confirmed and seeds is not None:
         missing = sum(max(0, seeds - count) for count in have)
-        changed = _confirming(seeds, by, is_first=False)
-        options.append(_Option(missing, typed, changed, is_guess=True))
-    elif not confirmed and has_others and planned is not None:
-        changed = _confirming(planned, by, is_first=True)
-        options.append(_Option(planned * len(chosen), typed, changed, is_guess=True))
-    if seeds is not None and not (confirmed or is_sampled or (len(known) < 2 and has_others)):
-        new = [seed for seed in range(seeds + len(known)) if seed not in known]
-        every = [*known, *new[: max(0, seeds - len(known))]]
-        choices = {} if sweep is not None else _choices(runs.trials, runs)
-        choices["seed"] = _listed(every)
-        done = 0 if sweep is None else len(runs.trials[["configuration", "seed"]].drop_duplicates())
-        options.append(_Option(len(every) * configurations - done, typed, choices))
+        ways.append(_Option(missing, typed, _confirming(seeds, by, is_first=False), is_guess=True))
+    elif not confirmed and has_others and plan is not None:
+        changed = _confirming(plan, by, is_first=True)
+        ways.append(_Option(plan * len(chosen), typed, changed, is_guess=True))
+    if seeds is not None and not confirmed and not is_search:
+        is_single = runs.trials["seed"].nunique() < 2
+        if not (is_single and has_others):  # in which all would be trained again, bad ones as well
+            ways.append(_wider_grid(runs, sweep, typed, seeds))
     if fresh is not None and (confirmed or not has_others) and _is_product(fresh.levels):
-        options.append(_anew(runs, typed, fresh.levels, fresh.seeds, known))
-    if not options:
+        ways.append(_new_study(runs, typed, fresh.levels, fresh.seeds))
+    if not ways:
         return None
-    best = options[0]
-    if len(options) > 1:  # a new study forgets what there is, and may err anew
-        best = min(options, key=lambda one: one.runs * (_LEAST_SAVING if one.is_new else 1))
+    # A new study forgets what there is, and may err anew.
+    best = min(ways, key=lambda way: way.runs * (_LEAST_SAVING if way.is_new else 1))
     if margins:
         given = ", ".join(f"{name}: {value:g}" for name, value in margins.items())
         best.changed["sweep.margins"] = f"{{{given}}}"
@@ -147,19 +138,27 @@ def _confirming(seeds: int, by: Sequence[str], *, is_first: bool) -> dict[str, s
     return changed
 
 
-def _anew(
-    runs: Runs,
-    typed: Sequence[str],
-    levels: Sequence[Mapping[str, Any]],
-    seeds: int,
-    known: Sequence[int],
+def _wider_grid(runs: Runs, sweep: _Sweep | None, typed: Sequence[str], seeds: int) -> _Option:
+    """The same grid with so many seeds, those that were trained among them."""
+    known = _seeds(runs)
+    new = [seed for seed in range(seeds + len(known)) if seed not in known]
+    every = [*known, *new[: max(0, seeds - len(known))]]
+    changed = {} if sweep is not None else _choices(runs.trials, runs)
+    changed["seed"] = _listed(every)
+    # Single runs become a sweep, which trains them again.
+    done = 0 if sweep is None else len(runs.trials[["configuration", "seed"]].drop_duplicates())
+    return _Option(len(every) * runs.trials["configuration"].nunique() - done, typed, changed)
+
+
+def _new_study(
+    runs: Runs, typed: Sequence[str], levels: Sequence[Mapping[str, Any]], seeds: int
 ) -> _Option:
-    """Levels with seeds above all of these, as a study of its own.
+    """Levels with seeds above all of these, under a name of its own.
 
     Seeds between them may be those of the study from which this one came.
     """
     rows = pd.DataFrame(list(levels))
-    first = max(known, default=-1) + 1
+    first = max(_seeds(runs), default=-1) + 1
     changed = _no_search(runs) | _choices(rows, runs)
     changed["seed"] = _listed(range(first, first + seeds))
     name = _name(runs)
@@ -167,6 +166,10 @@ def _anew(
         changed["name"] = literal(_next_name(name, runs))
     kept = [text for text in typed if not _is_searched(text)]
     return _Option(seeds * math.prod(rows.nunique()), kept, changed, is_new=True)
+
+
+def _seeds(runs: Runs) -> list[int]:
+    return sorted({int(seed) for seed in runs.trials["seed"].dropna()})
 
 
 def _is_product(levels: Sequence[Mapping[str, Any]]) -> bool:
