@@ -174,7 +174,11 @@ def for_all(
     how = f", but is not surely best by {_listed(is_open)}" if is_open else ""
     if len(leaders) == 1:
         return f"{use}: it leads by {said}{how}"
-    return f"{use}: by each of {said} it leads or is practically equal{how}"
+    led = [t for t, one in zip(titles, decisions, strict=True) if one.leader == good]
+    equal = _listed([title for title in titles if title not in led])
+    return (
+        f"{use}: it leads by {_listed(led)}, and is practically equal to the first by {equal}{how}"
+    )
 
 
 def _is_open_for(level: int, decision: Decision) -> bool:

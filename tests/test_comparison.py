@@ -158,8 +158,8 @@ def test_other_metrics_are_secondary_and_kl_is_not_decided() -> None:
 def test_several_objectives_are_each_a_question() -> None:
     found = compare(planned(trained(mse=3.0, l1=1.0), objectives=("psnr", "l1")))
     assert found.verdict[0] == "use mse: it leads by PSNR and L1"
-    assert found.verdict[1].startswith("by PSNR, use mse: PSNR 23.")
-    assert found.verdict[2].startswith("by L1, use mse: L1 0.04")
+    assert found.verdict[1].startswith("by PSNR, mse: PSNR 23.")
+    assert found.verdict[2].startswith("by L1, mse: L1 0.04")
     assert [one.metric for one in found.primary] == ["psnr", "l1"]
 
 
@@ -409,7 +409,11 @@ def test_a_leader_that_is_behind_on_shared_seeds_is_not_said_to_be_ahead_there()
     ("psnr", "ssim", "said"),
     [
         ((0.0, -0.01), (1.0, 0.0), "use mse: it leads by PSNR and SSIM"),
-        ((-0.01, 0.0), (1.0, 0.0), "use mse: by each of PSNR and SSIM it leads or is practically"),
+        (
+            (-0.01, 0.0),
+            (1.0, 0.0),
+            "use mse: it leads by SSIM, and is practically equal to the first by PSNR",
+        ),
         ((-1.0, 0.0), (1.0, 0.0), "none leads by all of PSNR and SSIM: l1 and mse do by one each"),
     ],
 )
@@ -477,7 +481,7 @@ def test_what_is_recommended_is_what_the_answer_says_to_use() -> None:
     shift = 0.0001 * np.random.default_rng(0).normal(size=len(is_l1))
     known.trials["val/ssim"] = 0.5 + np.where(is_l1, 0.0, 0.02) + shift
     found = compare(known)
-    assert found.verdict[0].startswith("use mse: by each of")
+    assert found.verdict[0].startswith("use mse: it leads by SSIM, and is practically equal to")
     assert set(found.recommended) == {f"cats/{number}" for number in range(5)}
 
 

@@ -176,7 +176,7 @@ def _answers(comparison: Comparison, answers: Sequence[Answer]) -> list[str]:
     if len(answers) == 1:
         return list(answers[0].sentences)
     said = [
-        f"by {one.measure.title}, {sentence}"
+        f"by {one.measure.title}, {sentence.removeprefix('use ')}"
         for one, found in zip(comparison.primary, answers, strict=True)
         for sentence in found.sentences
     ]
