@@ -102,6 +102,7 @@ def settle(
             ways.append(_wider_grid(runs, sweep, typed, seeds))
     if fresh is not None and (confirmed or not has_others) and _is_product(fresh.levels):
         ways.append(_new_study(runs, typed, fresh.levels, fresh.seeds))
+    ways = [way for way in ways if way.runs > 0]
     if not ways:
         return None
     # A new study forgets what there is, and may err anew.
@@ -213,6 +214,15 @@ def finish(runs: Runs, missing: int) -> Settling | None:
         return None
     cost = _cost(runs, missing, sweep)
     return Settling(_command(sweep.overrides, {}), cost, "would finish the sweep")
+
+
+def may_stop_early(runs: Runs) -> bool:
+    """Whether the sweep was told to end before all of its trials are trained."""
+    sweep = _sweep(runs)
+    return sweep is not None and any(
+        text.lstrip("+").startswith(("sweep.stop", "hydra.sweeper.timeout"))
+        for text in sweep.overrides
+    )
 
 
 def _no_search(runs: Runs) -> dict[str, str]:

@@ -43,7 +43,7 @@ class Design:
         compare: columns of `Runs.trials` whose values are the levels; none where nothing is.
         planned: how many seeds each was meant to get before anybody looked; None if unknown.
         margins: by metric, those that its user changed.
-        trials: that its grid has; None if that is unknown, or it is a search.
+        trials: that it is to have before anything is confirmed; None if that is unknown.
     """
 
     compare: tuple[str, ...]

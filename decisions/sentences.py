@@ -80,7 +80,7 @@ class Measure:
     @property
     def said_margin(self) -> str:
         """The margin with its unit."""
-        return f"{self.margin:g} {self.unit}".rstrip()
+        return f"{self.margin:.3g} {self.unit}".rstrip()
 
     @property
     def digits(self) -> int:

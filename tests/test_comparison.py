@@ -308,7 +308,8 @@ def test_a_sweep_that_is_left_out_has_no_say() -> None:
     assert any("trained on another budget" in note for note in found.notes)
     assert not any("planned" in note for note in found.notes)
     assert found.planned == alone.planned
-    assert found.verdict == alone.verdict
+    lost = "no trial of other counts: they were trained on another budget"
+    assert found.verdict == [*alone.verdict, lost]
 
 
 def test_an_interval_of_a_mean_lies_around_it() -> None:
@@ -534,3 +535,43 @@ def test_several_sweeps_are_told_what_a_study_would_take() -> None:
     found = compare(known)
     assert found.settling is None
     assert any("takes a study of its own, under another name" in line for line in found.verdict)
+
+
+@pytest.mark.parametrize("lost", [{("mse", 1), ("mse", 2)}, {("l1", 1), ("l1", 2), ("mse", 2)}])
+def test_where_failures_leave_one_seed_fresh_ones_are_asked_for(
+    tmp_path: Path, lost: set[tuple[str, int]]
+) -> None:
+    trials = [
+        replace(trial, status="failed") if (trial.loss, trial.seed) in lost else trial
+        for trial in trained(mse=1.0, l1=0.0)
+    ]
+    trials = [t for t in trials if t.loss == "mse"] if len(lost) == 2 else trials
+    found = compare(of_sweep(planned(trials), tmp_path, ["loss=mse,l1", "seed=0,1,2"]))
+    assert found.settling is None or not found.settling.cost.startswith("0 ")
+
+
+def test_a_search_that_has_not_ended_is_finished_first(tmp_path: Path) -> None:
+    trials = [
+        Planted(loss, 0, 0.1 * k, more={"lr": 1e-3 * 1.1**k})
+        for loss in ("mse", "l1")
+        for k in range(5)
+    ]
+    known = planned(trials, Design(("loss.name",), 5, trials=98), searched=("loss.name", "lr"))
+    found = compare(of_sweep(known, tmp_path, ["sweep=full"], n_trials=98))
+    assert "the sweep has not ended: 10 of 98 trainings are done" in found.verdict
+    assert found.settling is not None
+    assert found.settling.command == "python run.py -m sweep=full"
+    stopping = compare(of_sweep(known, tmp_path, ["sweep=full", "sweep.stop=3"], n_trials=98))
+    assert not any("has not ended" in line for line in stopping.verdict)
+
+
+def test_a_mean_is_that_of_its_own_seeds() -> None:
+    """What it would be with the seeds that it lacks is for the decision alone."""
+    trials = [Planted("mse", s, 0.0) for s in (1, 2)] + [
+        Planted("l1", s, -0.5 * s) for s in range(3)
+    ]
+    found = compare(planned(trials))
+    assert dict(zip(found.results["psnr"].levels, found.results["psnr"].means, strict=True)) == {
+        "mse": pytest.approx(20.0), "l1": pytest.approx(19.5),
+    }  # fmt: skip
+    assert any("not all have the same seeds" in note for note in found.notes)

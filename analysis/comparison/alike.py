@@ -127,9 +127,12 @@ def comparable(runs: Runs, by: Sequence[str]) -> Comparable:
         ("on another budget", _BUDGET, (*by, *runs.searched)),
     ):
         names = [c for c in columns if c in trials.columns and c not in fixed]
-        before = dict.fromkeys(_completed(trials)[LEVEL])
+        before, sweeps = dict.fromkeys(_completed(trials)[LEVEL]), _sweeps(_completed(trials))
         trials, found = _majority(trials, names, kind)
         notes += found
+        out = [name for name in sweeps if name not in _sweeps(_completed(trials))]
+        if out:
+            lost.append(f"no trial of {labels.listed(out)} counts: they were trained {kind}")
         gone = [name for name in before if name not in set(_completed(trials)[LEVEL])]
         if gone:
             verb = "was" if len(gone) == 1 else "were"
@@ -204,7 +207,7 @@ def _majority(
 
 
 def _sweeps(trials: pd.DataFrame) -> list[str]:
-    return [str(name) for name in trials["sweep"].dropna().unique()]
+    return [str(name) for name in trials.reindex(columns=["sweep"])["sweep"].dropna().unique()]
 
 
 def _old_scale(trials: pd.DataFrame) -> list[str]:

@@ -52,6 +52,11 @@ def said(
         is_search: each configuration is a level, since nothing else is compared.
     """
     notes = [*_plans(runs), *chosen.notes]
+    if any(len(set(one.seeds)) > 1 for one in comparison.primary):
+        notes.append(
+            "not all have the same seeds: means are over those that each has, differences over "
+            "those that both have"
+        )
     if not comparison.levels:
         notes = [*chosen.left_out, *notes]
         return replace(comparison, notes=notes, verdict=_nothing(runs))
@@ -119,21 +124,26 @@ def _learned_nothing(runs: Runs, comparison: Comparison) -> list[str]:
 
 
 def _unfinished(runs: Runs) -> tuple[int, int] | None:
-    """How many trainings of a single grid have ended, of how many; None unless some are missing."""
+    """How many trainings of a single sweep have ended, of how many; None unless some are missing.
+
+    Of a search that may stop early nobody knows whether it has.
+    """
     if runs.trials["sweep"].nunique() != 1 or len(runs.designs) != 1 or commands.is_part(runs):
         return None
     (design,) = runs.designs.values()
     rows = runs.trials[runs.trials["phase"] != CONFIRM]
     ended = rows[rows["status"].isin(["completed", "pruned", "failed"])]
     count = len(ended[["configuration", "seed"]].drop_duplicates())
-    return (count, design.trials) if design.trials and count < design.trials else None
+    is_part = design.trials is not None and count < design.trials
+    return (count, design.trials or 0) if is_part and not commands.may_stop_early(runs) else None
 
 
 def _said_unlearned(names: Sequence[str], *, is_all: bool) -> str:
     which = "all of them" if is_all else labels.listed(names)
     return (
         f"no better than the mean image by PSNR: {which}; unless pictures show more, nothing was "
-        "learned there, which says nothing of how good a loss is: see what went wrong"
+        "learned there, which says nothing of how good a loss is: see «Know before you trust it» "
+        "in the report"
     )
 
 
@@ -202,16 +212,20 @@ def _settling(
     levels, primary = comparison.levels, comparison.primary
     seeds = [max(one.seeds[i] for one in primary) for i in range(len(levels))]
     is_open = {i for found in answers for i in found.open_levels}
+    is_confirmed = any(level.confirmed for level in levels)
+    # As many seeds will fail as have failed.
+    asked = is_open or range(len(levels))
+    failing = max((seeds[i] + levels[i].failed) / max(seeds[i], 1) for i in asked)
     fresh = None
-    wanted: int | None = max(*seeds, comparison.planned or _FIRST_PLAN, 0)
+    planned = comparison.planned or _FIRST_PLAN
+    wanted: int | None = max(*seeds, planned)
     if max(seeds) < 2:
         purpose = "would show whether it is luck"
         # What a search found was chosen with its seed, so that this seed counts no more.
-        have = [0] * len(levels)
+        have = seeds if is_confirmed else [0] * len(levels)
+        wanted = math.ceil(max(*seeds, planned) * failing)
     elif is_open:
         purpose = "would probably settle what is open"
-        # As many seeds will fail as have failed.
-        failing = max((seeds[i] + levels[i].failed) / max(seeds[i], 1) for i in is_open)
         looks = [found.seeds for found in answers if found.open_levels]
         added = None if None in looks else max(n for n in looks if n is not None)
         wanted = added and math.ceil(added * failing)
@@ -231,7 +245,7 @@ def _settling(
         wanted,
         [*have, *(0 for _ in unconfirmed)],
         [level.parameters for level in (levels if by else comparison.ordered)],
-        confirmed=any(level.confirmed for level in levels),
+        confirmed=is_confirmed,
         fresh=fresh,
         margins=margins,
     )

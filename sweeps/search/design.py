@@ -34,18 +34,20 @@ def design(
     Keys are `compare`, the keys that are compared; `levels`, those of them whose values are each
     searched and confirmed for themselves; `planned`, how many seeds are meant before
     anybody looks, None where one is; `margins`, by metric, as far as the user set any; and
-    `trials`, how many a grid has, None of a search.
+    `trials`, how many there are to be before anything is confirmed.
     """
     planned = len(space.seeds) if grid and len(space.seeds) > 1 else None
     if settings.confirm:
         planned = settings.confirm_seeds
+    sizes = [n for n in (settings.n_trials,) if n is not None and not grid]
+    sizes += [Grid(space).size] if space.is_finite else []
     return {
         "schema": SCHEMA,
         "compare": list(compare),
         "levels": list(levels),
         "planned": planned,
         "margins": dict(settings.margins or {}),
-        "trials": Grid(space).size if grid else None,
+        "trials": min(sizes) if sizes else None,
     }
 
 
