@@ -201,7 +201,7 @@ def test_a_sweep_without_a_trial_has_a_report(tmp_path: Path, form: str) -> None
 
 def test_one_trial_has_a_report(tmp_path: Path) -> None:
     content = gather(reports.sweep(tmp_path, count=1), [], tmp_path)
-    assert content.verdict[0].startswith("use mse (")
+    assert content.verdict[0].startswith("mse (latent ")
 
 
 def test_markdown_cannot_be_broken_by_names(tmp_path: Path) -> None:
