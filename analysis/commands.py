@@ -20,7 +20,6 @@ from experiments.cli.commands import train
 from experiments.cli.grammar import key_of, literal
 from experiments.record.membership import records_below
 
-_DIRECTORY, _STORAGE = "hydra.sweep.dir", "hydra.sweeper.storage"
 SEEDS = "0,1,2"
 FINALISTS = 3
 """Configurations that are proposed to be trained again where a search compares no levels."""
@@ -31,7 +30,7 @@ _OF_SEARCH = (
     "sweep=wandb", "sweep.compare", "sweep.confirm", "sweep.stop", "hydra/sweeper/",
     "hydra.sweeper.n_trials",
     "hydra.sweeper.timeout", "hydra.sweeper.study_name", "hydra.sweeper.sampler",
-    "hydra.sweeper.pruner", "hydra.sweeper.params", "hydra.sweeper.conditions", _DIRECTORY,
+    "hydra.sweeper.pruner", "hydra.sweeper.params", "hydra.sweeper.conditions", repeated.DIRECTORY,
 )  # fmt: skip
 """How overrides begin that say how a sweep searches and confirms, and which one it is."""
 
@@ -78,7 +77,7 @@ def settle(
         fresh: what a new plan would take.
         margins: by metric, those that a reader asked for.
     """
-    sweep, of_run = _sweep(runs), _run_overrides(runs)
+    sweep, of_run = repeated.sweep_of(runs), repeated.run_overrides(runs)
     typed = (of_run or []) if sweep is None else sweep.overrides
     if not by:
         chosen = chosen[:FINALISTS]
@@ -139,7 +138,9 @@ def _confirming(seeds: int, by: Sequence[str], *, is_first: bool) -> dict[str, s
     return changed
 
 
-def _wider_grid(runs: Runs, sweep: _Sweep | None, typed: Sequence[str], seeds: int) -> _Option:
+def _wider_grid(
+    runs: Runs, sweep: repeated.Sweep | None, typed: Sequence[str], seeds: int
+) -> _Option:
     """The same grid with so many seeds, those that were trained among them."""
     known = _seeds(runs)
     new = [seed for seed in range(seeds + len(known)) if seed not in known]
@@ -183,7 +184,9 @@ def _next_name(name: str, runs: Runs) -> str:
     """`cats-2` after `cats`, and `cats-3` after that; the first that has no directory yet."""
     found = re.fullmatch(r"(.*)-(\d{1,3})", name)
     stem, number = (found[1], int(found[2]) + 1) if found else (name, 2)
-    outputs = {path.parents[2] for path in _directories(runs) if len(path.parents) > _DEPTH}
+    outputs = {
+        path.parents[2] for path in repeated.directories_of(runs) if len(path.parents) > _DEPTH
+    }
     while any((folder / f"{stem}-{number}").exists() for folder in outputs):
         number += 1
     return f"{stem}-{number}"
@@ -195,7 +198,7 @@ def _listed(seeds: Sequence[int]) -> str:
     return f"range({seeds[0]},{seeds[-1] + 1})" if is_row else ",".join(map(str, seeds))
 
 
-def _cost(runs: Runs, missing: int, sweep: _Sweep | None) -> str:
+def _cost(runs: Runs, missing: int, sweep: repeated.Sweep | None) -> str:
     said = f"{missing} more run{'' if missing == 1 else 's'}"
     column = "seconds/total" if "seconds/total" in runs.trials else "seconds/fit"
     if column not in runs.trials:
@@ -209,7 +212,7 @@ def _cost(runs: Runs, missing: int, sweep: _Sweep | None) -> str:
 
 def finish(runs: Runs, missing: int) -> Settling | None:
     """The sweep's own command, which trains what is missing of it; None where nobody knows it."""
-    sweep = _sweep(runs)
+    sweep = repeated.sweep_of(runs)
     if sweep is None:
         return None
     cost = _cost(runs, missing, sweep)
@@ -218,7 +221,7 @@ def finish(runs: Runs, missing: int) -> Settling | None:
 
 def may_stop_early(runs: Runs) -> bool:
     """Whether the sweep was told to end before all of its trials are trained."""
-    sweep = _sweep(runs)
+    sweep = repeated.sweep_of(runs)
     return sweep is not None and any(
         text.lstrip("+").startswith(("sweep.stop", "hydra.sweeper.timeout"))
         for text in sweep.overrides
@@ -227,7 +230,7 @@ def may_stop_early(runs: Runs) -> bool:
 
 def _no_search(runs: Runs) -> dict[str, str]:
     """What makes a grid of the command of a search, or of its preset."""
-    sweep = _sweep(runs)
+    sweep = repeated.sweep_of(runs)
     if sweep is None or not sweep.is_search:
         return {}
     return {"hydra.sweeper.n_trials": "null", "sweep.confirm": "0"}
@@ -235,7 +238,7 @@ def _no_search(runs: Runs) -> dict[str, str]:
 
 def is_part(runs: Runs) -> bool:
     """Whether the sweep has more trials than these: no command adds to some of them."""
-    held = Counter(directory.parent for directory in _directories(runs))
+    held = Counter(directory.parent for directory in repeated.directories_of(runs))
     return any(
         (parent / "multirun.yaml").is_file()
         and sum(path.parent == parent for path in records_below(parent, 1)) > count
@@ -250,7 +253,7 @@ def go_on(directory: Path, *, retry_failed: bool = False) -> str | None:
         directory: of the sweep.
         retry_failed: have it train again what failed.
     """
-    sweep = _sweep_in(directory)
+    sweep = repeated.sweep_in(directory)
     if sweep is None:
         return None
     return _command(sweep.overrides, {"sweep.retry_failed": "true"} if retry_failed else {})
@@ -258,7 +261,7 @@ def go_on(directory: Path, *, retry_failed: bool = False) -> str | None:
 
 def left_out(directory: Path) -> list[str]:
     """Keys that `go_on` does not repeat of the sweep's command, since they could do harm."""
-    return repeated.split(_typed(_multirun(directory)))[1]
+    return repeated.split(repeated.typed_in(directory))[1]
 
 
 def vary_beta(
@@ -274,8 +277,8 @@ def vary_beta(
         part: what distinguishes its name, where there are several such commands: a sweep is
             refused that differs from an earlier one of its name in what it does not search.
     """
-    sweep = _sweep(runs)
-    typed = (_run_overrides(runs) or []) if sweep is None else sweep.overrides
+    sweep = repeated.sweep_of(runs)
+    typed = (repeated.run_overrides(runs) or []) if sweep is None else sweep.overrides
     overrides = [text for text in typed if not _is_searched(text)]
     changed = {
         "name": literal(rate_name(runs, part)),
@@ -291,82 +294,6 @@ def vary_beta(
 def rate_name(runs: Runs, part: str) -> str:
     """The name of the sweep of `vary_beta`."""
     return "-".join(filter(None, (_name(runs), "rate", part)))
-
-
-class _Sweep(NamedTuple):
-    """What was typed after `python run.py -m`, whether a sampler chose, and how many workers."""
-
-    overrides: list[str]
-    is_search: bool
-    workers: int
-
-
-def _sweep(runs: Runs) -> _Sweep | None:
-    """The sweep that the trials are of, if its directory is here."""
-    parents = dict.fromkeys(directory.parent for directory in _directories(runs))
-    return next(filter(None, map(_sweep_in, parents)), None)
-
-
-def _sweep_in(directory: Path) -> _Sweep | None:
-    """The sweep of a directory; None if it is none of vaesweep."""
-    said = _multirun(directory)
-    typed = _typed(said)
-    try:
-        sweeper = said["sweeper"]
-        space = [*typed, *map(str, sweeper["params"].values())]
-    except (KeyError, TypeError, AttributeError):
-        return None
-    overrides, missing = repeated.split(typed)
-    if _DIRECTORY in missing:  # it is where it is now, whatever it says
-        path = str(directory.absolute())
-        is_plain = re.fullmatch(r"[\w./+-]+", path, re.ASCII)
-        overrides.append(f"{_DIRECTORY}={path if is_plain else literal(path)}")
-    if _STORAGE in missing:
-        overrides.append(f"{_STORAGE}=URL")
-    sampled = sweeper.get("n_trials") is not None or any("interval(" in text for text in space)
-    workers = sweeper.get("n_jobs")
-    return _Sweep(overrides, sampled, max(1, workers) if type(workers) is int else 1)
-
-
-def _multirun(directory: Path) -> Any:
-    """What Hydra left of a sweep's command and settings."""
-    content = _read(directory / "multirun.yaml")
-    return content.get("hydra") if isinstance(content, dict) else None
-
-
-def _typed(said: Any) -> list[str]:
-    """What was typed for a sweep."""
-    try:
-        overrides = said["overrides"]
-        texts = [*map(str, overrides["task"]), *map(str, overrides["hydra"])]
-    except (KeyError, TypeError):
-        return []
-    return [text for text in texts if not text.startswith("hydra.mode=")]
-
-
-def _run_overrides(runs: Runs) -> list[str] | None:
-    """What was typed for the first single run whose directory is here; None if nobody knows."""
-    for directory in _directories(runs):
-        content = _read(directory / ".hydra" / "overrides.yaml")
-        if isinstance(content, list):
-            return repeated.split(map(str, content))[0]
-    return None
-
-
-def _directories(runs: Runs) -> list[Path]:
-    if "directory" not in runs.trials.columns:
-        return []
-    return [Path(str(directory)) for directory in runs.trials["directory"].dropna()]
-
-
-def _read(path: Path) -> Any:
-    """The content of a YAML file; None where there is none that can be read."""
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
 
 
 def _choices(rows: pd.DataFrame, runs: Runs) -> dict[str, str]:

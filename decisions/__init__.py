@@ -5,18 +5,9 @@ The sweep asks them who needs another seed; the terminal, the report, the notebo
 ask them for the answer.
 """
 
-from decisions.decision import (
-    Decision,
-    Pair,
-    Rival,
-    adjusted_means,
-    all_pairs,
-    between_best,
-    decide,
-    pair,
-    seeds_needed,
-    seeds_to_plan,
-)
+from decisions.decision import Decision, Rival, all_pairs, decide
+from decisions.pairs import Pair, adjusted_means, between_best, means_of, pair
+from decisions.planning import seeds_needed, seeds_to_plan
 from decisions.ranking import mean_places
 from decisions.selection import (
     best_of,
@@ -59,6 +50,7 @@ __all__ = [
     "judged_by_other_seeds",
     "looks",
     "mean_places",
+    "means_of",
     "nominal_levels",
     "pair",
     "seeds_needed",

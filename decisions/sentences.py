@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from decisions.decision import MOST_SEEDS, Decision, Pair
+from decisions.decision import Decision
+from decisions.pairs import Pair
+from decisions.planning import MOST_SEEDS
 
 _FEWEST = (
     3  # seeds, of which an interval of what is open is told; and trainings, of which a time is

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis.runs import Runs
+from analysis.comparison import Comparison
+from analysis.runs import Design, Runs
 from analysis.trained.scores import Scores
 
+PLANNED = Design(("loss.name",), 3)
 METRICS = ("psnr", "ssim", "l1")
 SPLIT_LEVEL = ("kl", "active_units", "laplacian_swd")
 
@@ -117,3 +119,22 @@ def _row(number: int, trial: Planted) -> dict[str, Any]:
         "val/l1": 0.05 - 0.002 * trial.quality if done else np.nan,
         "seconds/epoch": 2.0 + 0.01 * trial.seed, "directory": None, **more,
     }  # fmt: skip
+
+
+def trained(seeds: int = 3, noise: float = 0.05, **quality: float) -> list[Planted]:
+    """Each loss with its quality, trained by as many seeds, which have an effect of their own."""
+    random = np.random.default_rng(0)
+    of_seed = random.normal(size=seeds)
+    return [
+        Planted(loss, seed, q + 0.2 * of_seed[seed] + noise * random.normal())
+        for loss, q in quality.items()
+        for seed in range(seeds)
+    ]
+
+
+def planned(trials: list[Planted], design: Design = PLANNED, **changes: Any) -> Runs:
+    return runs(trials, designs={"cats": design}, **changes)
+
+
+def findings(found: Comparison) -> Mapping[str, str]:
+    return found.results["psnr"].findings()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,35 +11,22 @@ import pytest
 from scipy import stats
 
 import decisions
-from analysis.comparison import Comparison, compare
-from analysis.runs import Design, Runs
+from analysis.comparison import compare
+from analysis.runs import Design
 from experiments.errors import UserError
-from tests.planted import Planted, of_sweep, runs, scores
-
-PLANNED = Design(("loss.name",), 3)
-
-
-def trained(seeds: int = 3, noise: float = 0.05, **quality: float) -> list[Planted]:
-    """Each loss with its quality, trained by as many seeds, which have an effect of their own."""
-    random = np.random.default_rng(0)
-    of_seed = random.normal(size=seeds)
-    return [
-        Planted(loss, seed, q + 0.2 * of_seed[seed] + noise * random.normal())
-        for loss, q in quality.items()
-        for seed in range(seeds)
-    ]
-
-
-def planned(trials: list[Planted], design: Design = PLANNED, **changes: Any) -> Runs:
-    return runs(trials, designs={"cats": design}, **changes)
+from tests.planted import (
+    PLANNED,
+    Planted,
+    findings,
+    planned,
+    runs,
+    scores,
+    trained,
+)
 
 
 def psnr(trials: list[Planted], loss: str) -> np.ndarray[Any, Any]:
     return np.array([20 + trial.quality for trial in trials if trial.loss == loss])
-
-
-def findings(found: Comparison) -> Mapping[str, str]:
-    return found.results["psnr"].findings()
 
 
 def test_a_planted_winner_is_used_by_so_much() -> None:
@@ -88,18 +73,6 @@ def test_a_margin_that_was_changed_counts(how: str) -> None:
     assert "within 0.5 dB" in found.verdict[1]
 
 
-def test_what_is_open_is_named_with_the_runs_that_would_settle_it() -> None:
-    known = planned(trained(noise=0.3, mse=0.7, l1=0.0, ssim=-5.0))
-    known.trials["seconds/total"] = 60.0
-    found = compare(known)
-    assert findings(found)["l1"] == "open"
-    assert found.verdict[0].startswith("use mse for now: it leads with PSNR 20.")
-    assert "open is whether mse is better than l1, behind by 0." in found.verdict[1]
-    assert found.verdict[2].startswith("surely worse: ssim by 5.")
-    assert "more runs (about " in found.verdict[3]
-    assert "python run.py -m name=cats-2 loss=mse,l1 seed=3,4,5," in found.verdict[3], "not ssim"
-
-
 def test_what_is_open_in_the_decision_is_not_told_apart_in_the_pairs() -> None:
     for draw in range(20):
         random = np.random.default_rng(draw)
@@ -111,36 +84,6 @@ def test_what_is_open_in_the_decision_is_not_told_apart_in_the_pairs() -> None:
         for row in of_leader.itertuples():
             other = row.b if row.a == leader else row.a
             assert (row.finding == "open") == (said[other] == "open")
-
-
-def test_one_seed_is_no_evidence_and_the_command_adds_some() -> None:
-    found = compare(runs(trained(seeds=1, mse=3.0, l1=0.0)))
-    assert "mse leads: PSNR 23." in found.verdict[0]
-    assert "with one seed that may be luck" in found.verdict[0]
-    assert found.verdict[-1] == (
-        "6 more runs would show whether it is luck (add what else was typed for them, which is not "
-        "known from here): "
-        "python run.py -m name=cats loss=mse,l1 seed=0,1,2"
-    )
-    assert found.estimates["low"].isna().all()
-
-
-def test_too_close_to_call_is_said_and_costs_no_runs() -> None:
-    noise = 0.4 * np.array([1, -1, 1, -1, 1, -1])
-    trials = [
-        Planted(loss, seed, sign * noise[seed] + lead)
-        for loss, sign, lead in (("mse", 1, 0.09), ("l1", -1, 0.0)) for seed in range(6)
-    ]  # fmt: skip
-    found = compare(planned(trials))
-    assert found.verdict[1].startswith("too close to call between mse and l1: even 62 seeds")
-    assert not any("python" in line for line in found.verdict)
-    assert found.settling is None
-    third = [Planted("ssim", seed, -1.0 + noise[seed] * (-1) ** (seed // 2)) for seed in range(6)]
-    found = compare(planned([*trials, *third]))
-    assert findings(found) == {"mse": "leads", "l1": "open", "ssim": "open"}
-    assert "open is whether mse is better than ssim, behind by 1." in found.verdict[1]
-    assert "too close to call between mse and l1" in found.verdict[2]
-    assert found.settling is not None
 
 
 def test_other_metrics_are_secondary_and_kl_is_not_decided() -> None:
@@ -252,31 +195,6 @@ def test_sweeps_that_planned_otherwise_say_why_their_answer_is_wide() -> None:
     assert note.startswith("the sweeps planned 3 seeds and 5 seeds, so that")
     one = replace(known, designs=dict.fromkeys(designs, designs["cats"]))
     assert not any("planned" in note for note in compare(one).notes)
-
-
-def test_the_command_asks_for_the_margins_that_a_reader_asked_for() -> None:
-    found = compare(planned(trained(noise=0.3, mse=0.7, l1=0.0)), margins={"psnr": 0.05})
-    assert found.settling is not None
-    assert "'sweep.margins={psnr: 0.05}'" in found.settling.command
-
-
-def test_runs_of_a_confirmation_are_counted_for_all_that_are_open(tmp_path: Path) -> None:
-    """Seeds that are asked for go to who is too close to call as well."""
-    noise = 0.4 * np.array([1, -1, 1, -1, 1, -1])
-    close = [
-        Planted(loss, seed, sign * noise[seed] + lead, "confirm")
-        for loss, sign, lead in (("mse", 1, 0.09), ("l1", -1, 0.0)) for seed in range(6)
-    ]  # fmt: skip
-    behind = [Planted("ssim", s, 0.3 * noise[s // 2] - 0.38, "confirm") for s in range(6)]
-    known = planned([*close, *behind], Design(("loss.name",), 6))
-    known.trials["lr"] = known.trials["loss.name"].map({"mse": 1.0, "l1": 2.0, "ssim": 3.0})
-    known = replace(known, searched=("loss.name", "lr"))  # so that no grid would do
-    found = compare(of_sweep(known, tmp_path, ["loss=mse,l1,ssim"], n_trials=9))
-    assert [*findings(found).values()] == ["leads", "open", "open"]
-    assert "too close to call between mse and l1" in " ".join(found.verdict)
-    assert found.settling is not None
-    seeds = int(found.settling.command.rpartition("=")[2])
-    assert found.settling.cost == f"about {3 * (seeds - 6)} more runs"
 
 
 def test_what_the_sweep_compares_is_compared() -> None:
@@ -432,14 +350,6 @@ def test_of_two_objectives_one_sentence_says_what_to_use(
     assert compare(known).verdict[0].startswith(said)
 
 
-def test_what_learned_nothing_gets_no_more_of_it() -> None:
-    known = planned(trained(noise=0.3, mse=0.7, l1=0.0))
-    known.trials["val/mean_image_psnr"] = 40.0
-    found = compare(known)
-    assert found.verdict[0].startswith("no better than the mean image by PSNR: all of them")
-    assert found.settling is None
-
-
 @pytest.mark.parametrize(
     ("margin", "said"),
     [(0.15, "0.15 dB"), (0.25, "0.25 dB"), (1.5, "1.5 dB"), (0.0025, "0.0025 dB")],
@@ -455,20 +365,6 @@ def test_a_wide_margin_leaves_a_decimal() -> None:
     found = compare(planned(trained(mse=1.0, l1=0.0)), margins={"psnr": 25.0})
     assert "(95% interval 1 to 1)" not in " ".join(found.verdict)
     assert found.results["psnr"].measure.digits == 1
-
-
-def test_seeds_that_will_fail_are_asked_for_as_well() -> None:
-    def asked(share: int) -> int:
-        trials = [
-            replace(trial, status="failed") if share and trial.seed % 2 else trial
-            for trial in trained(seeds=6, noise=0.2, mse=0.2, l1=0.0)
-            if share or trial.seed % 2 == 0
-        ]
-        found = compare(planned(trials, Design(("loss.name",), 3)))
-        assert found.settling is not None
-        return int(found.settling.cost.split()[0])
-
-    assert asked(share=1) >= 2 * asked(share=0)
 
 
 def test_what_is_recommended_is_what_the_answer_says_to_use() -> None:
@@ -491,21 +387,6 @@ def test_one_seed_leads_by_two_objectives_and_may_be_lucky() -> None:
     assert compare(known).verdict[0].endswith("with one seed that may be luck")
 
 
-def test_a_sweep_that_has_not_ended_is_finished_first(tmp_path: Path) -> None:
-    """What it lacks is known; how many more seeds it would take is not."""
-    trials = [Planted(loss, seed, 0.1 * seed) for loss in ("mse", "l1") for seed in range(2)]
-    design = Design(("loss.name",), 3, trials=6)
-    known = of_sweep(planned(trials, design), tmp_path, ["loss=mse,l1", "seed=0,1,2"])
-    found = compare(known)
-    assert "the sweep has not ended: 4 of 6 trainings are done" in found.verdict
-    assert found.settling is not None
-    assert found.settling.cost == "2 more runs"
-    assert found.settling.purpose == "would finish the sweep"
-    assert found.settling.command == "python run.py -m loss=mse,l1 seed=0,1,2"
-    ended = replace(known, designs={"cats": replace(design, trials=4)})
-    assert not any("has not ended" in line for line in compare(ended).verdict)
-
-
 def test_two_objectives_that_are_open_claim_no_more_than_one() -> None:
     known = planned(trained(noise=0.3, mse=0.7, l1=0.0), objectives=("psnr", "l1"))
     found = compare(known)
@@ -526,43 +407,6 @@ def test_a_single_training_is_not_said_to_be_what_to_use() -> None:
     assert (
         found.verdict[0] == "mse leads: PSNR 21.00 dB over 1 seed; with one seed that may be luck"
     )
-
-
-def test_several_sweeps_are_told_what_a_study_would_take() -> None:
-    """No one command adds to them."""
-    known = planned(trained(noise=0.3, mse=0.5, l1=0.0))
-    known.trials["sweep"] = np.where(known.trials["seed"] < 2, "cats", "more")
-    found = compare(known)
-    assert found.settling is None
-    assert any("takes a study of its own, under another name" in line for line in found.verdict)
-
-
-@pytest.mark.parametrize("lost", [{("mse", 1), ("mse", 2)}, {("l1", 1), ("l1", 2), ("mse", 2)}])
-def test_where_failures_leave_one_seed_fresh_ones_are_asked_for(
-    tmp_path: Path, lost: set[tuple[str, int]]
-) -> None:
-    trials = [
-        replace(trial, status="failed") if (trial.loss, trial.seed) in lost else trial
-        for trial in trained(mse=1.0, l1=0.0)
-    ]
-    trials = [t for t in trials if t.loss == "mse"] if len(lost) == 2 else trials
-    found = compare(of_sweep(planned(trials), tmp_path, ["loss=mse,l1", "seed=0,1,2"]))
-    assert found.settling is None or not found.settling.cost.startswith("0 ")
-
-
-def test_a_search_that_has_not_ended_is_finished_first(tmp_path: Path) -> None:
-    trials = [
-        Planted(loss, 0, 0.1 * k, more={"lr": 1e-3 * 1.1**k})
-        for loss in ("mse", "l1")
-        for k in range(5)
-    ]
-    known = planned(trials, Design(("loss.name",), 5, trials=98), searched=("loss.name", "lr"))
-    found = compare(of_sweep(known, tmp_path, ["sweep=full"], n_trials=98))
-    assert "the sweep has not ended: 10 of 98 trainings are done" in found.verdict
-    assert found.settling is not None
-    assert found.settling.command == "python run.py -m sweep=full"
-    stopping = compare(of_sweep(known, tmp_path, ["sweep=full", "sweep.stop=3"], n_trials=98))
-    assert not any("has not ended" in line for line in stopping.verdict)
 
 
 def test_a_mean_is_that_of_its_own_seeds() -> None:

@@ -42,10 +42,8 @@ class Result:
     @property
     def means(self) -> Array:
         """Of each level over the seeds that it has, in the metric's unit; NaN without scores."""
-        known = np.isfinite(self.gains)
-        sums = np.where(known, self.gains, 0.0).sum(axis=1)
-        means = np.where(known.any(axis=1), sums / np.maximum(known.sum(axis=1), 1), np.nan)
-        return np.asarray(labels.sign(self.metric) * means)
+        means: Array = labels.sign(self.metric) * decisions.means_of(self.gains)
+        return means
 
     @property
     def seeds(self) -> list[int]:

@@ -217,13 +217,13 @@ def _settling(
     asked = is_open or range(len(levels))
     failing = max((seeds[i] + levels[i].failed) / max(seeds[i], 1) for i in asked)
     fresh = None
-    planned = comparison.planned or _FIRST_PLAN
-    wanted: int | None = max(*seeds, planned)
+    least = max(*seeds, comparison.planned or _FIRST_PLAN)
+    wanted: int | None = least
     if max(seeds) < 2:
         purpose = "would show whether it is luck"
         # What a search found was chosen with its seed, so that this seed counts no more.
         have = seeds if is_confirmed else [0] * len(levels)
-        wanted = math.ceil(max(*seeds, planned) * failing)
+        wanted = math.ceil(least * failing)
     elif is_open:
         purpose = "would probably settle what is open"
         looks = [found.seeds for found in answers if found.open_levels]
