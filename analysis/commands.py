@@ -82,7 +82,8 @@ def settle(
     if not by:
         chosen = chosen[:FINALISTS]
     is_search = not by or (sweep is not None and sweep.is_search)
-    has_others = is_search or runs.trials["configuration"].nunique() > len(chosen)
+    done = runs.trials[runs.trials["status"] == "completed"]
+    has_others = is_search or done["configuration"].nunique() > len(chosen)
     plan = fresh.seeds if fresh is not None else seeds
     ways = list[_Option]()
     if sweep is None and (confirmed or has_others):  # nobody knows how it was searched

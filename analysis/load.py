@@ -61,6 +61,10 @@ def load(*sources: Source) -> Runs:
     Raises:
         UserError: there is no source, or one does not exist, answer or hold anything.
     """
+    if any(isinstance(source, list | tuple) for source in sources):
+        got = next(source for source in sources if isinstance(source, list | tuple))
+        if not got or not hasattr(got[0], "config"):
+            raise UserError(f"{_RULE}; several are several arguments, but got a list: {got!r:.200}")
     if not sources:
         raise UserError(f"{_RULE}; but got none")
     found = [Findings(), Findings(), Findings()]

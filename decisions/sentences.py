@@ -11,9 +11,8 @@ from decisions.decision import Decision
 from decisions.pairs import Pair
 from decisions.planning import MOST_SEEDS
 
-_FEWEST = (
-    3  # seeds, of which an interval of what is open is told; and trainings, of which a time is
-)
+_TIMED = 3  # trainings, from which on a time says something
+_WIDEST = 5  # deviations to either side, of an interval that tells anything
 _FASTER = 0.9  # of the leader's time, from which it is worth a word
 _MOST_NAMED = 6
 
@@ -53,7 +52,7 @@ class Candidate:
 
         One of few short trainings is often slow by chance, or since it was a worker's first.
         """
-        if min(len(self.seconds), len(other.seconds)) < _FEWEST:
+        if min(len(self.seconds), len(other.seconds)) < _TIMED:
             return False
         is_clear = max(self.seconds) < min(other.seconds)
         return is_clear and median(self.seconds) < _FASTER * median(other.seconds)
@@ -175,7 +174,10 @@ def for_all(
     use = f"use {candidates[good]}{' for now' if is_open else ''}"
     how = f", but is not surely best by {_listed(is_open)}" if is_open else ""
     if len(leaders) == 1:
-        return f"{use}: it leads by {said}{how}"
+        ties = [{rival.level for rival in decision.equal} for decision in decisions]
+        equal = _listed([candidates[level].name for level in sorted(set.intersection(*ties))])
+        tied = f"; practically equal by all of them: {equal}" if equal else ""
+        return f"{use}: it leads by {said}{how}{tied}"
     led = [t for t, one in zip(titles, decisions, strict=True) if one.leader == good]
     equal = _listed([title for title in titles if title not in led])
     return (
@@ -206,7 +208,10 @@ def _use(decision: Decision, candidates: Sequence[Candidate], measure: Measure) 
         )
     if not decision.open:
         return f"use {best}: {reached}; no other is better by more than {measure.said_margin}"
-    return f"use {best} for now: it leads with {reached}, but is not surely best"
+    sign = 1 if measure.is_higher_better else -1
+    is_ahead = all(sign * (best.mean - one.mean) >= 0 for one in candidates if one.seeds)
+    how = "" if is_ahead else " seed by seed"  # where some seeds are missing
+    return f"use {best} for now: it leads{how} with {reached}, but is not surely best"
 
 
 def _equal(decision: Decision, candidates: Sequence[Candidate], measure: Measure) -> str:
@@ -217,7 +222,7 @@ def _equal(decision: Decision, candidates: Sequence[Candidate], measure: Measure
     line = (
         f"{_listed([one.warned for one in equal])} {'are' if len(equal) > 1 else 'is'} "
         f"practically equal to {leader.name}: within {measure.said_margin} "
-        f"({_range(decision, measure)})"
+        f"(behind by {_range(decision, measure)})"
     )
     faster = [one for one in equal if one.is_faster_than(leader) and not one.failed]
     if not faster:
@@ -230,10 +235,8 @@ def _equal(decision: Decision, candidates: Sequence[Candidate], measure: Measure
 def _range(decision: Decision, measure: Measure) -> str:
     low = min(rival.pair.equal_low for rival in decision.equal)
     high = max(rival.pair.equal_high for rival in decision.equal)
-    ends = f"{_signed(-high, measure)} to {_signed(-low, measure)}"
-    if not measure.is_higher_better:
-        ends = f"{_signed(low, measure)} to {_signed(high, measure)}"
-    return f"90% interval{'s' if len(decision.equal) > 1 else ''} {ends}"
+    ends = f"{low:z.{measure.digits}f} to {high:z.{measure.digits}f}"
+    return f"{ends}, 90% interval{'s' if len(decision.equal) > 1 else ''}"
 
 
 def _open(decision: Decision, candidates: Sequence[Candidate], measure: Measure) -> str:
@@ -297,11 +300,7 @@ def _by(pair: Pair, measure: Measure, confidence: float) -> str:
 
 def _is_told(pair: Pair) -> bool:
     """Whether the interval of an open pair tells anything: that of two seeds is a hundred wide."""
-    return pair.is_sure or pair.seeds >= _FEWEST
-
-
-def _signed(value: float, measure: Measure) -> str:
-    return f"{value:+z.{measure.digits}f}"
+    return pair.is_sure or pair.high - pair.low < 2 * _WIDEST * pair.deviation
 
 
 def _seeds(count: int) -> str:

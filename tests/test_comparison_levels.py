@@ -190,7 +190,9 @@ def test_the_same_training_again_is_no_further_evidence() -> None:
     found = compared(again)
     assert found.results["psnr"].seeds == [3, 3]
     assert found.results["psnr"].means[1] < 21
-    assert found.notes == []
+    said = "1 training of l1 has the settings and the seed of an earlier one, but other scores"
+    assert found.notes[0].startswith(said)
+    assert compared([*trials, trials[0]]).notes == []
 
 
 @pytest.mark.parametrize(
@@ -289,7 +291,38 @@ def test_a_grid_that_goes_on_is_compared_at_what_has_ended(ended: int) -> None:
     assert not any("failed" in line for line in (*found.verdict, *found.notes))
     assert found.results["psnr"].findings()["ssim"] == "best", found.verdict
     is_part = 18 < ended < 24
-    assert any("of a grid that is not finished" in note for note in found.notes) == is_part
+    assert any("all have the same seeds" in note for note in found.notes) == is_part
+
+
+@pytest.mark.parametrize("scanned", [1, 3, 8])
+@pytest.mark.parametrize("whose", [("mse", "l1", "ssim"), ("mse",)])
+def test_a_scan_with_one_seed_does_not_hide_seeds_at_one_point(
+    scanned: int, whose: tuple[str, ...]
+) -> None:
+    """Neither of all levels nor of one, whose many trials are not a grid of seeds."""
+    random = np.random.default_rng(0)
+    scan = [
+        Planted(loss, 0, -0.2 * step, more={"lr": 1e-3 / (step + 2)})
+        for loss in whose for step in range(scanned)
+    ]  # fmt: skip
+    grid = [
+        Planted(loss, seed, lead + 0.1 * random.normal(), more={"lr": 1e-3})
+        for loss, lead in (("mse", 0.6), ("l1", 0.0), ("ssim", -0.3)) for seed in range(5)
+    ]  # fmt: skip
+    for trials in ([*scan, *grid], [*grid, *scan]):
+        found = compared(trials, "lr")
+        assert found.results["psnr"].findings()["mse"] == "best", found.verdict
+        assert found.results["psnr"].seeds == [5, 5, 5]
+
+
+def test_a_level_that_has_just_begun_does_not_narrow_the_others() -> None:
+    trials = [
+        Planted(loss, seed, 0.1 * seed, more={"lr": lr})
+        for loss in ("mse", "l1") for lr in (1e-3, 2e-3) for seed in range(3)
+    ]  # fmt: skip
+    found = compared([*trials, Planted("ssim", 0, 9.0, more={"lr": 1e-3})], "lr")
+    assert [len(level.configurations) for level in found.levels] == [2, 2]
+    assert "ssim has one seed so far: not compared" in found.verdict
 
 
 def test_a_level_whose_confirmations_fail_is_named_as_such() -> None:

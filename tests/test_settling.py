@@ -97,6 +97,8 @@ def test_what_learned_nothing_gets_no_more_of_it() -> None:
     known.trials["val/mean_image_psnr"] = 40.0
     found = compare(known)
     assert found.verdict[0].startswith("no better than the mean image by PSNR: all of them")
+    assert "train longer" in found.verdict[0]
+    assert not any(line.startswith("use ") for line in found.verdict)
     assert found.settling is None
 
 
@@ -112,6 +114,42 @@ def test_seeds_that_will_fail_are_asked_for_as_well() -> None:
         return int(found.settling.cost.split()[0])
 
     assert asked(share=1) >= 2 * asked(share=0)
+
+
+def test_where_no_confirmation_succeeded_no_more_are_asked_for(tmp_path: Path) -> None:
+    searched = [Planted(loss, 0, q, more={"lr": 1e-3}) for loss, q in (("mse", 1.0), ("l1", 0.0))]
+    failed = [
+        Planted(loss, seed, 0.0, "confirm", "failed", {"lr": 1e-3, "reason": "the disk\nburns"})
+        for loss in ("mse", "l1") for seed in range(1, 6)
+    ]  # fmt: skip
+    known = planned([*searched, *failed], Design(("loss.name",), 5))
+    found = compare(of_sweep(known, tmp_path, ["loss=mse,l1"], n_trials=2))
+    assert "with one seed that may be luck" in found.verdict[0]
+    assert found.verdict[1].startswith("no confirmation succeeded: what there is are single")
+    assert found.verdict[1].endswith("the first that failed: the disk")
+    assert found.settling is None
+
+
+def test_a_level_that_always_fails_makes_no_command_dearer(tmp_path: Path) -> None:
+    def asked(*more: Planted) -> str:
+        trials = trained(noise=0.3, mse=0.7, l1=0.0, ssim=-5.0)
+        found = compare(of_sweep(planned([*trials, *more]), tmp_path, ["loss=mse,l1,ssim"]))
+        assert found.settling is not None
+        return found.settling.cost
+
+    assert asked(*(Planted("ms_ssim", seed, status="failed") for seed in range(3))) == asked()
+
+
+def test_what_is_too_close_to_call_is_not_promised_to_be_settled() -> None:
+    noise = 0.4 * np.array([1, -1, 1, -1, 1, -1])
+    trials = [
+        Planted(loss, seed, sign * noise[seed] + lead)
+        for loss, sign, lead in (("mse", 1, 0.09), ("l1", -1, 0.0)) for seed in range(6)
+    ]  # fmt: skip
+    third = [Planted("ssim", seed, -1.0 + noise[seed] * (-1) ** (seed // 2)) for seed in range(6)]
+    found = compare(planned([*trials, *third]))
+    assert found.settling is not None
+    assert "what is open, but not what is too close to call" in found.settling.purpose
 
 
 def test_a_sweep_that_has_not_ended_is_finished_first(tmp_path: Path) -> None:

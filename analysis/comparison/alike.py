@@ -131,12 +131,13 @@ def comparable(runs: Runs, by: Sequence[str]) -> Comparable:
         trials, found = _majority(trials, names, kind)
         notes += found
         out = [name for name in sweeps if name not in _sweeps(_completed(trials))]
-        if out:
-            lost.append(f"no trial of {labels.listed(out)} counts: they were trained {kind}")
         gone = [name for name in before if name not in set(_completed(trials)[LEVEL])]
         if gone:
+            where = f" in {labels.listed(out)}" if out else ""
             verb = "was" if len(gone) == 1 else "were"
-            lost.append(f"not compared: {labels.listed(gone)}, which {verb} trained {kind}")
+            lost.append(f"not compared: {labels.listed(gone)}, which {verb} trained {kind}{where}")
+        elif out:
+            lost.append(f"no trial of {labels.listed(out)} counts: they were trained {kind}")
     notes += _old_scale(trials)
     return Comparable(of_trials(replace(runs, trials=trials), trials["trial"]), notes, lost)
 

@@ -26,7 +26,7 @@ from analysis.comparison.alike import (
 from analysis.comparison.found import Comparison
 from analysis.comparison.levels import Level, levels_of
 from analysis.comparison.results import Result, result
-from analysis.runs import Runs
+from analysis.runs import Runs, check_margin
 from decisions import Array
 from experiments.metrics import shown
 
@@ -62,11 +62,13 @@ def compare(
 
     Raises:
         UserError: there is no such column.
-        ValueError: a metric is unknown.
+        ValueError: a metric is unknown, or a margin is no number of 0 or more.
     """
     metrics = [*shown("compared"), labels.SECONDS] if metrics is None else metrics
     for metric in metrics:
         labels.better(metric)
+    for name, value in (margins or {}).items():
+        check_margin(name, value)
     by = groups_of(runs) if by is None else by
     check_columns(runs, by)
     runs, notes, lost = comparable(runs, by)

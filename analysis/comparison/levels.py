@@ -117,7 +117,10 @@ def levels_of(
     names = list(dict.fromkeys(ended[LEVEL]))
     with_scores = set(ended.loc[ended[_SCORED], LEVEL])
     dead = [name for name in names if name not in with_scores]
-    left_out = [f"no training of {labels.listed(dead)} was completed: not compared"] if dead else []
+    left_out = []
+    if dead:
+        why = first_reason(ended[ended[LEVEL].isin(dead)])
+        left_out.append(f"no training of {labels.listed(dead)} was completed: not compared{why}")
     ended = ended[ended[LEVEL].isin(with_scores)]
     if ended.empty:
         return Levels([], left_out, [], [])
@@ -126,12 +129,12 @@ def levels_of(
     is_fresh = ended[_SCORED] & (ended["phase"] == CONFIRM)
     if is_fresh.any():
         best = list(dict.fromkeys(ended.loc[is_fresh, LEVEL]))
-        how = f"the {len(best)} of {len(with_scores)} configurations that were trained again"
+        how = f"of {len(with_scores)} configurations the {len(best)} that were trained again"
     else:
         means = ended.assign(merit=merit(ended[ended[_SCORED]], objectives))
         means = means.groupby(LEVEL)["merit"].mean().sort_values(ascending=False, kind="stable")
         best = list(means.index[:most])
-        how = f"the best {len(best)} of {len(with_scores)} configurations"
+        how = f"of {len(with_scores)} configurations the best {len(best)}"
     found = _chosen(ended[ended[LEVEL].isin(best)], objectives, searched, by, [])
     is_part = len(best) < len(with_scores)
     return found._replace(notes=[f"compared are {how}", *found.notes] if is_part else found.notes)
@@ -157,7 +160,10 @@ def _chosen(
         if unconfirmed:
             left_out.append(f"not confirmed: {labels.listed(unconfirmed)}, and so not compared")
         if broken:
-            left_out.append(f"no confirmation of {labels.listed(broken)} succeeded: not compared")
+            why = first_reason(again[again[LEVEL].isin(broken)])
+            left_out.append(
+                f"no confirmation of {labels.listed(broken)} succeeded: not compared{why}"
+            )
         kept = {
             name: [_confirmed_best(searched_for[searched_for[LEVEL] == name], rows, objectives)]
             for name, rows in _grouped(fresh)
@@ -165,18 +171,27 @@ def _chosen(
         rows = fresh[_is_of(fresh, kept)]
         notes.append("compared are fresh seeds of the configuration that the search chose for each")
     elif _is_repeated(ended):
-        rows, unfinished = _finished(ended)
-        rows, more = _shared_points(rows, searched, by)
+        single = [name for name, rows in _grouped(ended) if not _is_repeated(rows)]
+        if ended[LEVEL].nunique() - len(single) >= _COMPARED:  # one training is no evidence
+            left_out += [f"{name} has one seed so far: not compared" for name in single]
+            ended = ended[~ended[LEVEL].isin(single)]
+        rows, more = _shared(ended, searched, by)
         kept = {name: _tried(rows) for name, rows in _grouped(rows)}
-        notes += [*unfinished, *more, *_tries(kept)]
+        notes += [*more, *_tries(kept)]
     else:
         best = {name: _best_of_search(rows, objectives) for name, rows in _grouped(ended)}
         kept, rows = best, ended[_is_of(ended, best)]
         counts = {name: len(_tried(of)) for name, of in _grouped(ended)}
+        if len(again):
+            left_out.append(
+                "no confirmation succeeded: what there is are single trainings, of which the "
+                f"lucky ones were chosen{first_reason(again)}"
+            )
         if max(counts.values()) > 1:
             tried = ", ".join(f"{name} {count}" for name, count in counts.items())
             notes.append(f"each is the best of its trials so far ({tried})")
     rows = rows.sort_values(_SCORED, ascending=False, kind="stable")  # a retry counts
+    notes += _repeated_otherwise(rows, objectives)
     rows = rows.drop_duplicates(["configuration", "seed"]).sort_index()
     alive = set(rows.loc[rows[_SCORED], LEVEL])
     lost = [name for name in kept if name not in alive]
@@ -287,35 +302,10 @@ def _is_repeated(rows: pd.DataFrame) -> bool:
     return bool((seeds > 1).any())
 
 
-def _finished(ended: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Of each level the configurations that have ended with the same seeds, as many as there are.
-
-    In a grid that is not yet finished, one that has the first seed alone would be chosen for how
-    lucky that is, and then be judged by no other.
-    """
-    kept = []
-    for _, rows in _grouped(ended):
-        table = pd.crosstab(rows["configuration"], rows["seed"]) > 0
-        table = table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
-        of_first = np.logical_and.accumulate(table.to_numpy())  # whether so many all have a seed
-        best = int(np.argmax(of_first.sum(axis=1) * np.arange(1, len(table) + 1)))
-        is_kept = rows["configuration"].isin(table.index[: best + 1])
-        kept.append(rows[is_kept & rows["seed"].isin(table.columns[of_first[best]])])
-    found = pd.concat(kept).sort_index()
-    gone = ended[~ended.index.isin(found.index)]
-    if gone.empty:
-        return ended, []
-    whose = labels.listed(list(dict.fromkeys(gone[LEVEL])))
-    return found, [
-        f"{len(gone)} training{'s' if len(gone) > 1 else ''} of {whose} of a grid that is not "
-        "finished are left out: others of the same level lack those seeds"
-    ]
-
-
-def _shared_points(
+def _shared(
     ended: pd.DataFrame, searched: Sequence[str], by: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The trials at the values of other parameters that all levels were trained at."""
+    """The trials at the values of other parameters at which all levels have the same seeds."""
     columns = [
         c
         for c in searched
@@ -325,22 +315,67 @@ def _shared_points(
     ]
     if not columns:
         return ended, []
-    points = ended[columns].map(str).agg(tuple, axis=1)
+    points = ended[columns].map(str).agg("\n".join, axis=1)
     shared = set.intersection(*(set(points[rows.index]) for _, rows in _grouped(ended)))
+    notes = []
     if not shared:
-        return ended, [
+        own = [_alike([rows], ended["configuration"]) for _, rows in _grouped(ended)]
+        inside, of_points = pd.concat(own).sort_index(), ended
+        notes.append(
             f"no value of {labels.listed(columns)} is common to all levels: each is compared by "
             "its own configurations, the best of as many tries"
-        ]
-    inside = points.isin(shared)
-    left_out = points[~inside].nunique()
-    if not left_out:
-        return ended, []
-    of = labels.listed(list(dict.fromkeys(ended.loc[~inside, LEVEL])))
-    return ended[inside], [
-        f"compared over the {len(shared)} grid points ({', '.join(columns)}) that all levels have; "
-        f"{left_out} of {of} that others lack {'are' if left_out > 1 else 'is'} left out"
-    ]
+        )
+    else:
+        of_points = ended[points.isin(shared)]
+        lost = ended[~points.isin(shared)]
+        if len(lost):
+            count = points[lost.index].nunique()
+            notes.append(
+                f"compared over the {_counted(len(shared), 'grid point')} ({', '.join(columns)}) "
+                f"that all levels have; {count} of {labels.listed(_levels_of(lost))} that others "
+                f"lack {'are' if count > 1 else 'is'} left out"
+            )
+        inside = _alike([rows for _, rows in _grouped(of_points)], points)
+    lost = of_points[~of_points.index.isin(inside.index)]
+    if len(lost):
+        notes.append(
+            f"{_counted(len(lost), 'training')} of {labels.listed(_levels_of(lost))} "
+            f"{'are' if len(lost) > 1 else 'is'} left out: what is chosen among must all have the "
+            "same seeds"
+        )
+    return inside, notes
+
+
+def _alike(levels: Sequence[pd.DataFrame], points: pd.Series) -> pd.DataFrame:
+    """Of levels, the trials at those points at which all trials of a level have the same seeds.
+
+    In a grid that is not yet finished, a point that has the first seed alone would be chosen for
+    how lucky that is, and be judged by no other. Of the ways to leave such out, it is the one that
+    keeps most points with most seeds beyond the first of the level that has fewest; where none
+    keeps any, nothing is left out.
+    """
+    tables = [pd.crosstab(points[rows.index], rows["seed"]) > 0 for rows in levels]
+    counts = pd.concat([table.sum(axis=1) for table in tables], axis=1).sum(axis=1)
+    order = counts.sort_values(ascending=False, kind="stable").index
+    of_first = [np.logical_and.accumulate(table.reindex(order).to_numpy()) for table in tables]
+    beyond = [np.maximum(kept.sum(axis=1) - 1, 0) for kept in of_first]
+    worth = np.min(beyond, axis=0) * np.arange(1, len(order) + 1)
+    best = int(np.argmax(worth))
+    if not worth[best]:
+        return pd.concat(levels).sort_index()
+    chosen = set(order[: best + 1])
+    return pd.concat(
+        rows[points[rows.index].isin(chosen) & rows["seed"].isin(table.columns[kept[best]])]
+        for rows, table, kept in zip(levels, tables, of_first, strict=True)
+    ).sort_index()
+
+
+def _levels_of(rows: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(rows[LEVEL]))
+
+
+def _counted(count: int, of: str) -> str:
+    return f"{count} {of}{'' if count == 1 else 's'}"
 
 
 def _tries(kept: Mapping[str, Sequence[str]]) -> list[str]:
@@ -355,6 +390,29 @@ def _tries(kept: Mapping[str, Sequence[str]]) -> list[str]:
     return [
         f"of each what the best of {least} configurations is expected to reach, of those tried "
         f"({tried}): {how}"
+    ]
+
+
+def first_reason(rows: pd.DataFrame) -> str:
+    """Why the first of those failed that say why: `; the first that failed: ...`, or nothing."""
+    failed = rows[rows["status"] == "failed"].reindex(columns=["reason"])["reason"].dropna()
+    lines = str(failed.iloc[0]).strip().splitlines() if len(failed) else []
+    return f"; the first that failed: {lines[0]:.200}" if lines else ""
+
+
+def _repeated_otherwise(rows: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
+    """That trainings with the same settings and seed reached something else."""
+    scored = rows[rows[_SCORED]]
+    columns = [f"val/{name}" for name in objectives]
+    first = scored.drop_duplicates(["configuration", "seed"])
+    other = scored.drop_duplicates(["configuration", "seed", *columns])
+    other = other[~other.index.isin(first.index)]
+    if other.empty:
+        return []
+    return [
+        f"{_counted(len(other), 'training')} of {labels.listed(_levels_of(other))} "
+        f"{'have' if len(other) > 1 else 'has'} the settings and the seed of an earlier one, but "
+        "other scores (of other code, or another machine?): the earlier one counts"
     ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis import commands, labels
+from analysis.comparison.levels import first_reason
 from analysis.comparison.results import answer, candidates
 from analysis.runs import CONFIRM, Runs
 from decisions import Answer, for_all
@@ -58,14 +59,16 @@ def said(
             "those that both have"
         )
     if not comparison.levels:
-        notes = [*chosen.left_out, *notes]
-        return replace(comparison, notes=notes, verdict=_nothing(runs))
+        return replace(comparison, notes=notes, verdict=_nothing(runs, chosen.left_out))
     answers = [answer(one, comparison.levels) for one in comparison.primary]
     lines = _answers(comparison, answers)
     unlearned = _learned_nothing(runs, comparison)
-    if unlearned:  # of all of them it comes before what was found of them
-        is_all = len(unlearned) == len(comparison.levels)
-        lines.insert(0 if is_all else len(lines), _said_unlearned(unlearned, is_all=is_all))
+    is_all_unlearned = len(unlearned) == len(comparison.levels)
+    if is_all_unlearned:  # comes before what was found of them, which is nothing to use
+        said = [f"of what there is: {line.removeprefix('use ')}" for line in lines]
+        lines = [_said_unlearned("all of them"), *said]
+    elif unlearned:
+        lines.append(_said_unlearned(labels.listed(unlearned)))
     lines += chosen.left_out
     if len(comparison.levels) == 1 and not chosen.left_out:
         lines.append(_one_level(comparison))
@@ -73,13 +76,11 @@ def said(
     settling = commands.finish(runs, left[1] - left[0]) if left is not None else None
     if left is not None:
         lines.append(f"the sweep has not ended: {left[0]} of {left[1]} trainings are done")
-    elif len(unlearned) < len(
-        comparison.levels
-    ):  # more of what learns nothing would settle nothing
+    elif not is_all_unlearned:  # more of what learns nothing would settle nothing
         by = () if is_search else comparison.by
         settling = _settling(runs, comparison, answers, by, chosen.unconfirmed, margins)
     plans = [found.fresh_seeds for found in answers if found.fresh_seeds is not None]
-    if settling is None and plans and len(unlearned) < len(comparison.levels):
+    if settling is None and plans and not is_all_unlearned:
         lines.append(
             "what is open takes a study of its own, under another name: of these alone, with "
             f"{max(plans)} seeds of each"
@@ -138,12 +139,11 @@ def _unfinished(runs: Runs) -> tuple[int, int] | None:
     return (count, design.trials or 0) if is_part and not commands.may_stop_early(runs) else None
 
 
-def _said_unlearned(names: Sequence[str], *, is_all: bool) -> str:
-    which = "all of them" if is_all else labels.listed(names)
+def _said_unlearned(which: str) -> str:
     return (
         f"no better than the mean image by PSNR: {which}; unless pictures show more, nothing was "
-        "learned there, which says nothing of how good a loss is: see «Know before you trust it» "
-        "in the report"
+        "learned there, which says nothing of how good they are: train longer (max_epochs) or with "
+        "other learning rates; «Know before you trust it» in the report says more"
     )
 
 
@@ -154,20 +154,19 @@ def _is_decided(comparison: Comparison) -> bool:
 
 def _one_level(comparison: Comparison) -> str:
     keys = labels.listed([column.removesuffix(".name") for column in comparison.by])
-    return f"{keys} has one level, {comparison.levels[0].name}; a comparison needs two or more"
+    has = "has one level" if len(comparison.by) == 1 else "have one level together"
+    return f"{keys} {has}, {comparison.levels[0].name}; a comparison needs two or more"
 
 
-def _nothing(runs: Runs) -> list[str]:
+def _nothing(runs: Runs, left_out: Sequence[str]) -> list[str]:
     if runs.trials.empty:
         return ["there are no trials to compare"]
+    if (runs.trials["status"] == "completed").any() and left_out:
+        return ["nothing can be compared", *left_out]
     counts = runs.trials["status"].value_counts()
     states = ", ".join(f"{count} {status}" for status, count in counts.items())
     line = f"no trial was completed, so there is nothing to compare ({states})"
-    failed = runs.trials.loc[runs.trials["status"] == "failed", "reason"].dropna()
-    if failed.empty:
-        return [line]
-    reason = next(iter(str(failed.iloc[0]).strip().splitlines()), "for no known reason")
-    return [f"{line}; the first that failed: {reason:.200}"]
+    return [f"{line}{first_reason(runs.trials)}"]
 
 
 def confounded(columns: Sequence[str]) -> list[str]:
@@ -220,6 +219,9 @@ def _settling(
     least = max(*seeds, comparison.planned or _FIRST_PLAN)
     wanted: int | None = least
     if max(seeds) < 2:
+        again = runs.trials.loc[runs.trials["phase"] == CONFIRM, "status"]
+        if len(again) and not (again == "completed").any():  # more would fail as well
+            return None
         purpose = "would show whether it is luck"
         # What a search found was chosen with its seed, so that this seed counts no more.
         have = seeds if is_confirmed else [0] * len(levels)
@@ -233,6 +235,8 @@ def _settling(
         fresh = commands.Fresh([levels[i].parameters for i in sorted(is_open)], plan)
         # Seeds that are asked for go to those that are too close to call as well.
         close = {r.level for one in primary if one.decision for r in one.decision.open}
+        if close - is_open:
+            purpose = f"{purpose}, but not what is too close to call"
         have = [primary[0].gains.shape[1]] * len(is_open | close)
     elif unconfirmed:
         purpose = f"would compare {labels.listed(unconfirmed)} as well"
@@ -259,7 +263,7 @@ def _check(comparison: Comparison, metric: str) -> str:
     found, before = test.findings(), validation.findings()
     first, other = next(iter(found)), next(iter(before))
     if {found[other], before[first]} == {"equal"}:  # whichever of them is ahead by a hair
-        found[first], found[other] = "equal", found[first]
+        found[first], found[other] = "equal", before[other]
     changed = [f"{name} is {_SAID[w]}" for name, w in found.items() if before.get(name) != w]
     if not changed:
         return f"on the test images, which chose nothing, the finding{by} is the same"
