@@ -62,8 +62,8 @@ def decoder(model: str) -> Callable[[], object]:
     """The network's decoder alone, for a batch of 64."""
     import torch
 
-    from serving import latents
-    from serving.checkpoints import load as load_model
+    from serving.model import latents
+    from serving.model.checkpoints import load as load_model
 
     network = load_model(model).network
     z = latents.draw(IMAGES, network.latent_dim, seed=1)
@@ -183,7 +183,7 @@ def measure(arguments: argparse.Namespace, model: str, directory: str) -> list[s
     """Print the tables; what went wrong."""
     import torch
 
-    from serving.settings import Settings
+    from serving.api.settings import Settings
 
     threads = arguments.threads or torch.get_num_threads()
     torch.set_num_threads(threads)

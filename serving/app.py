@@ -16,8 +16,8 @@ from pathlib import Path
 from experiments.cli import commands
 from experiments.errors import UserError
 from experiments.terminal import errors_for_people
-from serving.references import KINDS
-from serving.settings import Settings
+from serving.api.settings import Settings
+from serving.model.references import KINDS
 
 TOKEN = "VAESWEEP_TOKEN"
 """Environment variable with the bearer token."""
@@ -125,12 +125,12 @@ def main() -> None:
     try:
         import uvicorn
 
-        from serving.service import create
+        from serving.api.service import create
     except ImportError as error:
         raise UserError(f"the service needs more packages: {commands.install('serve')}") from error
     listener = _listen(arguments.host, arguments.port)
     from experiments.machine.device import take_threads
-    from serving.checkpoints import load
+    from serving.model.checkpoints import load
 
     take_threads(arguments.threads)
     app = create(load(arguments.checkpoint), settings)

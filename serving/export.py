@@ -15,7 +15,7 @@ from pathlib import Path
 
 from experiments.errors import UserError
 from experiments.terminal import errors_for_people, shown_path
-from serving.references import KINDS
+from serving.model.references import KINDS
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 _PARTS = ("vae", "decoder", "encoder")
@@ -27,7 +27,7 @@ def export(reference: str, part: str, kind: str, out: Path) -> float:
     """Write `part` of a model to the file `out`.
 
     Args:
-        reference: of a checkpoint, see `serving.references.find_checkpoint`.
+        reference: of a checkpoint, see `serving.model.references.find_checkpoint`.
         part: "vae", "decoder" or "encoder".
         kind: "onnx" or "torch".
         out: a file that does not exist yet.
@@ -43,8 +43,8 @@ def export(reference: str, part: str, kind: str, out: Path) -> float:
     if out.suffix.lower() != SUFFIXES[kind]:
         raise UserError(f"`--out` must end in {SUFFIXES[kind]} for {kind}, but got {out}")
     with _put_in_place(out) as temporary:
-        from serving import portable
-        from serving.checkpoints import load
+        from serving.model import portable
+        from serving.model.checkpoints import load
 
         if kind == "onnx":
             portable.require_onnx()

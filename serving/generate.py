@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from experiments.errors import UserError
 from experiments.record.files import replacing
 from experiments.terminal import errors_for_people
-from serving.references import KINDS
+from serving.model.references import KINDS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from experiments.scoring.pictures import Picture
-    from serving.checkpoints import Model
+    from serving.model.checkpoints import Model
 
 _BATCH = 256
 _UNITS = 8
@@ -78,8 +78,8 @@ def reconstructions(model: Model, photos: list[str], options: Options) -> Pictur
 
     from experiments.scoring.evaluation import to_uint8
     from experiments.scoring.pictures import reconstruction_grid
-    from serving import codec
-    from serving.photos import read_photo
+    from serving.model import codec
+    from serving.model.photos import read_photo
 
     x = torch.stack([read_photo(Path(photo), model) for photo in photos])
     mean, _ = codec.encode(model.network, x)
@@ -90,7 +90,7 @@ def reconstructions(model: Model, photos: list[str], options: Options) -> Pictur
 def interpolation(model: Model, photos: list[str], options: Options) -> list[Picture]:
     """Each image on the way from one photo to the other."""
     from experiments.scoring.pictures import grid
-    from serving import latents
+    from serving.model import latents
 
     start, end = (_point(model, photo, options) for photo in photos)
     path = latents.interpolate(start, end, options.steps)
@@ -99,8 +99,8 @@ def interpolation(model: Model, photos: list[str], options: Options) -> list[Pic
 
 def traversal(model: Model, photo: str, units: list[int] | None, options: Options) -> Picture:
     """A row for each unit, in which it goes from -3 to 3 and all others stay."""
-    from serving import latents
-    from serving.units import informative
+    from serving.model import latents
+    from serving.model.units import informative
 
     chosen = informative(model, _UNITS) if units is None else units
     points = latents.traverse(_point(model, photo, options), chosen, options.steps)
@@ -109,7 +109,7 @@ def traversal(model: Model, photo: str, units: list[int] | None, options: Option
 
 def averaged(model: Model, photos: list[str], options: Options) -> Picture:
     """The photos, and the image of their latents' mean."""
-    from serving import latents
+    from serving.model import latents
 
     points = [_point(model, photo, options) for photo in photos]
     return _row(model, [*points, latents.average(_stack(points))], options)
@@ -117,7 +117,7 @@ def averaged(model: Model, photos: list[str], options: Options) -> Picture:
 
 def calculated(model: Model, expression: list[str], options: Options) -> Picture:
     """The photos of an expression such as `a.png - b.png + c.png`, and the image of its value."""
-    from serving import latents
+    from serving.model import latents
 
     terms = _terms(expression)
     points = [_point(model, photo, options) for _, photo in terms]
@@ -139,8 +139,8 @@ def _terms(expression: list[str]) -> list[tuple[float, str]]:
 
 def _point(model: Model, photo: str, options: Options) -> Tensor:
     """The latent (L,) of a photo or of `seed:N`."""
-    from serving import codec, latents
-    from serving.photos import read_photo
+    from serving.model import codec, latents
+    from serving.model.photos import read_photo
 
     if photo.startswith(_SEED):
         number = photo.removeprefix(_SEED)
@@ -155,7 +155,7 @@ def _point(model: Model, photo: str, options: Options) -> Tensor:
 
 def _decoded(model: Model, points: Tensor) -> Iterator[Tensor]:
     from experiments.scoring.evaluation import to_uint8
-    from serving import codec
+    from serving.model import codec
 
     for batch in points.split(_BATCH):
         yield from to_uint8(codec.decode(model.network, batch))
@@ -182,7 +182,7 @@ def _stack(tensors: list[Tensor]) -> Tensor:
 
 
 def _drawn(model: Model, count: int, options: Options) -> Tensor:
-    from serving import latents
+    from serving.model import latents
 
     return latents.draw(
         count, model.network.latent_dim, seed=options.seed, temperature=options.temperature
@@ -282,7 +282,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     _check(arguments)
     from experiments.machine.device import take_threads
-    from serving.checkpoints import load
+    from serving.model.checkpoints import load
 
     take_threads()
     options = Options(

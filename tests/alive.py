@@ -26,7 +26,7 @@ LEAST = 5
 @torch.no_grad()
 def assert_alive(record: Path) -> None:
     """Fail where a unit of a trial's model, or the photo it is shown, changes nothing visible."""
-    from serving.checkpoints import load
+    from serving.model.checkpoints import load
 
     network = load(record).network
     ends = torch.cat([3 * sign * torch.eye(network.latent_dim) for sign in (-1, 1)])

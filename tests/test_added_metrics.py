@@ -116,9 +116,9 @@ def test_the_service_and_the_analysis_do_without_such_a_metric(
 
     from analysis.load import load as load_runs
     from analysis.trained.scores import score
-    from serving.checkpoints import load
-    from serving.service import create
-    from serving.settings import Settings
+    from serving.api.service import create
+    from serving.api.settings import Settings
+    from serving.model.checkpoints import load
 
     run_trial(tiny("max_epochs=1"), tmp_path, in_sweep=True)
     name = added("nan_of_each", "reconstructions")

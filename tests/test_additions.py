@@ -127,9 +127,9 @@ def test_a_metric_from_outside_is_in_the_terminal_and_in_wandbs_table(
 def test_a_metric_from_outside_is_told_by_the_service(sweep: Path) -> None:
     import httpx
 
-    from serving.checkpoints import load
-    from serving.service import create
-    from serving.settings import Settings
+    from serving.api.service import create
+    from serving.api.settings import Settings
+    from serving.model.checkpoints import load
 
     picture = io.BytesIO()
     Image.new("RGB", (32, 32), "grey").save(picture, "PNG")
@@ -190,8 +190,8 @@ def test_a_network_from_outside_keeps_the_contract(plain: str) -> None:
 def test_a_network_from_outside_is_trained_served_and_exported(
     plain: str, compose: Compose, tmp_path: Path
 ) -> None:
-    from serving import portable
-    from serving.checkpoints import load
+    from serving.model import portable
+    from serving.model.checkpoints import load
 
     others = [text for text in TINY if not text.startswith("model.")]
     composed = compose(*others, f"model={plain}", "model.bias=false")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from analysis.sources import storages
 from experiments.errors import UserError
 from experiments.record.addresses import sqlite_address, study_reference
-from serving import studies
+from serving.model import studies
 from sweeps.storage.attributes import STUDY
 from sweeps.storage.opening import dashboard_command, lock, normalised, open_storage, redacted
 

@@ -29,8 +29,8 @@ from experiments.record.foreign import read_checkpoint, read_npz
 from experiments.rerun import rerun
 from experiments.resume import find_session
 from experiments.sync import sync
-from serving.checkpoints import load as load_served
-from serving.references import find_checkpoint
+from serving.model.checkpoints import load as load_served
+from serving.model.references import find_checkpoint
 from tests.words import trusting
 
 BEST = "checkpoints/best.ckpt"

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving import latents
-from serving.checkpoints import load
-from serving.service import create
-from serving.settings import Settings
+from serving.api.service import create
+from serving.api.settings import Settings
+from serving.model import latents
+from serving.model.checkpoints import load
 from tests.services import Service, run_service
 from tests.waiting import PATIENCE
 

@@ -18,9 +18,9 @@ import torch
 import models
 from experiments.errors import UserError
 from experiments.record import read_result, write_json
-from serving.checkpoints import load
-from serving.ranking import Candidate, best
-from serving.references import find_checkpoint
+from serving.model.checkpoints import load
+from serving.model.ranking import Candidate, best
+from serving.model.references import find_checkpoint
 
 CKPT = "checkpoints/best.ckpt"
 

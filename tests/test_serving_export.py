@@ -17,9 +17,9 @@ from torch.testing import assert_close
 
 import models
 from experiments.errors import UserError
-from serving import portable
-from serving.checkpoints import Model, load
 from serving.export import SUFFIXES, export
+from serving.model import portable
+from serving.model.checkpoints import Model, load
 from tests import networks
 from tests.conftest import ROOT
 

@@ -13,9 +13,9 @@ import pytest
 import schemathesis
 from schemathesis import GenerationMode
 
-from serving.checkpoints import load
-from serving.service import create
-from serving.settings import Settings
+from serving.api.service import create
+from serving.api.settings import Settings
+from serving.model.checkpoints import load
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow

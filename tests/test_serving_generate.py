@@ -16,10 +16,10 @@ from torch.testing import assert_close
 import models
 from experiments.errors import UserError
 from experiments.scoring.evaluation import to_uint8
-from serving import codec, latents
-from serving.checkpoints import load
 from serving.generate import Options, _terms, calculated, interpolation, many, sheet, traversal
-from serving.units import informative
+from serving.model import codec, latents
+from serving.model.checkpoints import load
+from serving.model.units import informative
 from tests import networks
 from tests.conftest import ROOT
 

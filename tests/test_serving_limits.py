@@ -13,9 +13,9 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from serving.checkpoints import load
-from serving.service import create
-from serving.settings import Settings
+from serving.api.service import create
+from serving.api.settings import Settings
+from serving.model.checkpoints import load
 from tests.services import Service, run_service
 from tests.waiting import PATIENCE
 

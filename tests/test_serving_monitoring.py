@@ -17,11 +17,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.checkpoints import load
+from serving.api.service import create
+from serving.api.settings import Settings
 from serving.encoding import png
-from serving.service import create
-from serving.settings import Settings
-from serving.telemetry import OBJECTIVE_SECONDS
+from serving.model.checkpoints import load
+from serving.monitoring.telemetry import OBJECTIVE_SECONDS
 from tests.conftest import ROOT
 from tests.servers import missing
 from tests.waiting import PATIENCE

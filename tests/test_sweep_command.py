@@ -224,7 +224,7 @@ def test_hydras_patterns_in_a_folder_of_any_name_agree_among_workers_and_readers
     tmp_path: Path, home: dict[str, str]
 ) -> None:
     from analysis.load import load
-    from serving.references import find_checkpoint
+    from serving.model.references import find_checkpoint
 
     folder = tmp_path / "what?now #1 50%2F;a&b"
     folder.mkdir()

@@ -19,7 +19,7 @@ from analysis.load import load
 from experiments.errors import UserError
 from experiments.record import RESULT, read_result
 from experiments.record.membership import Membership, records_below
-from serving.references import find_checkpoint
+from serving.model.references import find_checkpoint
 from sweeps.command import Sweep
 from sweeps.workers.directories import checked, give_back, place
 from tests import records

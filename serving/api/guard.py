@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.settings import Settings
-from serving.telemetry import Telemetry
+from serving.api.settings import Settings
+from serving.monitoring.telemetry import Telemetry
 
 HEADERS = (
     (b"content-security-policy",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from experiments.data.decoding.decode import BadImageError, BombError, decode, quiet
 from experiments.errors import UserError
-from serving.checkpoints import Model
+from serving.model.checkpoints import Model
 
 _MAX_BYTES = 512 * 2**20
 

@@ -19,8 +19,8 @@ from experiments.cli import commands
 from experiments.errors import UserError
 from experiments.record.foreign import check_tensors
 from models.network import Network
-from serving.references import find_checkpoint
-from serving.trained import Trained, read_trained
+from serving.model.references import find_checkpoint
+from serving.model.trained import Trained, read_trained
 
 MAX_BYTES = 8 * 2**30
 """Larger files are not read."""
@@ -57,7 +57,7 @@ def load(reference: str | Path) -> Model:
     Only tensors and plain values are read from the file, never code.
 
     Args:
-        reference: see `serving.references.find_checkpoint`.
+        reference: see `serving.model.references.find_checkpoint`.
 
     Raises:
         UserError: there is no such checkpoint; or it is truncated, foreign, damaged, or of another

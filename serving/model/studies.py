@@ -12,7 +12,7 @@ from experiments.errors import UserError
 from experiments.record import RESULT
 from experiments.record.addresses import sqlite_file, study_reference
 from experiments.record.membership import Membership, holds, recommended, records_below
-from serving.ranking import Candidate, best
+from serving.model.ranking import Candidate, best
 
 if TYPE_CHECKING:
     import optuna

@@ -19,7 +19,7 @@ from experiments.record.membership import (
     recommended,
     records_below,
 )
-from serving.ranking import Candidate, best
+from serving.model.ranking import Candidate, best
 
 KINDS = (
     "a .ckpt file, the directory of a trial or a sweep, a study (sqlite:///study.db#NAME) or a "
@@ -48,11 +48,11 @@ def find_checkpoint(reference: str) -> Path:
         UserError: there is no such thing, or it holds no checkpoint.
     """
     if reference.startswith("wandb:"):
-        from serving.artifacts import download
+        from serving.model.artifacts import download
 
         return download(reference.removeprefix("wandb:"))
     if "://" in reference:
-        from serving.studies import best_directory
+        from serving.model.studies import best_directory
 
         return _of_trial(best_directory(reference))
     path = Path(reference).expanduser()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.metrics.latent import ACTIVE_VARIANCE
-from serving.trained import Statistics
+from serving.model.trained import Statistics
 
 FEWEST = 50
 """Photos before anything is said of them."""

@@ -20,7 +20,7 @@ class Settings:
         token: that requests must bear; None asks for none.
         cors: origins whose pages may call the API.
         drift_window: photos that drift is measured over.
-        drift_reconstruction: drift above which the photos count as different (see `serving.drift`).
+        drift_reconstruction: drift above which the photos count as different, see `Drift`.
         drift_latent: the same for the latent distribution.
     """
 

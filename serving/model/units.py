@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.checkpoints import Model
+from serving.model.checkpoints import Model
 
 
 def informative(model: Model, most: int) -> list[int]:

@@ -11,11 +11,9 @@ from fastapi import APIRouter, File, HTTPException, Query, Response, UploadFile
 from torch import Tensor
 
 from experiments.scoring.pictures import grid, reconstruction_grid
-from serving import latents
-from serving.about import describe
-from serving.encoding import animation, base64_png, png
-from serving.engine import Engine
-from serving.messages import (
+from serving.api.about import describe
+from serving.api.engine import Engine
+from serving.api.messages import (
     DecodeRequest,
     Encoded,
     Generated,
@@ -25,7 +23,9 @@ from serving.messages import (
     Problem,
     Reconstructions,
 )
-from serving.settings import Settings
+from serving.api.settings import Settings
+from serving.encoding import animation, base64_png, png
+from serving.model import latents
 
 Format = Annotated[Literal["png", "json"], Query(description="of the answer")]
 Motion = Annotated[Literal["png", "gif", "webp", "json"], Query(description="of the answer")]

@@ -24,12 +24,12 @@ import models
 from experiments.cli import commands
 from experiments.errors import UserError
 from models.network import Network
-from serving import latents
+from serving.model import latents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from serving.checkpoints import Model
+    from serving.model.checkpoints import Model
 
 DESCRIPTION = "vaesweep.json"
 """The extra file of a `.pt2`."""

@@ -15,13 +15,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from experiments.data.decoding.decode import BadImageError
-from serving import api, page
-from serving.batching import QueueFullError
-from serving.checkpoints import Model
-from serving.engine import Engine
-from serving.guard import Guard
-from serving.settings import Settings
-from serving.telemetry import Telemetry
+from serving import page
+from serving.api import routes
+from serving.api.batching import QueueFullError
+from serving.api.engine import Engine
+from serving.api.guard import Guard
+from serving.api.settings import Settings
+from serving.model.checkpoints import Model
+from serving.monitoring.telemetry import Telemetry
 
 
 def create(model: Model, settings: Settings) -> ASGIApp:
@@ -83,7 +84,7 @@ def create(model: Model, settings: Settings) -> ASGIApp:
         """For Prometheus."""
         return PlainTextResponse(telemetry.text(), media_type=CONTENT_TYPE_LATEST)
 
-    app.include_router(api.build(engine, settings))
+    app.include_router(routes.build(engine, settings))
     app.include_router(page.build(app))
     guarded = Guard(app, settings, telemetry)
     if not settings.cors:

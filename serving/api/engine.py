@@ -15,13 +15,13 @@ from torch import Tensor
 
 from experiments.metrics.reconstruction import reconstruction_metrics
 from experiments.scoring.evaluation import to_uint8
-from serving import codec, latents
-from serving.batching import Batcher
-from serving.checkpoints import Model
-from serving.drift import Drift
-from serving.settings import Settings
-from serving.telemetry import Telemetry
-from serving.uploads import decoded
+from serving.api.batching import Batcher
+from serving.api.settings import Settings
+from serving.api.uploads import decoded
+from serving.model import codec, latents
+from serving.model.checkpoints import Model
+from serving.monitoring.drift import Drift
+from serving.monitoring.telemetry import Telemetry
 
 T = TypeVar("T")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.metrics import METRICS
-from serving.checkpoints import Model
-from serving.messages import Limits, Measure, ModelInfo, Unit
-from serving.settings import Settings
-from serving.units import informative
+from serving.api.messages import Limits, Measure, ModelInfo, Unit
+from serving.api.settings import Settings
+from serving.model.checkpoints import Model
+from serving.model.units import informative
 
 _UNITS = 12
 _SHOWN = ("lr", "latent_dim", "beta", "batch_size", "max_epochs", "seed", "model.", "optimizer.")

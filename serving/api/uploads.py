@@ -9,8 +9,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from experiments.data.decoding.decode import FORMATS, BadImageError, tolerantly
-from serving.checkpoints import Model
-from serving.photos import prepared
+from serving.model.checkpoints import Model
+from serving.model.photos import prepared
 
 
 def decoded(data: bytes, model: Model, max_pixels: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""The web service: its routes, what goes in and out, and what it refuses."""

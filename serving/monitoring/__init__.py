@@ -1,0 +1,1 @@
+"""What a service says of itself: metrics for Prometheus, and how far photos have drifted."""
