@@ -75,11 +75,14 @@ def find_session(
         return _session(directory, config, fingerprint)
     except _StartOver as reason:
         if is_single and (directory / LAST).exists():
-            rule, remedy = "be the one that was interrupted", "give its own settings and images"
+            rule, remedy = "be the one that was interrupted", "give its own settings and images or"
             if isinstance(reason, _Broken):
-                rule, remedy = "have left whole files", f"bring {reason.name} back from a copy"
+                rule, remedy = (
+                    "have left whole files",
+                    f"bring {reason.name} back from a copy, give",
+                )
             raise UserError(
-                f"a run that is continued must {rule} in {directory}, but {reason}; {remedy}, or "
+                f"a run that is continued must {rule} in {directory}, but {reason}; {remedy} "
                 f"another hydra.run.dir, or remove {LAST} there to begin anew"
             ) from reason
         log.info("%s starts over: %s", directory, reason)
