@@ -14,9 +14,14 @@ VARIABLE = "VAESWEEP_PLUGINS"
 """Environment variable with the modules to import, separated by commas."""
 
 
+def named() -> list[str]:
+    """The modules, in the order given."""
+    return list(filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(","))))
+
+
 def load() -> None:
     """Import them; the process ends with a message where one cannot be imported."""
-    for name in filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(","))):
+    for name in named():
         try:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001  # it is anybody's code
