@@ -198,6 +198,7 @@ def _prepare(
             "image_shape": list(images.image_shape),
             "skipped": [vars(skipped) for skipped in images.skipped],
             "other_files": images.others,
+            "remarks": [remark.text for remark in images.remarks],
             **{name: len(indices) for name, indices in vars(data.splits).items()},
         },
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),

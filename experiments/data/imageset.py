@@ -17,6 +17,19 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """What a person must know of how images were made, each time that they are used.
+
+    Attributes:
+        text: a sentence, without the name of the source.
+        is_warning: whether something may be wrong.
+    """
+
+    text: str
+    is_warning: bool = False
+
+
+@dataclass(frozen=True)
 class ImageSet:
     """Images of one shape and where each came from.
 
@@ -28,6 +41,7 @@ class ImageSet:
         source: what the user named, "cats" for the drawn ones.
         skipped: images that could not be used, with the reason.
         others: how many files that are no images lay beside them, by suffix.
+        remarks: of how they were made.
         factors: for drawn images, what each was drawn from, (N, ...), else None.
     """
 
@@ -38,6 +52,7 @@ class ImageSet:
     source: str
     skipped: list[Skipped] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
     factors: dict[str, NDArray[np.float32]] | None = None
 
     @property

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from experiments.data import cache as caching
 from experiments.data.cache import Cache, Entry
-from experiments.data.imageset import ImageSet, Skipped
+from experiments.data.imageset import ImageSet, Remark, Skipped
 from experiments.data.parallel import shown
 from experiments.data.sources.contents import Contents, Unusable
-from experiments.data.telling import judge, no_images, tell_left_out
+from experiments.data.telling import judge, no_images, tell
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def load_images(
         cache.set_note(note, noted)
     loaded = _image_set(entry, source=str(source.root), others=others)
     judge(loaded.skipped, len(loaded.names), source.root, max_bad_fraction)
-    tell_left_out(loaded)
+    tell(loaded)
     return loaded
 
 
@@ -180,7 +180,11 @@ def _build(
         judge(skipped, len(names), source.root, max_bad_fraction)
         if not names:
             raise no_images(source.root, skipped, contents)
-        meta = {"names": list(_unique(names)), "skipped": [(s.name, s.reason) for s in skipped]}
+        meta = {
+            "names": list(_unique(names)),
+            "skipped": [(s.name, s.reason) for s in skipped],
+            "remarks": [(r.text, r.is_warning) for r in source.remarks],
+        }
         return writer.file(_key(settings, contents, source.white), meta=meta, arrays={}), others
 
 
@@ -211,6 +215,7 @@ def _image_set(
         source=source,
         skipped=[Skipped(*pair) for pair in entry.meta["skipped"]],
         others=others or {},
+        remarks=[Remark(*pair) for pair in entry.meta.get("remarks", [])],  # not in older ones
         factors=factors,
     )
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from experiments.data.decoding import depth
 from experiments.data.decoding.decode import BadImageError, BombError, decode, largest_value, quiet
+from experiments.data.imageset import Remark
 from experiments.data.parallel import in_order
 from experiments.data.sources import kinds
 from experiments.data.sources.contents import LeftOut, Other, Unusable
@@ -59,11 +60,13 @@ class Source(ABC):
         root: the folder or file, absolute.
         white: of images of more than 8 bits, once they are decoded, as
             `decoding.depth.CommonWhite.known` has it; None where there are none.
+        remarks: of how the images were made, once they are decoded.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.white: int | list[int] | None = None
+        self.remarks: list[Remark] = []
 
     @abstractmethod
     def paths(self) -> list[Path]:
@@ -123,7 +126,6 @@ class EncodedSource(Source):
     ) -> Generator[Decoded, None, None]:
         ended = Event()  # a search for white may take long, and nobody is to wait for it
         common_white = depth.CommonWhite(
-            self.root,
             lambda bits: in_order(
                 partial(_largest_value, bits=bits),
                 takewhile(lambda _: not ended.is_set(), self.files()),
@@ -151,8 +153,7 @@ class EncodedSource(Source):
 
         with quiet():
             yield from in_order(work, self.files(), workers, closing=ended.set)
-        self.white = common_white.known
-        common_white.tell()
+        self.white, self.remarks = common_white.known, common_white.remarks()
 
 
 def is_junk(name: str) -> bool:
