@@ -53,8 +53,8 @@ ROOMS = {
         "mix", "custom", "elbo",
     ],
     "models": [
-        "ranks", "network", "classic", "conv", "resnet", "finite", "cuda_graph", "clipping",
-        "optimizers", "vae",
+        "registry", "ranks", "network", "classic", "conv", "resnet", "finite", "cuda_graph",
+        "clipping", "optimizers", "vae",
     ],
 }  # fmt: skip
 """Rooms and modules of these packages, lowest first: each imports from itself and from those before

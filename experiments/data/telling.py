@@ -77,7 +77,7 @@ def refuse_one_picture(images: ImageSet) -> None:
 
 
 def tell(images: ImageSet) -> None:
-    """Say what is missing from images and how they were made: once, though many trials load them."""
+    """Say what images lack and how they were made: once, also where many trials load them."""
     if images.others and _is_news(images, repr(images.others)):
         count = sum(images.others.values())
         log.info(

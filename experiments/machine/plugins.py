@@ -24,8 +24,10 @@ def load() -> None:
     for name in named():
         try:
             importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001  # it is anybody's code
+        except ImportError as error:
             sys.exit(
                 f"error: {VARIABLE} must name modules that can be imported, in this folder, "
                 f"installed or on PYTHONPATH, but {name} gives {type(error).__name__}: {error}"
             )
+        except Exception as error:  # noqa: BLE001  # it is anybody's code
+            sys.exit(f"error: {name}, of {VARIABLE}, gives {type(error).__name__}: {error}")
