@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.config import FITS
 from experiments.data import cache as caching
 from experiments.data.cache import Cache, Entry
 from experiments.data.imageset import ImageSet, Remark, Skipped
@@ -22,7 +23,6 @@ from experiments.errors import UserError
 if TYPE_CHECKING:
     from experiments.data.sources.source import Decoded, Source
 
-FITS = ("crop", "pad", "squash")
 SIZES = (8, 1024)
 _DECODING = 2  # raised when the same files give other pixels
 _NOTED = "whites"  # changed when a note says more

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pkgutil import resolve_name
@@ -83,13 +84,14 @@ class Metric:
         return self.function
 
     def compute(self, *measured: Any) -> Any:
-        """Call the function, which loads now.
+        """Call the function, which loads now; one from outside gets copies, to do with as it likes.
 
         Raises:
             ValueError: it cannot be imported, or fails.
         """
         try:
-            return resolve_name(self.function)(*measured)
+            function = resolve_name(self.function)
+            return function(*(measured if self in _OWN else deepcopy(measured)))
         except Exception as error:
             raise ValueError(
                 f"the metric `{self.name}` must be a function that can be imported and measures "
