@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,10 +14,16 @@ class Registry(MutableMapping[str, T]):
     Args:
         kind: what the names are of, for messages.
         own: the names that this project gives.
+        check: raises ValueError for an entry that breaks its contract.
     """
 
-    def __init__(self, kind: str, own: Mapping[str, T] | None = None) -> None:
-        self._kind = kind
+    def __init__(
+        self,
+        kind: str,
+        own: Mapping[str, T] | None = None,
+        check: Callable[[T], None] | None = None,
+    ) -> None:
+        self._kind, self._check = kind, check
         self._entries: dict[str, T] = dict(own or {})
         self._own = frozenset(self._entries)
 
@@ -25,8 +31,10 @@ class Registry(MutableMapping[str, T]):
         """Give a name.
 
         Raises:
-            ValueError: it is another one's.
+            ValueError: it is another one's, or the entry breaks its contract.
         """
+        if self._check is not None:
+            self._check(entry)
         if self._entries.get(name, entry) != entry:
             raise ValueError(
                 f"a {self._kind} must have a name of its own, but {name!r}, for {entry}, is "

@@ -81,9 +81,9 @@ def add(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         ("home_of", "mse", "a tuple of losses"),
     ],
 )
-def test_a_metric_is_checked_when_it_is_made(field: str, value: Any, rule: str) -> None:
+def test_a_metric_is_checked_when_it_is_registered(field: str, value: Any, rule: str) -> None:
     with pytest.raises(ValueError, match=f"`{field}` of a metric must be {rule}.*{value!r}"):
-        replace(METRICS[0], **{field: value})
+        metrics.register(replace(METRICS[0], **{field: value}))
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,6 @@ class Metric:
         places: whether levels are compared on it and it is plotted, unless told otherwise; only
             plotted; or only listed in tables, as what says the same as another one.
         home_of: the losses that train what it measures, and have a home advantage on it.
-
-    Raises:
-        ValueError: one of these is none.
     """
 
     name: str
@@ -71,14 +68,6 @@ class Metric:
     is_descriptive: bool = False
     places: Places = "compared"
     home_of: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for field, (rule, holds) in _RULES.items():
-            value = getattr(self, field)
-            if not holds(value):
-                raise ValueError(
-                    f"`{field}` of a metric must be {rule}, but that of {self.name!r} is {value!r}"
-                )
 
     def __str__(self) -> str:
         return self.function
@@ -157,7 +146,17 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "home_of": ("a tuple of losses, such as ('mse',)", _are_losses),
 }
 
-METRICS: Registry[Metric] = Registry("metric")
+
+def _check(metric: Metric) -> None:
+    for field, (rule, holds) in _RULES.items():
+        value = getattr(metric, field)
+        if not holds(value):
+            raise ValueError(
+                f"`{field}` of a metric must be {rule}, but that of {metric.name!r} is {value!r}"
+            )
+
+
+METRICS: Registry[Metric] = Registry("metric", check=_check)
 """All metrics by name, in the order in which tables list them."""
 
 
@@ -165,7 +164,7 @@ def register(*metrics: Metric) -> None:
     """Add metrics.
 
     Raises:
-        ValueError: a name is that of another metric.
+        ValueError: a name is that of another metric, or a metric says what no metric is.
     """
     for metric in metrics:
         METRICS[metric.name] = metric
