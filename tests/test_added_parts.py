@@ -61,7 +61,7 @@ def add(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
 
     def registered(registry: Registry[Any], name: str, entry: Any) -> None:
-        monkeypatch.setitem(registry, name, entry)  # type: ignore[misc]
+        monkeypatch.setitem(registry, name, entry)
         config.register()
 
     return registered
@@ -142,7 +142,8 @@ def load_nothing(**settings: Any) -> Any:
 
 
 def load_floats(**settings: Any) -> Any:
-    return replace(load_cats(count=80, **settings), images=np.zeros((80, 3, 32, 32)))
+    floats: Any = np.zeros((80, 3, 32, 32))
+    return replace(load_cats(count=80, **settings), images=floats)
 
 
 def load_large(*, size: int, **settings: Any) -> ImageSet:

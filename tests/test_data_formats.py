@@ -303,14 +303,26 @@ def test_photos_of_phones_are_read(folder: Path, suffix: str) -> None:
     assert np.abs(_centres(image).astype(int) - _COLOURS).max() < 12
 
 
-def test_floating_point_tiffs_hold_0_to_1(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("factor", "offset", "told"),
+    [
+        (255, 0, "from 0 to 255, but those in [0, 1] are read; divide them by 255"),
+        (300, 0, "from 0 to 300, but those in [0, 1] are read"),
+        (1, np.nan, "that are NaN or infinite; replace them"),
+    ],
+)
+def test_floating_point_tiffs_hold_0_to_1(
+    folder: Path, factor: float, offset: float, told: str
+) -> None:
     values = np.kron(np.array([[0, 1], [0.5, 0.25]]), np.ones((48, 48))).astype(np.float32)
     Image.fromarray(values).save(folder / "a.tif")
     (image,) = _load(folder).images
     assert _centres(image)[..., 0].tolist() == [[0, 255], [128, 64]]
-    Image.fromarray(values * 300).save(folder / "b.tif")
+    others = values * np.float32(factor)
+    others[5, 5] += np.float32(offset)
+    Image.fromarray(others).save(folder / "b.tif")
     loaded = _load(folder, max_bad_fraction=0.5)
-    assert [s.reason for s in loaded.skipped] == ["floating-point pixels outside [0, 1]"]
+    assert [s.reason for s in loaded.skipped] == [f"floating-point pixels {told}"]
 
 
 def test_what_is_transparent_shows_white(folder: Path) -> None:

@@ -488,6 +488,10 @@ def test_a_trial_that_cannot_be_continued_starts_over_and_says_why(
     assert "resumed" not in read_result(tmp_path / "record")
 
 
+def forgotten(directory: Path) -> None:
+    (directory / "history.jsonl").unlink()
+
+
 def emptied(directory: Path) -> None:
     (directory / "result.json").write_text("")
 
@@ -500,6 +504,7 @@ def emptied(directory: Path) -> None:
         (zero, "checkpoints/last.ckpt"),
         (foreign, "checkpoints/last.ckpt"),
         (emptied, "result.json"),
+        (forgotten, "history.jsonl"),
     ],
 )
 def test_a_single_run_with_a_broken_file_is_told_which(
