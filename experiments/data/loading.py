@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ from experiments.data import cache as caching
 from experiments.data.cache import Cache, Entry
 from experiments.data.imageset import ImageSet, Remark, Skipped
 from experiments.data.parallel import shown
-from experiments.data.sources.contents import Contents, Unusable
+from experiments.data.sources.contents import Contents, Unusable, content_hash
 from experiments.data.telling import judge, no_images, tell
 from experiments.errors import UserError
 
@@ -58,7 +57,7 @@ def load_cats(
     if generator_seed < 0:
         raise UserError(f"`data.generator_seed` must be 0 or more, but got {generator_seed}")
     cache = Cache(cache_dir)
-    key = _hash(["cats", cats.VERSION, caching.VERSION, count, generator_seed, size, channels])
+    key = _key_of(["cats", cats.VERSION, caching.VERSION, count, generator_seed, size, channels])
     entry = cache.get(key)
     if entry is None:
         chunks = cats.draw_cats(count, seed=generator_seed, size=size)
@@ -121,7 +120,7 @@ def load_images(
     cache = Cache(cache_dir)
     # Taken before the content is read, so that a change in between is noticed the next time.
     stamp = source.stamp()
-    note = _hash([str(source.root), *settings, _NOTED])
+    note = _key_of([str(source.root), *settings, _NOTED])
     entry, others = _known(cache, note, stamp.text, source, settings, workers)
     if entry is None:
         total = source.count()
@@ -238,8 +237,8 @@ def _grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _key(settings: list[Any], contents: Contents, white: int | list[int] | None) -> str:
     """The key of images with these contents; that of 8 bits is what it always was."""
     parts = ["images", settings, contents.images()]
-    return _hash(parts if white is None else [*parts, white])
+    return _key_of(parts if white is None else [*parts, white])
 
 
-def _hash(parts: list[Any]) -> str:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+def _key_of(parts: list[Any]) -> str:
+    return content_hash(repr(parts).encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import cached_property
@@ -16,6 +15,7 @@ from experiments.data.decoding import depth
 from experiments.data.decoding.decode import from_array
 from experiments.data.imageset import Remark
 from experiments.data.parallel import in_order
+from experiments.data.sources.contents import content_hash
 from experiments.data.sources.source import Decoded, Hashed, Source
 from experiments.data.sources.tensors import chosen, refuse_swollen, tensor_file
 from experiments.errors import UserError
@@ -50,7 +50,7 @@ class ArrayFile(Source):
 
     def hashes(self, workers: int | None = None) -> Iterator[Hashed]:
         def work(i: int) -> Hashed:
-            return str(i), self._hash(i)
+            return str(i), self._hash_of(i)
 
         return in_order(work, range(self.count()), workers)
 
@@ -62,7 +62,7 @@ class ArrayFile(Source):
         def work(i: int) -> Decoded:
             pixels = np.ascontiguousarray(to_uint8(self._images[i]))
             result = from_array(pixels, size=size, channels=channels, fit=fit)
-            return str(i), result, self._hash(i)
+            return str(i), result, self._hash_of(i)
 
         yield from in_order(work, range(self.count()), workers)
 
@@ -79,10 +79,10 @@ class ArrayFile(Source):
             ) from error
         return _channels_last(array, self.root)
 
-    def _hash(self, i: int) -> str:
+    def _hash_of(self, i: int) -> str:
         image = self._images[i]
         kind = f"{image.dtype.str} {image.shape} ".encode()
-        return hashlib.blake2b(kind + image.tobytes(), digest_size=16).hexdigest()
+        return content_hash(kind + image.tobytes())
 
 
 def _numpy_array(path: Path) -> NDArray[Any]:

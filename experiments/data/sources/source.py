@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
@@ -21,7 +20,7 @@ from experiments.data.decoding.decode import BadImageError, BombError, decode, l
 from experiments.data.imageset import Remark
 from experiments.data.parallel import in_order
 from experiments.data.sources import kinds
-from experiments.data.sources.contents import LeftOut, Other, Unusable
+from experiments.data.sources.contents import LeftOut, Other, Unusable, content_hash
 from experiments.errors import UserError
 
 Hashed = tuple[str, str | LeftOut]
@@ -103,7 +102,7 @@ class Source(ABC):
             # A change that keeps size and modification time still moves the time of change.
             lines.append(f"{path} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}")
             newest = max(newest, s.st_mtime_ns, s.st_ctime_ns)
-        text = hashlib.blake2b(repr(lines).encode(), digest_size=16).hexdigest()
+        text = content_hash(repr(lines).encode())
         return Stamp(text, settled=now - newest > _SETTLED_NS)
 
 
@@ -117,7 +116,7 @@ class EncodedSource(Source):
     def hashes(self, workers: int | None = None) -> Iterator[Hashed]:
         def work(file: File) -> Hashed:
             data = _read(file)
-            return file[0], _hash(data) if isinstance(data, bytes) else data
+            return file[0], content_hash(data) if isinstance(data, bytes) else data
 
         return in_order(work, self.files(), workers)
 
@@ -143,13 +142,13 @@ class EncodedSource(Source):
                     white=common_white, see=partial(common_white.see, name),
                 )  # fmt: skip
             except BadImageError as error:
-                return name, Unusable(printable(str(error))), _hash(data)
+                return name, Unusable(printable(str(error))), content_hash(data)
             except BombError as error:
                 raise UserError(
                     f"an image must not be a decompression bomb, but {name} in {self.root} is: "
                     f"{error}; remove it"
                 ) from error
-            return name, pixels, _hash(data)
+            return name, pixels, content_hash(data)
 
         with quiet():
             yield from in_order(work, self.files(), workers, closing=ended.set)
@@ -203,7 +202,3 @@ def _read(file: File) -> bytes | LeftOut:
 def _largest_value(file: File, bits: int) -> int:
     data = _read(file)
     return largest_value(data, bits) if isinstance(data, bytes) else 0
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
