@@ -16,7 +16,7 @@ import losses
 import models
 from experiments.config import SOURCES, objectives
 from experiments.data import ImageSet, Splits, split
-from experiments.errors import DiskFullError, UserError
+from experiments.errors import DiskFullError, UserError, is_disk_full
 from experiments.machine.loading import loading
 from experiments.metrics import METRICS, added
 
@@ -70,14 +70,20 @@ def load(config: Mapping[str, Any]) -> ImageSet:
         UserError: they cannot be had, or the settings are out of range.
     """
     data = config["data"]
-    source = SOURCES[data["name"]]
-    images: ImageSet = resolve_name(source.load)(
-        size=data["size"],
-        channels=data["channels"],
-        cache_dir=Path(data["cache_dir"]),
-        progress=config["trainer"]["progress"],
-        **{key: data[key] for key in source.keys},
-    )
+    name, shape = data["name"], (data["channels"], data["size"], data["size"])
+    source = SOURCES[name]
+    with _from_outside(name in SOURCES.added(), f"the data source `{name}` ({source.load})"):
+        images = resolve_name(source.load)(
+            size=data["size"],
+            channels=data["channels"],
+            cache_dir=Path(data["cache_dir"]),
+            progress=config["trainer"]["progress"],
+            **{key: data[key] for key in source.keys},
+        )
+        if not isinstance(images, ImageSet):
+            raise TypeError(f"it must give an ImageSet, but gave {type(images).__name__}")
+        if images.image_shape != shape:
+            raise ValueError(f"its images must be {shape}, but are {images.image_shape}")
     return images
 
 
@@ -178,9 +184,24 @@ def build_network(config: Mapping[str, Any], image_shape: tuple[int, int, int]) 
         latent_dim=config["latent_dim"],
         **options,
     )
-    with _for_people():
-        _refuse_too_large(create)
-        return create()
+    name = config["model"]["name"]
+    is_added = name in models.NETWORKS.added()
+    with _from_outside(is_added, f"the network `{name}`"):
+        with _for_people():
+            _refuse_too_large(create)
+            network = create()
+        if is_added:
+            _try(network)
+        return network
+
+
+def _try(network: Network) -> None:
+    """Reconstruct two images, so that a network that cannot is told before training."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        network.eval()(torch.rand(2, *network.image_shape))
+        network.train()
 
 
 _COPIES = 4  # of each parameter: itself, its gradient and Adam's two moments
@@ -360,6 +381,19 @@ def _augment(config: Mapping[str, Any]) -> Any:
     from experiments.data.augment import Augment
 
     return Augment(flip=flip, crop=crop, jitter=jitter)
+
+
+@contextmanager
+def _from_outside(is_added: bool, what: str) -> Iterator[None]:
+    """Code of somebody else's may fail with anything, of which a person hears what and where."""
+    try:
+        yield
+    except Exception as error:
+        if not is_added or isinstance(error, UserError) or is_disk_full(error):
+            raise
+        raise UserError(
+            f"{what} must do its part, but gives {type(error).__name__}: {error}"
+        ) from error
 
 
 @contextmanager

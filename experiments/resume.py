@@ -25,7 +25,17 @@ from experiments.config import LOGGERS
 from experiments.errors import Interrupted, UserError
 from experiments.machine.device import random_state, restore_random_state
 from experiments.machine.waits import scaled
-from experiments.record import CONFIG, HISTORY, LAST, RESULT, Record, flat, read_config, read_result
+from experiments.record import (
+    CONFIG,
+    HISTORY,
+    LAST,
+    RESULT,
+    Record,
+    flat,
+    read_config,
+    read_history,
+    read_result,
+)
 from experiments.record.fence import writing
 from experiments.record.files import remove, replacing
 from experiments.record.foreign import read_checkpoint
@@ -75,11 +85,14 @@ def find_session(
         return _session(directory, config, fingerprint)
     except _StartOver as reason:
         if is_single and (directory / LAST).exists():
-            rule, remedy = "be the one that was interrupted", "give its own settings and images"
+            rule, remedy = "be the one that was interrupted", "give its own settings and images or"
             if isinstance(reason, _Broken):
-                rule, remedy = "have left whole files", f"bring {reason.name} back from a copy"
+                rule, remedy = (
+                    "have left whole files",
+                    f"bring {reason.name} back from a copy, give",
+                )
             raise UserError(
-                f"a run that is continued must {rule} in {directory}, but {reason}; {remedy}, or "
+                f"a run that is continued must {rule} in {directory}, but {reason}; {remedy} "
                 f"another hydra.run.dir, or remove {LAST} there to begin anew"
             ) from reason
         log.info("%s starts over: %s", directory, reason)
@@ -208,6 +221,7 @@ class LastCheckpoint(Continuing):
         checkpoint["session"] = {
             "random_state": random_state(pl_module.device),
             "metrics": dict(trainer.callback_metrics),
+            "rows": len(self._record.history()),
             "best": torch.from_numpy(np.fromfile(best, np.uint8)) if best.exists() else None,
         }
 
@@ -237,6 +251,9 @@ class _Broken(_StartOver):
 def _session(directory: Path, config: Mapping[str, Any], fingerprint: str) -> Session:
     result = _same_trial(directory, config, fingerprint, _UNFINISHED)
     checkpoint = _load(directory / LAST)
+    rows = [row for row in read_history(directory) if row["epoch"] < checkpoint["epoch"]]
+    if len(rows) < (kept := checkpoint["session"].get("rows", 0)):  # older ones do not say
+        raise _Broken(HISTORY, f"{HISTORY} has {len(rows)} of its {kept} rows")
     return Session(result, checkpoint["epoch"], checkpoint["session"]["best"])
 
 

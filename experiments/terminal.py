@@ -11,16 +11,24 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from experiments.cli import commands
 from experiments.cli.grammar import advice
 from experiments.errors import UserError
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import leave_quickly
+from experiments.metrics import FROM_OUTSIDE
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 _SEVERAL = re.compile(r"Ambiguous value for argument '(.*?)'\n1\. ", re.DOTALL)
 """Hydra's word for several values in a single run, whose remedy suits no value with spaces."""
+_TYPE = re.compile(
+    r"Value '(.*?)' of type '\w+' could not be converted to (\w+)|"
+    r"Value '(.*?)' is not a valid (bool) ",
+    re.DOTALL,
+)
+_TYPES = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
 _UNWRITABLE = (
     errno.EACCES,
     errno.EPERM,
@@ -157,12 +165,28 @@ def message_of(error: Exception) -> str | None:
         return advice(several[1])
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error.__cause__
+        if told := _type_told(cause or error):
+            return told
         detail = f"\n{cause}" if isinstance(cause, OmegaConfBaseException) else ""
         hint = ""
         if "Could not find 'hydra/launcher/" in str(error):
             hint = f"\nLaunchers are packages: {commands.install('joblib')}, [ray] or [slurm]"
+        elif re.search("Could not find '(data|logger|model)/", str(error)):
+            hint = f"\n{FROM_OUTSIDE}"
         return f"{error}{detail}{hint}"
     return None
+
+
+def _type_told(error: Any) -> str | None:
+    """What OmegaConf says of a value of another type than its key's, as we say it."""
+    found = _TYPE.match(str(error))
+    if found is None:
+        return None
+    value, kind = found[1] or found[3], found[2] or found[4]
+    remedy = ""
+    if kind == "Integer" and re.fullmatch(r"-?\d+\.0", value):
+        remedy = f"; type {error.full_key}={value.removesuffix('.0')}"
+    return f"`{error.full_key}` must be {_TYPES.get(kind, kind)}, but got {value}{remedy}"
 
 
 def _is_of_mkdir(error: OSError) -> bool:

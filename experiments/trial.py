@@ -198,6 +198,7 @@ def _prepare(
             "image_shape": list(images.image_shape),
             "skipped": [vars(skipped) for skipped in images.skipped],
             "other_files": images.others,
+            "remarks": [remark.text for remark in images.remarks],
             **{name: len(indices) for name, indices in vars(data.splits).items()},
         },
         "network_parameters": sum(p.numel() for p in vae.network.parameters()),
@@ -215,9 +216,15 @@ def _begin(trial: _Trial, resumable: bool) -> None:
     record, session = trial.record, trial.session
     remove_unfinished(record.directory)
     if session is not None:
-        record.resume(session.result)
+        changed = record.resume(session.result)
         restore_files(record, session)
         log.info("%s continues after epoch %d", record.directory, session.epochs)
+        if changed:
+            log.warning(
+                "%s continues with other code than it began with, and its result is of both: %s",
+                record.directory,
+                "; ".join(f"{name} was {old}, is {new}" for name, (old, new) in changed.items()),
+            )
     else:
         fingerprint = trial.data.images.fingerprint
         run = earlier_run(record.directory, trial.config, fingerprint) if resumable else None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,21 +24,24 @@ AUTO = "auto"
 SCALING = ("scale", "degree")
 """Keys of a config's `loss` that are the ELBO's, not options of the distance."""
 
-DISTANCES = {
-    "mse": "losses.pixel:MSE",
-    "l1": "losses.pixel:L1",
-    "charbonnier": "losses.pixel:Charbonnier",
-    "ssim": "losses.structural.distances:SSIM",
-    "ms_ssim": "losses.structural.distances:MultiScaleSSIM",
-    "kornia_ssim": "losses.structural.distances:KorniaSSIM",
-    "kornia_ms_ssim": "losses.structural.distances:KorniaMultiScaleSSIM",
-    "kornia_charbonnier": "losses.robust:KorniaCharbonnier",
-    "kornia_cauchy": "losses.robust:KorniaCauchy",
-    "kornia_geman_mcclure": "losses.robust:KorniaGemanMcClure",
-    "kornia_welsch": "losses.robust:KorniaWelsch",
-    "mix": "losses.mix:Mix",
-    "custom": "losses.custom:Custom",
-}
+DISTANCES = MappingProxyType(
+    {
+        "mse": "losses.pixel:MSE",
+        "l1": "losses.pixel:L1",
+        "charbonnier": "losses.pixel:Charbonnier",
+        "ssim": "losses.structural.distances:SSIM",
+        "ms_ssim": "losses.structural.distances:MultiScaleSSIM",
+        "kornia_ssim": "losses.structural.distances:KorniaSSIM",
+        "kornia_ms_ssim": "losses.structural.distances:KorniaMultiScaleSSIM",
+        "kornia_charbonnier": "losses.robust:KorniaCharbonnier",
+        "kornia_cauchy": "losses.robust:KorniaCauchy",
+        "kornia_geman_mcclure": "losses.robust:KorniaGemanMcClure",
+        "kornia_welsch": "losses.robust:KorniaWelsch",
+        "mix": "losses.mix:Mix",
+        "custom": "losses.custom:Custom",
+    }
+)
+"""All of them; one from outside has no name and is `custom`."""
 
 
 def names() -> list[str]:

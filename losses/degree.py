@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from losses.distance import Distance
-from losses.share import WHOLE, Share
+from losses.share import WHOLE, Part
 
 LEAST_DEGREE, MOST_DEGREE = 0.1, 100.0
 """Bounds of a measured degree. A loss whose residuals are far beyond where it saturates has a
@@ -36,7 +36,7 @@ class Measured(NamedTuple):
     """A scalar, 1 where the degree was out of the bounds and is held there, else 0."""
 
 
-def measure(distance: Distance, x_hat: Tensor, x: Tensor, share: Share = WHOLE) -> Measured:
+def measure(distance: Distance, x_hat: Tensor, x: Tensor, share: Part = WHOLE) -> Measured:
     """The distances of a batch with their degree, for the cost of the distance and its gradient.
 
     The gradient is taken here and kept for the backward pass, which so costs nothing more. It does

@@ -12,7 +12,7 @@ from losses import AUTO, SCALES
 from losses.degree import LEAST_MEAN, Measured, measure
 from losses.distance import Distance
 from losses.pixel import MSE
-from losses.share import WHOLE, Share
+from losses.share import WHOLE, Part
 
 LEAST_ERROR = 1e-7
 """Mean squared error of a batch below which nothing is left to gain. Rounding to 8 bits alone makes
@@ -115,7 +115,7 @@ class ELBO(nn.Module):
         mean: Tensor,
         log_variance: Tensor,
         kl_weight: float | Tensor = 1.0,
-        share: Share = WHOLE,
+        share: Part = WHOLE,
     ) -> dict[str, Tensor]:
         """The loss and its parts, scalars.
 
@@ -146,7 +146,7 @@ class ELBO(nn.Module):
         loss = nats if self.scale == "mean" else nats / values
         return {"loss": loss, "nats": nats, **terms, "kl": kl_per_unit.sum()}
 
-    def _reconstruction(self, x_hat: Tensor, x: Tensor, share: Share) -> dict[str, Tensor]:
+    def _reconstruction(self, x_hat: Tensor, x: Tensor, share: Part) -> dict[str, Tensor]:
         options: dict[str, Any] = {"scale": self.scale, "values": x[0].numel()}
         measured: dict[str, Tensor] = {}
         if self.scale != "optimal_sigma" or self.degree is not None:
@@ -172,7 +172,7 @@ class ELBO(nn.Module):
         term = reconstruction_term(average, **options)
         return {"reconstruction": term, "distance": average, "mse": error, **measured}
 
-    def _measured(self, x_hat: Tensor, x: Tensor, share: Share) -> Measured:
+    def _measured(self, x_hat: Tensor, x: Tensor, share: Part) -> Measured:
         if torch.is_grad_enabled():
             return measure(self.distance, x_hat, x, share)
         # Nobody else wants the gradient, which costs as much as the distance: of a part, then.

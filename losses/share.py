@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 
-class Share(Protocol):
+class Part(Protocol):
     """A process's part of a batch that several processes share."""
 
     @property
@@ -21,7 +21,7 @@ class Share(Protocol):
     def sum(self, value: Tensor) -> Tensor:
         """The sum over the batch, where `value` is that over the part; without a gradient."""
 
-    def first(self, count: int) -> Share:
+    def first(self, count: int) -> Part:
         """The part of the batch's first images that is in this one."""
 
 
@@ -37,8 +37,8 @@ class _Whole:
     def sum(self, value: Tensor) -> Tensor:
         return value
 
-    def first(self, count: int) -> Share:
+    def first(self, count: int) -> Part:
         return _Whole(count)
 
 
-WHOLE: Share = _Whole()
+WHOLE: Part = _Whole()

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from models.registry import Registry
+
 if TYPE_CHECKING:
     from models.network import Network
 
@@ -34,35 +36,57 @@ class Entry:
     before: Mapping[str, Any] = field(default_factory=dict)
 
 
-NETWORKS = {
-    "conv": Entry("models.conv:ConvNetwork", before={"upsampling": "transposed"}),
-    "resnet": Entry("models.resnet:ResNetNetwork"),
-    "classic": Entry("models.classic:ClassicNetwork"),
-}
+NETWORKS = Registry(
+    "network",
+    {
+        "conv": Entry("models.conv:ConvNetwork", before={"upsampling": "transposed"}),
+        "resnet": Entry("models.resnet:ResNetNetwork"),
+        "classic": Entry("models.classic:ClassicNetwork"),
+    },
+)
 
 
 def load(name: str) -> type[Network]:
     """The class of a network.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is none of that name, or it is no such class.
     """
     if name not in NETWORKS:
         raise ValueError(
             f"`model.name` must be one of {', '.join(sorted(NETWORKS))}, but got {name!r}"
         )
-    found: type[Network] = resolve_name(NETWORKS[name].path)
+    path = NETWORKS[name].path
+    try:
+        found = resolve_name(path)
+    except Exception as error:
+        raise _wrong(name, f"{type(error).__name__}: {error}") from error
+    from models.network import Network
+
+    if not (inspect.isclass(found) and issubclass(found, Network)):
+        raise _wrong(name, repr(found))
     return found
+
+
+def _wrong(name: str, got: str) -> ValueError:
+    return ValueError(
+        f"the network `{name}` must be a class of models.network.Network that can be imported, "
+        f"with options that are plain values, but {NETWORKS[name].path} gives {got}"
+    )
 
 
 def options(name: str) -> dict[str, Any]:
     """The options of a network with their defaults, as its constructor has them.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is none of that name, or it is no network as configs describe one.
     """
     parameters = inspect.signature(load(name)).parameters
-    return {key: p.default for key, p in parameters.items() if key not in _COMMON}
+    found = {key: p.default for key, p in parameters.items() if key not in _COMMON}
+    for key, default in found.items():
+        if default is not None and not isinstance(default, _PLAIN):
+            raise _wrong(name, f"{parameters[key]}")
+    return found
 
 
 def create(
@@ -98,4 +122,5 @@ def complete(model: Mapping[str, Any], *, recorded: bool = False) -> dict[str, A
     return {**before, **model}
 
 
+_PLAIN = (bool, int, float, str, list, tuple, dict)
 _COMMON = ("image_shape", "latent_dim")

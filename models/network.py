@@ -55,23 +55,34 @@ class Network(nn.Module, ABC):
         """Mean and log-variance of q(z|x), both float32 (B, latent_dim), for x in [0, 1].
 
         Raises:
-            ValueError: x is not (B, C, H, W) of the network's `image_shape`.
+            ValueError: x is not (B, C, H, W) of the network's `image_shape`, or the posterior's
+                parameters are not as many.
         """
         if x.ndim != 4 or tuple(x.shape[1:]) != self.image_shape:
             expected = ", ".join(str(n) for n in self.image_shape)
             raise ValueError(f"images must be (B, {expected}), but got {tuple(x.shape)}")
-        mean, log_variance = self.posterior_parameters(x).float().chunk(2, dim=1)
+        parameters = self.posterior_parameters(x)
+        if parameters.ndim != 2 or parameters.shape[1] != 2 * self.latent_dim:
+            raise ValueError(
+                f"posterior parameters must be (B, {2 * self.latent_dim}), the means and the "
+                f"log-variances, but got {tuple(parameters.shape)}"
+            )
+        mean, log_variance = parameters.float().chunk(2, dim=1)
         return mean, log_variance.clamp(*_LOG_VARIANCE_RANGE)
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1], float32, for latents (B, latent_dim).
 
         Raises:
-            ValueError: z is not (B, latent_dim).
+            ValueError: z is not (B, latent_dim), or the logits are not of images.
         """
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise ValueError(f"latents must be (B, {self.latent_dim}), but got {tuple(z.shape)}")
-        return torch.sigmoid(self.decode_logits(z).float())
+        logits = self.decode_logits(z)
+        if logits.ndim != 4 or tuple(logits.shape[1:]) != self.image_shape:
+            expected = ", ".join(str(n) for n in self.image_shape)
+            raise ValueError(f"logits must be (B, {expected}), but got {tuple(logits.shape)}")
+        return torch.sigmoid(logits.float())
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct x (B, C, H, W) through the mean of its posterior, without noise."""

@@ -231,7 +231,8 @@ def test_a_kind_of_file_from_outside_is_trained_on_cached_and_named(
     monkeypatch.setitem(FILES, ".lines", f"{HERE}:Lines")
     monkeypatch.setattr(source, "_SETTLED_NS", 0)  # the file has only just been written
     run_trial(wanted, tmp_path / "record", in_sweep=True)
-    assert read_result(tmp_path / "record")["data"]["source"] == str(lines)
+    told = read_result(tmp_path / "record")["data"]
+    assert (told["source"], told["remarks"]) == (str(lines), [])
     with pytest.raises(UserError, match=r"\.lines, but .*missing does not exist"):
         load(tiny("data=images", f"data.root={tmp_path / 'missing'}"))
     monkeypatch.setattr(loading, "_build", None)  # what is cached is not decoded again

@@ -53,8 +53,8 @@ ROOMS = {
         "mix", "custom", "elbo",
     ],
     "models": [
-        "ranks", "network", "classic", "conv", "resnet", "finite", "cuda_graph", "clipping",
-        "optimizers", "vae",
+        "registry", "ranks", "network", "classic", "conv", "resnet", "finite", "cuda_graph",
+        "clipping", "optimizers", "vae",
     ],
     "serving": ["encoding", "model", "monitoring", "page", "api", "export", "generate", "app"],
 }  # fmt: skip

@@ -211,8 +211,11 @@ def test_white_of_wide_integers_is_that_of_the_bits_they_hold(
 def test_integers_of_0_and_1_are_told_to_be_black(
     load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load(_save(tmp_path / "a.npy", _IMAGES % 2))
-    assert "none above 1 of 255" in caplog.text
+    for name in "ab":  # of the same content, so the second is in the cache
+        images = load(_save(tmp_path / f"{name}.npy", _IMAGES % 2))
+        assert f"{name}.npy: it holds uint8, but none above 1 of 255" in caplog.text
+        (remark,) = images.remarks
+        assert remark.is_warning
 
 
 def test_a_changed_array_is_noticed(load: Load, tmp_path: Path) -> None:

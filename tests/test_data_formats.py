@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.transform import resize
 
-from experiments.data import ImageSet, load_images
+from experiments.data import ImageSet, load_images, loading, telling
 from experiments.data.decoding.decode import BadImageError, BombError, decode, quiet
+from experiments.data.sources import source
 from experiments.data.sources.opening import open_source
 from experiments.errors import UserError
 
@@ -208,16 +209,22 @@ def test_files_of_16_and_of_32_bits_have_their_own_white(
 
 
 def test_a_file_that_darkens_most_others_is_named(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(source, "_SETTLED_NS", 0)  # the files have only just been written
     for number in range(5):
         _deep(4000, folder / f"{number}.png")
     _deep(65535, folder / "hot.png")
-    _load(folder)
-    assert (
-        f"5 of 6 images of 16 bits in {folder} are black or nearly so: white is taken as 65535, "
+    first = _load(folder)
+    told = (
+        f"{folder}: 5 of 6 images of 16 bits are black or nearly so: white is taken as 65535, "
         "since hot.png holds 65535; if that is a defect, mend or remove the file"
-    ) in caplog.text
+    )
+    assert caplog.text.count(told) == 1
+    monkeypatch.setattr(loading, "_build", None)  # another process finds them in the cache
+    monkeypatch.setattr(telling, "_told", set())
+    assert _load(folder).remarks == first.remarks
+    assert caplog.text.count(told) == 2
 
 
 def test_a_broken_file_says_nothing_of_white(
@@ -296,14 +303,26 @@ def test_photos_of_phones_are_read(folder: Path, suffix: str) -> None:
     assert np.abs(_centres(image).astype(int) - _COLOURS).max() < 12
 
 
-def test_floating_point_tiffs_hold_0_to_1(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("factor", "offset", "told"),
+    [
+        (255, 0, "from 0 to 255, but those in [0, 1] are read; divide them by 255"),
+        (300, 0, "from 0 to 300, but those in [0, 1] are read"),
+        (1, np.nan, "that are NaN or infinite; replace them"),
+    ],
+)
+def test_floating_point_tiffs_hold_0_to_1(
+    folder: Path, factor: float, offset: float, told: str
+) -> None:
     values = np.kron(np.array([[0, 1], [0.5, 0.25]]), np.ones((48, 48))).astype(np.float32)
     Image.fromarray(values).save(folder / "a.tif")
     (image,) = _load(folder).images
     assert _centres(image)[..., 0].tolist() == [[0, 255], [128, 64]]
-    Image.fromarray(values * 300).save(folder / "b.tif")
+    others = values * np.float32(factor)
+    others[5, 5] += np.float32(offset)
+    Image.fromarray(others).save(folder / "b.tif")
     loaded = _load(folder, max_bad_fraction=0.5)
-    assert [s.reason for s in loaded.skipped] == ["floating-point pixels outside [0, 1]"]
+    assert [s.reason for s in loaded.skipped] == [f"floating-point pixels {told}"]
 
 
 def test_what_is_transparent_shows_white(folder: Path) -> None:

@@ -13,12 +13,12 @@ from experiments.errors import UserError
 from experiments.record import (
     SCHEMA_VERSION,
     Record,
+    code,
     discard,
     read_config,
     read_result,
     write_json,
 )
-from experiments.record.directory import code_revision
 
 CONFIG: dict[str, Any] = {
     "name": "vae",
@@ -119,10 +119,11 @@ def test_discard_removes_what_hydra_wrote_and_nothing_else(
 def test_an_image_without_git_knows_the_commit_that_it_was_built_from(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    code_revision.cache_clear()
+    code._commit.cache_clear()
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("VAESWEEP_REVISION", "c0ffee")
     try:
-        assert code_revision() == {"commit": "c0ffee", "dirty": None}
+        revision = code.code_revision()
+        assert (revision["commit"], revision["dirty"]) == ("c0ffee", None)
     finally:
-        code_revision.cache_clear()
+        code._commit.cache_clear()

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -436,6 +437,16 @@ def garble(directory: Path) -> None:
     (directory / LAST).write_bytes(b"not a checkpoint")
 
 
+def zero(directory: Path) -> None:
+    """Zero some bytes within a tensor, as a bad disk or a broken copy does."""
+    path = directory / LAST
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    with path.open("r+b") as file:
+        file.seek(largest.header_offset + largest.file_size // 2)
+        file.write(bytes(256))
+
+
 def remove(directory: Path) -> None:
     (directory / LAST).unlink()
 
@@ -477,6 +488,10 @@ def test_a_trial_that_cannot_be_continued_starts_over_and_says_why(
     assert "resumed" not in read_result(tmp_path / "record")
 
 
+def forgotten(directory: Path) -> None:
+    (directory / "history.jsonl").unlink()
+
+
 def emptied(directory: Path) -> None:
     (directory / "result.json").write_text("")
 
@@ -486,8 +501,10 @@ def emptied(directory: Path) -> None:
     ("damage", "name"),
     [
         (garble, "checkpoints/last.ckpt"),
+        (zero, "checkpoints/last.ckpt"),
         (foreign, "checkpoints/last.ckpt"),
         (emptied, "result.json"),
+        (forgotten, "history.jsonl"),
     ],
 )
 def test_a_single_run_with_a_broken_file_is_told_which(
@@ -496,7 +513,8 @@ def test_a_single_run_with_a_broken_file_is_told_which(
     config = tiny(*EIGHT_EPOCHS, "max_epochs=3")
     interrupt(config, tmp_path, 2)
     damage(tmp_path)
-    with pytest.raises(UserError, match=rf"must have left whole files.*bring {name} back") as told:
+    rule, remedy = "must have left whole files", f"bring {name} back from a copy, give another"
+    with pytest.raises(UserError, match=rf"{rule}.*{remedy}") as told:
         run_trial(config, tmp_path, resumable=True)
     assert "settings" not in str(told.value)
     assert (tmp_path / LAST).exists()

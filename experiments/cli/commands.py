@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 from experiments.cli.grammar import key_of, literal
+from experiments.machine import plugins
+from losses import trust
 
 _ROOT = Path(__file__).parents[2]
 _NAME = "vaesweep"
@@ -22,7 +24,7 @@ _LISTED = tuple(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
 def train(*overrides: str) -> str:
     """`python run.py` with overrides as a shell reads them."""
     program = "run.py" if _is_here() else str(_ROOT / "run.py")
-    return shlex.join(["python", program, *overrides])
+    return _with_the_users_word(shlex.join(["python", program, *overrides]))
 
 
 def train_in(directory: Path) -> str:
@@ -46,7 +48,9 @@ def _arguments_in(directory: Path) -> list[str]:
 def module(name: str, *arguments: str) -> str:
     """The command that runs a module, with arguments as a shell reads them."""
     command = shlex.join(["python", "-m", name, *arguments])
-    return command if _is_importable() else f"PYTHONPATH={shlex.quote(str(_ROOT))} {command}"
+    if not _is_importable():
+        command = f"PYTHONPATH={shlex.quote(str(_ROOT))} {command}"
+    return _with_the_users_word(command)
 
 
 def install(extra: str) -> str:
@@ -54,6 +58,13 @@ def install(extra: str) -> str:
     source = "." if _is_here() else str(_ROOT)
     known = source if (_ROOT / "pyproject.toml").is_file() else _NAME
     return shlex.join(["pip", "install", "--editable", f"{known}[{extra}]"])
+
+
+def _with_the_users_word(command: str) -> str:
+    """Behind the variables without which it is refused where they are needed here."""
+    word = {name: os.environ.get(name) for name in (trust.VARIABLE, plugins.VARIABLE)}
+    given = [f"{name}={shlex.quote(value)}" for name, value in word.items() if value]
+    return " ".join([*given, command])
 
 
 def _is_here() -> bool:

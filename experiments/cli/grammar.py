@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 _FUNCTIONS = "tag|interval|range|choice|glob|sort|shuffle|int|float|bool|str"
 _WORDS = {"null", "true", "false", "nan", "inf"}
 _CONDITIONS = "hydra.sweeper.conditions"

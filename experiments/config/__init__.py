@@ -1,6 +1,7 @@
 """The config of a trial: its types, its checks, and what somebody else's may decide."""
 
 from experiments.config.composition import (
+    FITS,
     MEMORY_FORMATS,
     PRECISIONS,
     PROFILERS,
@@ -16,6 +17,6 @@ from experiments.config.composition import (
 from experiments.config.named import LOGGERS, SOURCES
 
 __all__ = [
-    "LOGGERS", "MEMORY_FORMATS", "PRECISIONS", "PROFILERS", "REPORTS", "SCHEDULES", "SOURCES",
-    "compose", "is_meant", "objectives", "plain", "register", "validate",
+    "FITS", "LOGGERS", "MEMORY_FORMATS", "PRECISIONS", "PROFILERS", "REPORTS", "SCHEDULES",
+    "SOURCES", "compose", "is_meant", "objectives", "plain", "register", "validate",
 ]  # fmt: skip

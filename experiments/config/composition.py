@@ -1,4 +1,4 @@
-"""The one place in `experiments` that knows Hydra: from a composed config to plain values.
+"""From a config that Hydra composed to plain values.
 
 `register` gives Hydra the types of every key; `plain` checks the values and returns nested dicts;
 `compose` does both for commands other than `run.py`.
@@ -26,6 +26,7 @@ STRATEGIES = ("auto", "ddp")
 SCHEDULES = ("plateau", "cosine", "constant")
 PROFILERS = ("simple", "advanced", "pytorch")
 REPORTS = ("html", "none")
+FITS = ("crop", "pad", "squash")
 
 _CONF = Path(__file__).parents[2] / "conf"
 _NAMED: dict[str, Mapping[str, Any]] = {
@@ -48,9 +49,16 @@ def register() -> None:
     for group, registered in _NAMED.items():
         for name in registered:
             if not (_CONF / group / f"{name}.yaml").exists():
-                options = models.options(name) if group == "model" else {}
+                options = _options(name) if group == "model" else {}
                 store.store(group=group, name=name, node={"name": name, **options})
     guard.install()
+
+
+def _options(network: str) -> dict[str, Any]:
+    try:
+        return models.options(network)
+    except ValueError:  # whoever uses it is told; all others do without
+        return {}
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -90,7 +98,10 @@ def plain(config: Any) -> dict[str, Any]:
     if isinstance(trial["loss"], dict):  # a file of the user's own may not have it
         trial["loss"].setdefault("degree", losses.AUTO)
     if isinstance(trial["model"], dict):
-        trial["model"] = models.complete(trial["model"])
+        try:
+            trial["model"] = models.complete(trial["model"])
+        except ValueError as error:
+            raise UserError(str(error)) from error
     validate(trial)
     return trial
 
@@ -109,12 +120,23 @@ def validate(config: Mapping[str, Any]) -> None:
     for path, known in (("data.name", SOURCES), ("logger.name", LOGGERS)):
         if (value := _select(config, path)) not in tuple(known):
             raise UserError(f"`{path}` must be one of {', '.join(known)}, but got {value!r}")
-    for objective in objectives(config):
+    chosen = objectives(config)
+    if len(set(map(str, chosen))) < len(chosen):
+        raise UserError(
+            f"`objective` must be a metric or a list of several, but got {chosen}; name each once"
+        )
+    for objective in chosen:
         if objective not in validated():
             raise UserError(
                 f"`objective` must be one of {', '.join(validated())} (or a list of them), "
                 f"but got {objective!r}; {FROM_OUTSIDE}"
             )
+    decay, lr = config["optimizer"]["weight_decay"], config["lr"]
+    if decay * lr > 1:
+        raise UserError(
+            "`optimizer.weight_decay` x `lr` must be at most 1, the share that each step takes off "
+            f"the weights, but got {decay:g} x {lr:g}; lower optimizer.weight_decay"
+        )
     warmup, epochs = config["kl"]["warmup_epochs"], config["max_epochs"]
     if warmup >= epochs:
         raise UserError(
@@ -215,7 +237,7 @@ _RULES: dict[str, Rule] = {
     "seed": _number("an integer in [0, 2^32)", lambda v: isinstance(v, int) and 0 <= v < 2**32),
     "lr": _POSITIVE,
     "latent_dim": _integer(1, 2**16),
-    "beta": _NOT_NEGATIVE,
+    "beta": _number("0 or more, at most 1e9", lambda v: 0 <= v <= 1e9),
     "batch_size": _integer(2, 2**20),
     "max_epochs": _integer(1),
     "kl.warmup_epochs": _NOT_NEGATIVE,
@@ -238,6 +260,8 @@ _RULES: dict[str, Rule] = {
     "trainer.profiler": _optional(_one_of(PROFILERS)),
     "evaluation.samples": _integer(64, 10**6),
     "data.count": _integer(1, 10**7),
+    "data.fit": _one_of(FITS),
+    "data.max_bad_fraction": _number("in [0, 1]", lambda v: 0 <= v <= 1),
     "data.crop": _number("above 0, at most 1", lambda v: 0 < v <= 1),
     "data.jitter": _number("in [0, 1]", lambda v: 0 <= v <= 1),
     "logger.log_images_every": _integer(1),

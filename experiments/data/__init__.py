@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from experiments.data.imageset import ImageSet, Skipped
-from experiments.data.loading import FITS, load_cats, load_images
+from experiments.data.loading import load_cats, load_images
 from experiments.data.splits import Splits, split
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from experiments.data.batches import Batches, to_float
 
 __all__ = [
-    "FITS", "Augment", "Batches", "ImageSet", "Skipped", "Splits", "load_cats", "load_images",
+    "Augment", "Batches", "ImageSet", "Skipped", "Splits", "load_cats", "load_images",
     "split", "to_float",
 ]  # fmt: skip
 

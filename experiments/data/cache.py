@@ -16,6 +16,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.data.sources.contents import content_hash
 from experiments.errors import UserError
 from experiments.record.files import replacing
 
@@ -167,11 +168,14 @@ class Writer:
             body = json.dumps(
                 {
                     "shape": [len(self._digests), *self._shape],
-                    "hashes": {n: _file_hash(self._directory / n) for n in (_DIGESTS, _ARRAYS)},
+                    "hashes": {
+                        n: content_hash((self._directory / n).read_bytes())
+                        for n in (_DIGESTS, _ARRAYS)
+                    },
                     "meta": meta,
                 }
             )
-            index = f"{_text_hash(body)}\n{body}"
+            index = f"{content_hash(body.encode())}\n{body}"
             (self._directory / _INDEX).write_text(index, encoding="utf-8")
             return self._move(key)
 
@@ -211,11 +215,11 @@ def _read(directory: Path, key: str) -> Entry:
         OSError, ValueError, KeyError, TypeError, EOFError: there is none or it is damaged.
     """
     checksum, _, body = (directory / _INDEX).read_text(encoding="utf-8").partition("\n")
-    if _text_hash(body) != checksum:
+    if content_hash(body.encode()) != checksum:
         raise ValueError("damaged index")
     index = json.loads(body)
     for name, expected in index["hashes"].items():
-        if _file_hash(directory / name) != expected:
+        if content_hash((directory / name).read_bytes()) != expected:
             raise ValueError(f"damaged {name}")
     digests = np.load(directory / _DIGESTS, allow_pickle=False)
     path, shape = directory / _PIXELS, tuple(index["shape"])
@@ -236,11 +240,3 @@ def _read(directory: Path, key: str) -> Entry:
 
 def _digest(pixels: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(pixels, digest_size=8).digest(), "little")
-
-
-def _file_hash(path: Path) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-
-
-def _text_hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

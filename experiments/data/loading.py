@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.config import FITS
 from experiments.data import cache as caching
 from experiments.data.cache import Cache, Entry
-from experiments.data.imageset import ImageSet, Skipped
+from experiments.data.imageset import ImageSet, Remark, Skipped
 from experiments.data.parallel import shown
-from experiments.data.sources.contents import Contents, Unusable
-from experiments.data.telling import judge, no_images, tell_left_out
+from experiments.data.sources.contents import Contents, Unusable, content_hash
+from experiments.data.telling import judge, no_images, tell
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
     from experiments.data.sources.source import Decoded, Source
 
-FITS = ("crop", "pad", "squash")
 SIZES = (8, 1024)
 _DECODING = 2  # raised when the same files give other pixels
 _NOTED = "whites"  # changed when a note says more
@@ -58,7 +57,7 @@ def load_cats(
     if generator_seed < 0:
         raise UserError(f"`data.generator_seed` must be 0 or more, but got {generator_seed}")
     cache = Cache(cache_dir)
-    key = _hash(["cats", cats.VERSION, caching.VERSION, count, generator_seed, size, channels])
+    key = _key_of(["cats", cats.VERSION, caching.VERSION, count, generator_seed, size, channels])
     entry = cache.get(key)
     if entry is None:
         chunks = cats.draw_cats(count, seed=generator_seed, size=size)
@@ -121,7 +120,7 @@ def load_images(
     cache = Cache(cache_dir)
     # Taken before the content is read, so that a change in between is noticed the next time.
     stamp = source.stamp()
-    note = _hash([str(source.root), *settings, _NOTED])
+    note = _key_of([str(source.root), *settings, _NOTED])
     entry, others = _known(cache, note, stamp.text, source, settings, workers)
     if entry is None:
         total = source.count()
@@ -137,7 +136,7 @@ def load_images(
         cache.set_note(note, noted)
     loaded = _image_set(entry, source=str(source.root), others=others)
     judge(loaded.skipped, len(loaded.names), source.root, max_bad_fraction)
-    tell_left_out(loaded)
+    tell(loaded)
     return loaded
 
 
@@ -180,7 +179,11 @@ def _build(
         judge(skipped, len(names), source.root, max_bad_fraction)
         if not names:
             raise no_images(source.root, skipped, contents)
-        meta = {"names": list(_unique(names)), "skipped": [(s.name, s.reason) for s in skipped]}
+        meta = {
+            "names": list(_unique(names)),
+            "skipped": [(s.name, s.reason) for s in skipped],
+            "remarks": [(r.text, r.is_warning) for r in source.remarks],
+        }
         return writer.file(_key(settings, contents, source.white), meta=meta, arrays={}), others
 
 
@@ -211,6 +214,7 @@ def _image_set(
         source=source,
         skipped=[Skipped(*pair) for pair in entry.meta["skipped"]],
         others=others or {},
+        remarks=[Remark(*pair) for pair in entry.meta.get("remarks", [])],  # not in older ones
         factors=factors,
     )
 
@@ -233,8 +237,8 @@ def _grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _key(settings: list[Any], contents: Contents, white: int | list[int] | None) -> str:
     """The key of images with these contents; that of 8 bits is what it always was."""
     parts = ["images", settings, contents.images()]
-    return _hash(parts if white is None else [*parts, white])
+    return _key_of(parts if white is None else [*parts, white])
 
 
-def _hash(parts: list[Any]) -> str:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+def _key_of(parts: list[Any]) -> str:
+    return content_hash(repr(parts).encode())

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from experiments.config import FITS
 from experiments.data.imageset import ImageSet
-from experiments.data.loading import FITS, load_images
+from experiments.data.loading import load_images
 from experiments.data.parallel import in_order
 from experiments.errors import UserError
 from experiments.record.files import replacing

@@ -76,8 +76,8 @@ def refuse_one_picture(images: ImageSet) -> None:
     )
 
 
-def tell_left_out(images: ImageSet) -> None:
-    """Say which files are missing from the images: once, also where many trials load them."""
+def tell(images: ImageSet) -> None:
+    """Say what images lack and how they were made: once, also where many trials load them."""
     if images.others and _is_news(images, repr(images.others)):
         count = sum(images.others.values())
         log.info(
@@ -88,6 +88,10 @@ def tell_left_out(images: ImageSet) -> None:
             "is no image" if count == 1 else "are no images",
             _counted(images.others),
         )
+    for remark in images.remarks:
+        if _is_news(images, remark.text):
+            level = logging.WARNING if remark.is_warning else logging.INFO
+            log.log(level, "%s: %s", images.source, remark.text)
     if images.skipped and _is_news(images, "skipped"):
         count = len(images.skipped) + len(images.names)
         skipped = _listed(images.skipped)

@@ -14,13 +14,20 @@ VARIABLE = "VAESWEEP_PLUGINS"
 """Environment variable with the modules to import, separated by commas."""
 
 
+def named() -> list[str]:
+    """The modules, in the order given."""
+    return list(filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(","))))
+
+
 def load() -> None:
     """Import them; the process ends with a message where one cannot be imported."""
-    for name in filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(","))):
+    for name in named():
         try:
             importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001  # it is anybody's code
+        except ImportError as error:
             sys.exit(
                 f"error: {VARIABLE} must name modules that can be imported, in this folder, "
                 f"installed or on PYTHONPATH, but {name} gives {type(error).__name__}: {error}"
             )
+        except Exception as error:  # noqa: BLE001  # it is anybody's code
+            sys.exit(f"error: {name}, of {VARIABLE}, gives {type(error).__name__}: {error}")

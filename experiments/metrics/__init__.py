@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pkgutil import resolve_name
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from experiments.errors import UserError
 from experiments.machine.plugins import VARIABLE
+from models.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +69,18 @@ class Metric:
     places: Places = "compared"
     home_of: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return self.function
+
     def compute(self, *measured: Any) -> Any:
-        """Call the function, which loads now.
+        """Call the function, which loads now; one from outside gets copies, to do with as it likes.
 
         Raises:
             ValueError: it cannot be imported, or fails.
         """
         try:
-            return resolve_name(self.function)(*measured)
+            function = resolve_name(self.function)
+            return function(*(measured if self in _OWN else deepcopy(measured)))
         except Exception as error:
             raise ValueError(
                 f"the metric `{self.name}` must be a function that can be imported and measures "
@@ -101,13 +108,66 @@ class Metric:
         return self.subject in ("reconstructions", "posterior", "likelihood")
 
 
-METRICS: dict[str, Metric] = {}
+def _one_of(names: Any) -> tuple[str, Callable[[Any], bool]]:
+    return f"one of {', '.join(map(str, get_args(names)))}", lambda value: value in get_args(names)
+
+
+def _matches(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _is_margin(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (is_number and 0 <= value < math.inf)
+
+
+def _are_losses(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+
+
+_TEXT = ("a text", lambda value: isinstance(value, str))
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "name": (
+        "letters, digits and _, a letter first, such as edge_error",
+        _matches("[A-Za-z][A-Za-z0-9_]*"),
+    ),
+    "title": _TEXT,
+    "direction": _one_of(Direction),
+    "unit": _TEXT,
+    "margin": ("a number of 0 or more, or None for 1% of the better value", _is_margin),
+    "description": _TEXT,
+    "subject": _one_of(Subject),
+    "function": (
+        "the text module:function",
+        _matches(r"[\w.]+:[\w.]+"),
+    ),
+    "is_descriptive": _one_of(Literal[False, True]),
+    "places": _one_of(Places),
+    "home_of": ("a tuple of losses, such as ('mse',)", _are_losses),
+}
+
+
+def _check(metric: Metric) -> None:
+    for field, (rule, holds) in _RULES.items():
+        value = getattr(metric, field)
+        if not holds(value):
+            raise ValueError(
+                f"`{field}` of a metric must be {rule}, but that of {metric.name!r} is {value!r}"
+            )
+
+
+METRICS: Registry[Metric] = Registry("metric", check=_check)
 """All metrics by name, in the order in which tables list them."""
 
 
 def register(*metrics: Metric) -> None:
-    """Add metrics, or replace those of the same names."""
-    METRICS.update({metric.name: metric for metric in metrics})
+    """Add metrics.
+
+    Raises:
+        ValueError: a name is that of another metric, or a metric says what no metric is.
+    """
+    for metric in metrics:
+        METRICS[metric.name] = metric
 
 
 _HERE = "experiments.metrics"

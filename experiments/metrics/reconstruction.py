@@ -115,7 +115,7 @@ def reconstruction_metrics(
 def _of_each(metric: Metric, x_hat: Tensor, x: Tensor) -> Tensor:
     values = metric.compute(x_hat, x)
     if isinstance(values, Tensor) and values.shape == (len(x),):
-        return values
+        return values.to(x)  # the processes of a trial exchange them, and NaN where it fails
     kind = type(values).__name__
     got = tuple(values.shape) if isinstance(values, Tensor) else f"no tensor but a {kind}"
     raise ValueError(

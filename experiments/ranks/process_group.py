@@ -226,7 +226,7 @@ def _started(world: int) -> Iterator[ProcessGroup]:
 
 
 def _kill(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End processes that hold nothing."""
+    """End the worker ranks at once: they write no record."""
     for process in processes:
         process.kill()
         process.wait()

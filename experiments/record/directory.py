@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.record.code import changes, code_revision, package_versions
 from experiments.record.fence import LOCK_FILE, OWNER_FILE, writing
 from experiments.record.files import replacing
 
@@ -32,7 +29,6 @@ LAST = "checkpoints/last.ckpt"
 KL_WEIGHT = "kl_weight"
 """In a row of the history: the share of `beta` that the last step was trained at."""
 _MOST_BYTES = 2**26  # of JSON: a record has some kilobytes
-_REVISION = "VAESWEEP_REVISION"  # set in images
 STUDY = "study"
 """In result.json: whose trial it is (see `record.membership`); a single run has none."""
 RERUN_OF = "rerun_of"  # in the result of a trial that was trained again: the first one's record
@@ -40,10 +36,6 @@ CLAIM = ".trial.json"
 """In the directory of a sweep's trial, before its record begins: whose it is."""
 _EARLY = {".hydra", "run.log", CLAIM, OWNER_FILE, LOCK_FILE}  # written before a trial begins
 STATUSES = ("running", "completed", "pruned", "interrupted", "failed")
-_PACKAGES = (
-    "torch", "pytorch-lightning", "hydra-core", "optuna", "wandb", "monai", "kornia",
-    "torchmetrics", "numpy", "pillow",
-)  # fmt: skip
 
 
 class Record:
@@ -99,16 +91,23 @@ class Record:
         write_json(self.path(CONFIG), self._config)
         self.save()
 
-    def resume(self, earlier: Mapping[str, Any]) -> None:
-        """Continue the record whose result.json was `earlier`: its times add up."""
+    def resume(self, earlier: Mapping[str, Any]) -> dict[str, list[str]]:
+        """Continue the record whose result.json was `earlier`: its times add up.
+
+        Returns:
+            What changed of the code since: what it was and is, by name. The record keeps it.
+        """
         self._earlier = dict(earlier["timings"])
+        changed = changes(earlier, self.result)
+        session = {"started": self.result["started"], "changed": changed}
         self.result |= {
             "started": earlier["started"],
-            "resumed": [*earlier.get("resumed", []), self.result["started"]],
+            "resumed": [*earlier.get("resumed", []), session],
             "timings": dict(self._earlier),
         }
         if "wandb" in earlier:
             self.result["wandb"] = earlier["wandb"]
+        return changed
 
     def seconds(self) -> float:
         """Since the record was made or resumed."""
@@ -226,36 +225,6 @@ def discard(directory: Path, also: Collection[str] = ()) -> None:
         if Path.cwd() not in parent.parents or any(parent.iterdir()):
             return
         parent.rmdir()
-
-
-@cache
-def package_versions() -> dict[str, str]:
-    """Versions of the installed packages that a result may depend on."""
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-@cache
-def code_revision() -> dict[str, Any]:
-    """Commit of the working tree that this code runs from, and whether it was changed since.
-
-    An image has no working tree; there the commit is the one that the image was built from.
-    """
-    root = Path(__file__).parents[2]
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": os.environ.get(_REVISION) or None, "dirty": None}
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

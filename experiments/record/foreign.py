@@ -87,6 +87,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             # PyTorch stores without compression; older formats declare sizes that nobody checks.
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("it is a compressed archive, which PyTorch does not write")
+            # PyTorch writes check sums, but does not compare them when it reads.
+            if damaged := archive.testzip():
+                raise ValueError(f"its part {damaged} is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError("it holds more than tensors and plain values") from error

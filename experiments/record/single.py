@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experiments.cli import commands
 from experiments.errors import Interrupted, UserError
-from experiments.record import LAST
+from experiments.record import LAST, RESULT, discard, read_result
 from experiments.record.membership import refuse_taken
 
 log = logging.getLogger(__name__)
@@ -32,14 +32,22 @@ def single_run(directory: Path, launcher: str | None = None) -> Iterator[None]:
         refuse_taken(directory)
         try:
             yield
-        except (SystemExit, Interrupted):
-            if (directory / LAST).exists():
+        except BaseException as error:
+            discard(directory)  # where nothing has begun
+            if isinstance(error, SystemExit | Interrupted):
                 _say_how_to_continue(directory, launcher)
             raise
 
 
 def _say_how_to_continue(directory: Path, launcher: str | None) -> None:
-    if launcher is None:
+    if not (directory / LAST).exists():
+        if (directory / RESULT).exists() and read_result(directory)["status"] == "interrupted":
+            log.info(
+                "it has no checkpoint yet: give the same command again, which begins anew; "
+                "record: %s",
+                directory,
+            )
+    elif launcher is None:
         log.info("to continue: %s", commands.train_in(directory))
     else:  # whose own arguments nobody knows here
         log.info(

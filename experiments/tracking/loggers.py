@@ -12,7 +12,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from experiments.config import LOGGERS, objectives
-from experiments.errors import Superseded, UserError
+from experiments.errors import Superseded, UserError, is_disk_full
 from experiments.metrics import METRICS
 from experiments.record import CONFIG, LAST, RESULT, Record, discard
 from experiments.record.foreign import read_checkpoint
@@ -48,8 +48,8 @@ def open_loggers(config: Mapping[str, Any], record: Record) -> Iterator[list[Any
     """The loggers that the config names, closed whatever happens.
 
     Raises:
-        UserError: a package is missing, or W&B does not accept the settings; nothing is left
-            behind.
+        UserError: one cannot be opened, as where a package is missing or W&B does not accept the
+            settings; nothing is left behind of a trial that never began.
     """
     name = config["logger"]["name"]
     opener = LOGGERS[name]
@@ -57,11 +57,36 @@ def open_loggers(config: Mapping[str, Any], record: Record) -> Iterator[list[Any
         loggers = []
         if opener is not None:
             try:
-                loggers.append(stack.enter_context(resolve_name(opener)(config, record)))
-            except UserError:
+                loggers.append(_opened(stack, opener, config, record))
+            except Superseded:
+                raise
+            except BaseException as error:
                 discard(record.directory, also={RESULT, CONFIG, name})
+                if record.directory.exists():  # what it continues from
+                    record.end("interrupted", f"its logger was not opened: {error}")
                 raise
         yield loggers
+
+
+def _opened(stack: ExitStack, opener: str, config: Mapping[str, Any], record: Record) -> Any:
+    from pytorch_lightning.loggers import Logger
+
+    try:
+        logger = stack.enter_context(resolve_name(opener)(config, record))
+    except Exception as error:
+        if isinstance(error, UserError | Superseded) or is_disk_full(error):
+            raise
+        raise _no_logger(config, opener, f"{type(error).__name__}: {error}") from error
+    if not isinstance(logger, Logger):
+        raise _no_logger(config, opener, f"{type(logger).__name__}")
+    return logger
+
+
+def _no_logger(config: Mapping[str, Any], opener: str, got: str) -> UserError:
+    return UserError(
+        f"`logger={config['logger']['name']}` must open one of Lightning's loggers, but {opener} "
+        f"gives {got}; mend it, or give another logger"
+    )
 
 
 def run_settings(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Ranks:
 class Share:
     """A process's part of a batch of `count` images, of which it sees its own rows only.
 
-    It is also a `losses.share.Share`.
+    It is what the loss knows as `losses.share.Part`.
     """
 
     ranks: Ranks

@@ -268,8 +268,14 @@ def _scaled(image: Image.Image, white: int | None) -> Image.Image:
         return Image.fromarray(scaled.astype(np.uint8))
     if image.mode == "F":
         values = np.asarray(image)
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise BadImageError("floating-point pixels outside [0, 1]")
+        if not np.isfinite(values).all():
+            raise BadImageError("floating-point pixels that are NaN or infinite; replace them")
+        if values.min() < 0 or values.max() > 1:
+            divided = "; divide them by 255" if values.min() >= 0 and values.max() <= 255 else ""
+            raise BadImageError(
+                f"floating-point pixels from {values.min():g} to {values.max():g}, but those in "
+                f"[0, 1] are read{divided}"
+            )
         return Image.fromarray(np.round(values * 255).astype(np.uint8))
     if white is not None and white != depth.FULL:  # 16-bit colour, of which the upper 8 are read
         return image.point(lambda value: value * depth.FULL / white)

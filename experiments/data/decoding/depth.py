@@ -8,15 +8,15 @@ brightness beside each other. (TIFF's MaxSampleValue and PNG's sBIT are statisti
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
 from PIL import Image
+
+from experiments.data.imageset import Remark
 
 FULL = 65535
 """White of 16 bits; larger integers are of unknown range."""
@@ -27,8 +27,6 @@ DARK = 1 / 16
 _BITS = (8, 10, 12, 14, 16)
 _BITS_PER_SAMPLE = 258  # a tag of TIFF 6.0
 _DEEP_COLOUR = re.compile(r"'?(RGB|LA|CMYK)[AXa]*;16")  # in what Pillow calls a file's pixels
-
-log = logging.getLogger(__name__)
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -90,12 +88,11 @@ class CommonWhite:
     Found when it is first asked for, from any thread.
 
     Args:
-        root: of the source.
         largest: gives the largest value of each image whose file has so many bits.
     """
 
-    def __init__(self, root: Path, largest: Callable[[int], Iterable[int]]) -> None:
-        self._root, self._largest = root, largest
+    def __init__(self, largest: Callable[[int], Iterable[int]]) -> None:
+        self._largest = largest
         self._whites: dict[int, int] = {}
         self._seen: dict[int, _Seen] = {}
         self._lock = Lock()
@@ -129,24 +126,26 @@ class CommonWhite:
             if most >= seen.most:
                 seen.most, seen.name = most, name
 
-    def tell(self) -> None:
-        """Say which value is white, where it is not that of 16 bits, or where it leaves little."""
+    def remarks(self) -> list[Remark]:
+        """Which value is white, where it is not that of 16 bits, or where it leaves little."""
+        found = []
         for bits, seen in sorted(self._seen.items()):
             white = self._whites[bits]
             if white != FULL:
-                tell(self._root, bits, seen.most, white)
+                found.append(remark(bits, seen.most, white))
             if seen.dark > seen.images / 2 and seen.most > white * DARK:
-                log.warning(
-                    "%d of %d images of %d bits in %s are black or nearly so: white is taken as "
-                    "%d, since %s holds %d; if that is a defect, mend or remove the file, else "
-                    "scale the others",
-                    seen.dark, seen.images, bits, self._root, white, seen.name, seen.most,
-                )  # fmt: skip
+                text = (
+                    f"{seen.dark} of {seen.images} images of {bits} bits are black or nearly so: "
+                    f"white is taken as {white}, since {seen.name} holds {seen.most}; if that is a "
+                    "defect, mend or remove the file, else scale the others"
+                )
+                found.append(Remark(text, is_warning=True))
+        return found
 
 
-def tell(root: Path, bits: int, most: float, white: int) -> None:
-    """Say that white is another value than that of 16 bits."""
-    log.info(
-        "images of %d bits in %s hold at most %.0f, so white is taken as %d (%d bits)",
-        bits, root, most, white, white.bit_length(),
-    )  # fmt: skip
+def remark(bits: int, most: float, white: int) -> Remark:
+    """That white is another value than that of 16 bits."""
+    return Remark(
+        f"images of {bits} bits hold at most {most:.0f}, so white is taken as {white} "
+        f"({white.bit_length()} bits)"
+    )

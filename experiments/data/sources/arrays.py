@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import cached_property
@@ -15,7 +13,9 @@ from numpy.typing import NDArray
 
 from experiments.data.decoding import depth
 from experiments.data.decoding.decode import from_array
+from experiments.data.imageset import Remark
 from experiments.data.parallel import in_order
+from experiments.data.sources.contents import content_hash
 from experiments.data.sources.source import Decoded, Hashed, Source
 from experiments.data.sources.tensors import chosen, refuse_swollen, tensor_file
 from experiments.errors import UserError
@@ -29,8 +29,6 @@ _OBJECTS = (
 _ONE = (1, 2, 3, 4)  # as the last of three axes: no picture is so narrow
 
 ToUint8 = Callable[[NDArray[Any]], NDArray[np.uint8]]
-
-log = logging.getLogger(__name__)
 
 
 class ArrayFile(Source):
@@ -52,19 +50,19 @@ class ArrayFile(Source):
 
     def hashes(self, workers: int | None = None) -> Iterator[Hashed]:
         def work(i: int) -> Hashed:
-            return str(i), self._hash(i)
+            return str(i), self._hash_of(i)
 
         return in_order(work, range(self.count()), workers)
 
     def decoded(
         self, *, size: int, channels: int, fit: str, workers: int | None = None
     ) -> Generator[Decoded, None, None]:
-        to_uint8, self.white = _scaling(self._images, self.root)
+        to_uint8, self.white, self.remarks = _scaling(self._images, self.root)
 
         def work(i: int) -> Decoded:
             pixels = np.ascontiguousarray(to_uint8(self._images[i]))
             result = from_array(pixels, size=size, channels=channels, fit=fit)
-            return str(i), result, self._hash(i)
+            return str(i), result, self._hash_of(i)
 
         yield from in_order(work, range(self.count()), workers)
 
@@ -81,10 +79,10 @@ class ArrayFile(Source):
             ) from error
         return _channels_last(array, self.root)
 
-    def _hash(self, i: int) -> str:
+    def _hash_of(self, i: int) -> str:
         image = self._images[i]
         kind = f"{image.dtype.str} {image.shape} ".encode()
-        return hashlib.blake2b(kind + image.tobytes(), digest_size=16).hexdigest()
+        return content_hash(kind + image.tobytes())
 
 
 def _numpy_array(path: Path) -> NDArray[Any]:
@@ -177,15 +175,15 @@ def _advice(shape: tuple[int, ...]) -> str:
     return ""
 
 
-def _scaling(images: NDArray[Any], path: Path) -> tuple[ToUint8, int | None]:
-    """The function that brings images of this type to uint8, and white as `Source` has it.
+def _scaling(images: NDArray[Any], path: Path) -> tuple[ToUint8, int | None, list[Remark]]:
+    """The function that brings images of this type to uint8; white and remarks as of `Source`.
 
     Raises:
         UserError: the values are not integers in [0, 255], those of 16 or 32 bits in [0, 65535],
             nor floats in [0, 1].
     """
     if images.dtype == np.bool_:
-        return lambda image: image.astype(np.uint8) * np.uint8(255), None
+        return lambda image: image.astype(np.uint8) * np.uint8(255), None, []
     if images.dtype.kind not in "iuf" or images.dtype == np.int8:
         what = ", which cannot hold [0, 255]; save uint8" if images.dtype == np.int8 else ""
         raise UserError(
@@ -201,19 +199,24 @@ def _scaling(images: NDArray[Any], path: Path) -> tuple[ToUint8, int | None]:
             f"images of type {images.dtype} must lie in [0, {top}], but those of {path} lie in "
             f"[{low:g}, {high:g}]; {_rescaling(low, high, top)} and save the file again"
         )
+    remarks = []
     if is_deep and depth.white_of(high) != depth.FULL:
         top = depth.white_of(high)
-        depth.tell(path, 8 * images.dtype.itemsize, high, top)
+        remarks.append(depth.remark(8 * images.dtype.itemsize, high, top))
     if 0 < high <= top * depth.DARK:  # such as masks of 0 and 1
-        log.warning(
-            "%s holds %s, but none above %.3g of %d: its images are black or nearly so; if their "
-            "white is another number, scale them",
-            path, images.dtype, high, top,
-        )  # fmt: skip
+        text = (
+            f"it holds {images.dtype}, but none above {high:.3g} of {top}: its images are black or "
+            "nearly so; if their white is another number, scale them"
+        )
+        remarks.append(Remark(text, is_warning=True))
     if images.dtype == np.uint8:
-        return lambda image: image, None
+        return lambda image: image, None, remarks
     white = top if is_deep and top != depth.FULL else None
-    return lambda image: np.round(image.astype(np.float64) * (255 / top)).astype(np.uint8), white
+
+    def to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
+        return np.round(image.astype(np.float64) * (255 / top)).astype(np.uint8)
+
+    return to_uint8, white, remarks
 
 
 def _rescaling(low: float, high: float, top: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Other:
 
 
 LeftOut = Unusable | Other
+
+
+def content_hash(data: bytes) -> str:
+    """Hexadecimal; the same for the same bytes, on any machine."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 class Contents:

@@ -10,15 +10,19 @@ from pkgutil import resolve_name
 
 from experiments.data.sources.source import Source
 from experiments.errors import UserError
+from models.registry import Registry
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ARRAYS = (".npy", ".npz", ".pt")
 _FOLDER = "experiments.data.sources.folder:Folder"
 
-FILES = {
-    **dict.fromkeys(_ARCHIVES, "experiments.data.sources.archives:open_archive"),
-    **dict.fromkeys(_ARRAYS, "experiments.data.sources.arrays:ArrayFile"),
-}
+FILES = Registry(
+    "kind of file",
+    {
+        **dict.fromkeys(_ARCHIVES, "experiments.data.sources.archives:open_archive"),
+        **dict.fromkeys(_ARRAYS, "experiments.data.sources.arrays:ArrayFile"),
+    },
+)
 """What files of a suffix are opened with: `module:callable`, which takes the path."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 
 from experiments.data.decoding import depth
 from experiments.data.decoding.decode import BadImageError, BombError, decode, largest_value, quiet
+from experiments.data.imageset import Remark
 from experiments.data.parallel import in_order
 from experiments.data.sources import kinds
-from experiments.data.sources.contents import LeftOut, Other, Unusable
+from experiments.data.sources.contents import LeftOut, Other, Unusable, content_hash
 from experiments.errors import UserError
 
 Hashed = tuple[str, str | LeftOut]
@@ -59,11 +59,13 @@ class Source(ABC):
         root: the folder or file, absolute.
         white: of images of more than 8 bits, once they are decoded, as
             `decoding.depth.CommonWhite.known` has it; None where there are none.
+        remarks: of how the images were made, once they are decoded.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.white: int | list[int] | None = None
+        self.remarks: list[Remark] = []
 
     @abstractmethod
     def paths(self) -> list[Path]:
@@ -100,7 +102,7 @@ class Source(ABC):
             # A change that keeps size and modification time still moves the time of change.
             lines.append(f"{path} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}")
             newest = max(newest, s.st_mtime_ns, s.st_ctime_ns)
-        text = hashlib.blake2b(repr(lines).encode(), digest_size=16).hexdigest()
+        text = content_hash(repr(lines).encode())
         return Stamp(text, settled=now - newest > _SETTLED_NS)
 
 
@@ -114,7 +116,7 @@ class EncodedSource(Source):
     def hashes(self, workers: int | None = None) -> Iterator[Hashed]:
         def work(file: File) -> Hashed:
             data = _read(file)
-            return file[0], _hash(data) if isinstance(data, bytes) else data
+            return file[0], content_hash(data) if isinstance(data, bytes) else data
 
         return in_order(work, self.files(), workers)
 
@@ -123,7 +125,6 @@ class EncodedSource(Source):
     ) -> Generator[Decoded, None, None]:
         ended = Event()  # a search for white may take long, and nobody is to wait for it
         common_white = depth.CommonWhite(
-            self.root,
             lambda bits: in_order(
                 partial(_largest_value, bits=bits),
                 takewhile(lambda _: not ended.is_set(), self.files()),
@@ -141,18 +142,17 @@ class EncodedSource(Source):
                     white=common_white, see=partial(common_white.see, name),
                 )  # fmt: skip
             except BadImageError as error:
-                return name, Unusable(printable(str(error))), _hash(data)
+                return name, Unusable(printable(str(error))), content_hash(data)
             except BombError as error:
                 raise UserError(
                     f"an image must not be a decompression bomb, but {name} in {self.root} is: "
                     f"{error}; remove it"
                 ) from error
-            return name, pixels, _hash(data)
+            return name, pixels, content_hash(data)
 
         with quiet():
             yield from in_order(work, self.files(), workers, closing=ended.set)
-        self.white = common_white.known
-        common_white.tell()
+        self.white, self.remarks = common_white.known, common_white.remarks()
 
 
 def is_junk(name: str) -> bool:
@@ -202,7 +202,3 @@ def _read(file: File) -> bytes | LeftOut:
 def _largest_value(file: File, bits: int) -> int:
     data = _read(file)
     return largest_value(data, bits) if isinstance(data, bytes) else 0
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
