@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _HERE = Path(__file__).parent
-_KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_KINDS = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
 _JSON = "curl -H 'Content-Type: application/json' -d"
 _ADDRESS = "http://127.0.0.1:8000"  # `docs.js` puts the service's own in its place
-_DRAWN = f"{_JSON} '{{\"count\": 4, \"seed\": 7}}'"
+_DRAWN = f'{_JSON} \'{{"count": 4, "seed": 7}}\''
 _EXAMPLES = {
     "/v1/generate": f"{_DRAWN} -o images.png {_ADDRESS}/v1/generate",
     "/v1/decode": f"{_DRAWN} '{_ADDRESS}/v1/generate?format=json' |\n"

@@ -5,9 +5,8 @@ export const picture = (base64) => `data:image/png;base64,${base64}`;
 export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
 const SPARE_SECONDS = 10;  // beyond the service's own limit: then nobody is there
+export const isToken = (text) => /^[\x21-\x7e]+$/.test(text);  // what a service may have as one
 let token = recalled();
-
-export const isToken = (text) => /^[\x21-\x7e]+$/.test(text);  // all that a header can hold
 
 // A browser may forbid its storage: then the token lasts as long as the page.
 function recalled() {
@@ -108,8 +107,9 @@ async function attempt(place, work, signal, again) {
 }
 
 // One request at a time, and of those that come meanwhile only the last. `now` gives up the one
-// under way, whose answer is not wanted any more; `stop` gives up all.
-export function latest(place, work) {
+// under way, whose answer is not wanted any more; `stop` gives up all. `retry` is what a click on
+// "Try again" does.
+export function latest(place, work, retry = null) {
   let running = null, waiting = false;
   async function again({ now = false } = {}) {
     waiting = true;
@@ -118,7 +118,7 @@ export function latest(place, work) {
     while (waiting) {
       waiting = false;
       running = new AbortController();
-      await attempt(place, work, running.signal, again);
+      await attempt(place, work, running.signal, retry ?? again);
     }
     running = null;
   }

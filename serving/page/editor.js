@@ -39,7 +39,7 @@ export function setUp(units) {
   $("reset").hidden = !rows.length;
 }
 
-const preview = latest("change-told", async (signal) => show((await decode([chosen.point], signal))[0]));
+const preview = latest("change-told", async (signal) => show((await decode([chosen.point], signal))[0]), again);
 
 const strips = latest("change-told", async (signal) => {
   const points = rows.flatMap(({ unit, input }) => Array.from({ length: CELLS }, (_, i) => {
@@ -49,7 +49,12 @@ const strips = latest("change-told", async (signal) => {
   const cells = rows.flatMap(({ element }) => [...element.querySelectorAll("img")]);
   cells.forEach((cell, i) => { cell.src = images[i]; });
   isStale = false;
-});
+}, again);
+
+function again(how) {
+  preview(how);
+  strips(how);
+}
 
 // What follows once the hand rests: the strips, where they are in view, and the link.
 function settle() {

@@ -17,11 +17,10 @@ export function measured(name, value) {
 }
 
 const reconstruct = latest("photo-told", async function work(signal) {
-  const [file] = $("photo").files;
-  if (!file) return;
+  if (!$("photo").files.length) return;
   $("reconstruction").hidden = true;
   tell("photo-told", "Looking at the photo …", { by: work });
-  const found = await send("v1/reconstruct?format=json", { photos: file }, signal);
+  const found = await send("v1/reconstruct?format=json", { photos: $("photo") }, signal);
   const made = picture(found.images[0]);
   $("seen").src = picture(found.photos[0]);
   $("made").src = made;
@@ -40,11 +39,11 @@ const reconstruct = latest("photo-told", async function work(signal) {
 });
 
 const interpolate = latest("between-told", async function work(signal) {
-  const [first] = $("first").files, [second] = $("second").files;
+  const first = $("first"), second = $("second"), count = first.files.length + second.files.length;
   $("path").hidden = true;
   play(false);
-  if (!first || !second) {
-    tell("between-told", first || second ? "Now the other photo." : "");
+  if (count < 2) {
+    tell("between-told", count ? "Now the other photo." : "");
     return;
   }
   tell("between-told", "Looking at the photos …", { by: work });
@@ -57,27 +56,27 @@ const interpolate = latest("between-told", async function work(signal) {
 });
 
 const keep = latest("between-told", async function work(signal) {
-  const [first] = $("first").files, [second] = $("second").files;
   tell("between-told", "Making the animation …", { by: work });
-  const path = `v1/interpolate?format=webp&steps=${STEPS}`;
-  const animation = await send(path, { first, second }, signal, (answer) => answer.blob());
+  const path = `v1/interpolate?format=webp&steps=${STEPS}`, photos = { first: $("first"), second: $("second") };
+  const animation = await send(path, photos, signal, (answer) => answer.blob());
   const link = document.createElement("a");
   Object.assign(link, { href: URL.createObjectURL(animation), download: "way.webp" });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 });
 
-async function send(path, files, signal, read) {
+async function send(path, fields, signal, read) {
   const body = new FormData();
-  for (const [name, file] of Object.entries(files)) body.append(name, await small(file), file.name);
+  for (const [name, field] of Object.entries(fields)) body.append(name, await small(field), field.files[0].name);
   return ask(path, { method: "POST", body, signal }, read);
 }
 
 // The photo itself, or, where it is large, as many pixels of it as the model can use: upright as its
 // EXIF orientation says, transparent parts on white and colour profiles left out, as the service has it.
-async function small(file) {
+async function small(field) {
   const { image_shape: [, height, width], limits } = known.model;
-  const whole = await file.arrayBuffer().then((bytes) => new Blob([bytes]), () => {
+  const whole = await field.files[0].arrayBuffer().then((bytes) => new Blob([bytes]), () => {
+    field.value = "";  // or a browser sees no change when the same one is chosen
     throw new Refused("The photo cannot be read; choose it again.", UNUSABLE);
   });
   if (whole.size <= Math.min(LARGE, limits.max_bytes / 4)) return whole;
@@ -124,14 +123,14 @@ function play(on) {
 function mind(input, work) { input.addEventListener("change", () => work({ now: true })); }
 
 // Where a photo that is dropped goes: to the field it is dropped on, and from anywhere else to the first.
-const field = (target) => target.closest?.("label.file")?.querySelector("input") ?? $("photo");
+const fieldOf = (element) => element.closest?.("label.file")?.querySelector("input") ?? $("photo");
 
 function light(input) {
   for (const label of document.querySelectorAll("label.file")) label.classList.toggle("over", label.contains(input));
 }
 
 function drop(event) {
-  const input = field(event.target), [file] = event.dataTransfer.files;
+  const input = fieldOf(event.target), [file] = event.dataTransfer.files;
   light(null);
   if (!file) return;
   const one = new DataTransfer();
@@ -147,7 +146,7 @@ $("step").addEventListener("input", () => { play(false); go(Number($("step").val
 $("play").addEventListener("click", () => play(way.timer === null));
 $("keep").addEventListener("click", () => keep());
 still.addEventListener("change", () => still.matches && play(false));
-for (const [kind, act] of [["dragover", (event) => light(field(event.target))], ["drop", drop]]) {
+for (const [kind, act] of [["dragover", (event) => light(fieldOf(event.target))], ["drop", drop]]) {
   document.addEventListener(kind, (event) => {
     if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();  // or the browser leaves the page for the photo
