@@ -14,7 +14,7 @@ from tests.pages import LAST, PHONE, WIDE, changed, silence, source, strip
 from tests.services import Service, run_service
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, FloatRect, Page, Route
 
 pytestmark = [pytest.mark.slow, pytest.mark.trains]
 
@@ -304,10 +304,10 @@ def test_a_screen_reader_hears_what_everything_is(browser: Browser, service: Ser
         assert {"status", "draw-told", "change-told", "photo-told", "between-told"} <= set(live)
 
 
-def box(page: Page, selector: str) -> dict[str, float]:
+def box(page: Page, selector: str) -> FloatRect:
     found = page.locator(selector).bounding_box()
     assert found is not None
-    return dict(found)
+    return found
 
 
 def test_on_a_wide_window_choosing_and_seeing_are_on_one_screen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+_Answer = Callable[[Request], Awaitable[Response]]
 _HERE = Path(__file__).parent
 _KINDS = {
     ".html": "text/html",
@@ -46,7 +48,7 @@ def build(app: FastAPI) -> APIRouter:
             router.add_api_route(path, answer, methods=["GET", "HEAD"])
 
     @cache
-    def docs() -> Any:
+    def docs() -> _Answer:
         return _answers(_docs(app.openapi()).encode(), "text/html")
 
     @router.api_route("/docs", methods=["GET", "HEAD"])
@@ -56,7 +58,7 @@ def build(app: FastAPI) -> APIRouter:
     return router
 
 
-def _answers(content: bytes, kind: str) -> Any:
+def _answers(content: bytes, kind: str) -> _Answer:
     """A route that sends the content, or says that a browser has it already."""
     etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     headers = {"Cache-Control": "no-cache", "ETag": etag}
