@@ -33,6 +33,15 @@ def changed(page: Page, selector: str, before: str) -> str:
     return source(page, selector)
 
 
+def focused(page: Page) -> str:
+    """What has the focus: its id, or its picture's description."""
+    found: str = page.evaluate(
+        "document.activeElement.id || document.activeElement.querySelector('img')?.alt"
+        " || document.activeElement.ariaLabel || document.activeElement.tagName"
+    )
+    return found
+
+
 def strip(page: Page, number: int = 0) -> list[str]:
     """The pictures of a slider, once they are there."""
     images = page.locator(f".unit >> nth={number}").locator("img")

@@ -215,6 +215,20 @@ def test_a_token_that_is_changed_meanwhile_is_asked_for_again(
         assert page.get_attribute("#grid button >> nth=5", "aria-checked") == "true"
 
 
+def test_a_model_that_is_replaced_meanwhile_is_told(browser: Browser, service: Service) -> None:
+    def renewed(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, headers={**answer.headers, "X-Model": "0123456789ab"})
+
+    with visit(browser) as window:
+        page = window.page
+        page.goto(service.url)
+        page.wait_for_selector(LAST)
+        page.route("**/v1/generate*", renewed)
+        page.click("#refresh")
+        told(page, "status", "The service has another model now: reload the page.")
+
+
 def test_the_page_names_metrics_as_the_service_does(browser: Browser, service: Service) -> None:
     def other(route: Route) -> None:
         answer = route.fetch()

@@ -39,7 +39,10 @@ export async function ask(path, options = {}, read = (answer) => answer.json()) 
   let answer;
   try {
     answer = await fetch(path, { ...options, headers, signal: AbortSignal.any(signals) });
-    if (answer.ok) return await read(answer);
+    if (answer.ok) {
+      compare(answer.headers.get("X-Model"));
+      return await read(answer);
+    }
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw new Refused("The server does not answer.");
@@ -47,11 +50,17 @@ export async function ask(path, options = {}, read = (answer) => answer.json()) 
   throw new Refused(await reason(answer), answer.status);
 }
 
+// One service may run as many, and be renewed: what two models make does not belong together.
+function compare(version) {
+  if (!version || !known.model || version === known.model.version) return;
+  tell("status", "The service has another model now: reload the page.", { bad: true });
+}
+
 // The service says why in JSON; what stands before it, such as a proxy, does not.
 async function reason(answer) {
   const body = await answer.json().catch(() => null);
   const seconds = Number(answer.headers.get("Retry-After"));
-  const later = answer.status === 429 && seconds ? `; try again in ${seconds} s` : "";
+  const later = seconds ? `; try again in ${seconds} s` : "";
   const text = typeof body?.detail === "string" ? body.detail : `the server answers ${answer.status}${later}`;
   return `${text[0]?.toUpperCase() ?? ""}${text.slice(1)}.`;
 }

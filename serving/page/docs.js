@@ -18,8 +18,8 @@ for (const example of examples) {
   example.after(button);
 }
 
-const { status } = await fetch("v1/model");
-if (status === 401) {
+const answer = await fetch("v1/model").catch(() => null);
+if (answer?.status === 401) {
   document.getElementById("token").hidden = false;
   for (const example of examples) {
     if (/\/(v1\/|metrics)/.test(example.textContent)) {
