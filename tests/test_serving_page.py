@@ -1,23 +1,22 @@
-"""The page in a real browser: what a person does, and what the page does behind their back."""
+"""The page in a real browser: drawing images, choosing one, changing it, and passing it on."""
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from PIL import Image
 
 from tests.browsers import visit
+from tests.pages import LAST, PHONE, WIDE, changed, focused, silence, source, strip
 from tests.services import Service, run_service
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
 pytestmark = [pytest.mark.slow, pytest.mark.trains]
-
-LAST = "#grid img >> nth=63"
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +25,12 @@ def service(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield running
 
 
-def source(page: Page, selector: str) -> str:
-    return page.locator(selector).first.get_attribute("src") or ""
+def settled(page: Page, part: str) -> None:
+    """Wait until the address says it."""
+    page.wait_for_function("part => location.search.includes(part)", arg=part)
 
 
-def changed(page: Page, selector: str, before: str) -> str:
-    """The picture there, as soon as it is another than `before`."""
-    page.wait_for_function(
-        "([s, b]) => document.querySelector(s)?.src && document.querySelector(s).src !== b",
-        arg=[selector, before],
-    )
-    return source(page, selector)
-
-
-def test_a_person_draws_changes_and_shares_images(browser: Browser, service: Service) -> None:
+def test_a_person_draws_chooses_and_changes_images(browser: Browser, service: Service) -> None:
     with visit(browser) as window:
         page = window.page
         page.goto(f"{service.url}/?seed=7")
@@ -51,22 +42,184 @@ def test_a_person_draws_changes_and_shares_images(browser: Browser, service: Ser
         page.fill("#seed", "7")
         page.press("#seed", "Enter")
         assert changed(page, "#grid img", second) == first
-        assert "seed=7&" in page.url
-        assert (page.get_attribute("#share", "href") or "missing") in page.url
+        settled(page, "seed=7&")
 
         page.locator("#grid button").nth(5).click()
-        page.wait_for_function(
-            "() => document.querySelector('#preview').src"
-            " === document.querySelectorAll('#grid img')[5].src"
-        )
         chosen = source(page, "#preview")
-        page.locator("#sliders input").first.fill("4")
+        assert chosen == source(page, "#grid img >> nth=5")
+        page.locator("#sliders input").first.fill("3")
         moved = changed(page, "#preview", chosen)
-        assert page.locator("#sliders output").first.inner_text() == "4.00"
+        assert page.locator("#sliders output").first.inner_text() == "3.00"
+        assert page.get_attribute("#preview", "alt") == "Image 6, changed"
         page.click("#reset")
         assert changed(page, "#preview", moved) == chosen
+        page.locator("#temperature").fill("0")
+        calm = changed(page, "#grid img", first)
+        assert calm == source(page, LAST)
+        silence(page)
         assert window.errors == []
         assert all(url.startswith(service.url) for url in window.requests)
+
+
+def test_pictures_show_where_each_slider_leads_from_the_chosen_image(
+    browser: Browser, service: Service
+) -> None:
+    with visit(browser) as window:
+        page = window.page
+        page.goto(f"{service.url}/?seed=7")
+        page.wait_for_selector(LAST)
+        assert page.locator(".unit").count() == 4
+        pictures = [strip(page, number) for number in range(4)]
+        assert all(len(set(one)) == 7 for one in pictures)
+        slider = page.locator("#sliders input").nth(1)
+        for value, wanted in (("-3", pictures[1][0]), ("1", pictures[1][4])):
+            before = source(page, "#preview")
+            slider.fill(value)
+            assert changed(page, "#preview", before) == wanted
+        # What one slider changes is where the others start from.
+        page.wait_for_function(
+            "before => document.querySelector('.unit img').src !== before", arg=pictures[0][0]
+        )
+        assert strip(page, 1) == pictures[1]
+        before = strip(page)[0]
+        page.locator("#grid button").nth(9).click()
+        changed(page, ".unit img", before)
+        assert not set(strip(page, 1)) & set(pictures[1])
+        assert window.errors == []
+
+
+def test_a_slider_that_moves_asks_for_one_picture_at_a_time(
+    browser: Browser, service: Service
+) -> None:
+    with visit(browser) as window:
+        page = window.page
+        page.goto(f"{service.url}/?seed=7")
+        page.wait_for_selector(LAST)
+        strip(page)
+        asked: list[Route] = []
+        page.route("**/v1/decode*", lambda r: r.continue_() if asked else asked.append(r))
+        before = source(page, "#preview")
+        # All within one task of the browser, without the event that ends a movement.
+        with page.expect_request("**/v1/decode*"):
+            page.locator("#sliders input").first.evaluate(
+                "input => { for (let v = -3; v < 3; v += 0.1) {"
+                " input.value = v; input.dispatchEvent(new Event('input')); } }"
+            )
+        last = page.locator("#sliders output").first.inner_text()
+        count = len(window.requests)
+        while not asked:
+            page.wait_for_timeout(10)
+        with page.expect_request("**/v1/decode*") as final:
+            asked[0].continue_()
+        assert float(last) in (final.value.post_data_json or {})["latents"][0]
+        changed(page, "#preview", before)
+        assert len(window.requests) == count + 1
+        assert window.errors == []
+
+
+def test_an_image_that_is_chosen_gives_up_what_was_asked_for_another(
+    browser: Browser, service: Service
+) -> None:
+    with visit(browser) as window:
+        page = window.page
+        page.goto(f"{service.url}/?seed=7")
+        page.wait_for_selector(LAST)
+        strip(page)
+        page.route("**/v1/decode*", lambda route: None)
+        with page.expect_request("**/v1/decode*"):
+            page.locator("#sliders input").first.fill("3")
+        with page.expect_event("requestfailed"):
+            page.locator("#grid button").nth(3).click()
+        assert source(page, "#preview") == source(page, "#grid img >> nth=3")
+        silence(page)
+
+
+def test_a_link_has_the_seed_the_image_and_the_sliders(browser: Browser, service: Service) -> None:
+    with visit(browser, permissions=["clipboard-read", "clipboard-write"]) as window:
+        page = window.page
+        page.goto(f"{service.url}/?seed=7&temperature=0.8")
+        page.wait_for_selector(LAST)
+        page.locator("#grid button").nth(40).click()
+        for number, value in enumerate(("2", "-1.5")):
+            before = source(page, "#preview")
+            page.locator("#sliders input").nth(number).fill(value)
+            changed(page, "#preview", before)
+        page.click("#copy")
+        page.wait_for_selector("text=Link copied.")
+        link = page.evaluate("navigator.clipboard.readText()")
+        settled(page, link.split("?")[1])
+        wanted, texts = source(page, "#preview"), page.locator("#sliders output").all_inner_texts()
+        assert window.errors == []
+    for options in (WIDE, PHONE):  # which shows fewer images
+        with visit(browser, **options) as window:
+            page = window.page
+            page.goto(link)
+            page.wait_for_function(
+                "wanted => document.querySelector('#preview').src === wanted", arg=wanted
+            )
+            assert page.locator("#sliders output").all_inner_texts() == texts
+            assert page.get_attribute("#grid button >> nth=40", "aria-checked") == "true"
+            assert page.input_value("#seed") == "7"
+            assert page.input_value("#temperature") == "0.8"
+            silence(page)
+            assert window.errors == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["seed=-1", "seed=7&temperature=NaN&image=0", "seed=7&image=999999&z99=1&z0=1e9&z1=&z2=x"],
+)
+def test_a_link_with_nonsense_in_it_still_opens(
+    browser: Browser, service: Service, query: str
+) -> None:
+    with visit(browser) as window:
+        page = window.page
+        page.goto(f"{service.url}/?{query}")
+        page.wait_for_selector(LAST)
+        assert source(page, "#preview") == source(page, "#grid img")
+        assert page.input_value("#temperature") == "1"
+        silence(page)
+        assert window.errors == []
+
+
+def test_a_link_of_another_model_says_so(browser: Browser, service: Service) -> None:
+    with visit(browser) as window:
+        page = window.page
+        page.goto(f"{service.url}/?seed=7&model=0123abcd")
+        page.wait_for_selector(LAST)
+        assert "made with another model" in page.inner_text("#status")
+
+
+def test_a_link_can_be_copied_where_the_clipboard_is_forbidden(
+    browser: Browser, service: Service
+) -> None:
+    with visit(browser) as window:
+        page = window.page
+        page.add_init_script("delete Navigator.prototype.clipboard")
+        page.goto(f"{service.url}/?seed=7")
+        page.wait_for_selector(LAST)
+        page.click("#copy")
+        page.wait_for_selector("#link", state="visible")
+        assert page.evaluate("getSelection().toString()") == page.input_value("#link")
+        assert page.input_value("#link").startswith(f"{service.url}/?seed=7&")
+        page.locator("#grid button").nth(5).click()
+        assert page.is_hidden("#link")  # an old link is no link to this
+        assert window.errors == []
+
+
+def test_the_chosen_image_is_downloaded_as_it_is_shown(browser: Browser, service: Service) -> None:
+    with visit(browser) as window:
+        page = window.page
+        page.goto(f"{service.url}/?seed=7")
+        page.wait_for_selector(LAST)
+        before = source(page, "#preview")
+        page.locator("#sliders input").first.fill("3")
+        shown = changed(page, "#preview", before)
+        with page.expect_download() as download:
+            page.click("#download")
+        assert download.value.suggested_filename == "seed-7-image-1-changed.png"
+        assert download.value.path().read_bytes() == b64decode(shown.split(",")[1])
+        assert window.errors == []
 
 
 def test_the_keyboard_does_what_the_mouse_does(browser: Browser, service: Service) -> None:
@@ -78,87 +231,41 @@ def test_the_keyboard_does_what_the_mouse_does(browser: Browser, service: Servic
         page.keyboard.press("r")
         second = changed(page, "#grid img", first)
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.id") == "refresh"
+        assert focused(page) == "refresh"
         page.keyboard.press("Enter")
-        changed(page, "#grid img", second)
+        third = changed(page, "#grid img", second)
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid"
-        page.locator("#grid button").nth(9).press("Space")
-        assert page.get_attribute("#grid button >> nth=9", "aria-pressed") == "true"
-        before = changed(page, "#preview", "")
+
+        # The grid is one stop, and arrows lead through it.
+        stops = []
+        for _ in range(8):
+            page.keyboard.press("Tab")
+            stops.append(focused(page))
+        assert stops[:6] == ["seed", "temperature", "Image 1", "reset", "download", "copy"]
+        assert all(stop.startswith("Latent unit") for stop in stops[6:])
+        page.locator("#grid button").first.focus()
+        for key, at in (
+            ("ArrowRight", 1), ("ArrowDown", 9), ("ArrowLeft", 8), ("ArrowUp", 0),
+            ("ArrowUp", 0), ("ArrowLeft", 0), ("End", 63), ("ArrowDown", 63), ("Home", 0),
+            ("ArrowDown", 8),
+        ):  # fmt: skip
+            page.keyboard.press(key)
+            assert focused(page) == f"Image {at + 1}", key
+            assert page.get_attribute(f"#grid button >> nth={at}", "aria-checked") == "true"
+            assert page.locator("#grid [tabindex='0']").count() == 1
+            assert source(page, "#preview") == source(page, f"#grid img >> nth={at}")
+        page.keyboard.press("r")
+        changed(page, "#grid img", third)
+        assert focused(page) == "Image 9"
+        before = source(page, "#preview")
+        assert before == source(page, "#grid img >> nth=8")
         page.locator("#sliders input").first.press("End")
         changed(page, "#preview", before)
         page.focus("#seed")
         page.keyboard.type("r")  # a letter in a field is a letter
         assert page.input_value("#seed").endswith("r")
         assert window.errors == []
-
-
-def test_a_person_on_a_phone_sees_their_photo_and_the_way_to_another(
-    browser: Browser, service: Service, tmp_path: Path
-) -> None:
-    photo, other = (str(tmp_path / f"{colour}.png") for colour in ("black", "white"))
-    for path in (photo, other):
-        Image.new("RGB", (40, 30), Path(path).stem).save(path)
-    with visit(browser, viewport={"width": 380, "height": 800}, color_scheme="dark") as window:
-        page = window.page
-        page.goto(service.url)
-        page.wait_for_selector(LAST)
-        page.set_input_files("#photo", photo)
-        page.wait_for_selector("#made", state="visible")
-        row = page.locator("#metrics tr", has_text="MS-SSIM").inner_text()
-        assert float(row.split()[1]) <= 1
-        assert page.inner_text("#metrics").startswith("PSNR") or " dB" in page.inner_text(
-            "#metrics"
-        )
-        assert source(page, "#seen") != source(page, "#made") != ""
-        page.set_input_files("#first", photo)
-        page.set_input_files("#second", other)
-        page.wait_for_selector("#frame", state="visible")
-        middle = source(page, "#frame")
-        page.press("#step", "Home")
-        assert changed(page, "#frame", middle) == source(page, "#made")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 380
-        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert background == "rgb(21, 25, 27)"
-        assert window.errors == []
-
-
-def test_the_page_names_metrics_as_the_service_does(browser: Browser, service: Service) -> None:
-    def other(route: Route) -> None:
-        answer = route.fetch()
-        model = answer.json()
-        model["objective"] = {"names": ["edges"], "values": [0.0123]}
-        model["measures"]["edges"] = {"title": "Edge error", "unit": "levels"}
-        route.fulfill(response=answer, json=model)
-
-    with visit(browser) as window:
-        page = window.page
-        page.goto(service.url)
-        page.wait_for_selector(LAST)
-        assert ", PSNR " in page.inner_text("#about")
-        assert page.inner_text("#about").endswith(" dB")
-        page.route("**/v1/model", other)
-        page.reload()
-        page.wait_for_selector(LAST)
-        assert page.inner_text("#about").endswith(", Edge error 0.0123 levels")
-
-
-def test_what_cannot_be_used_is_told_on_the_page(
-    browser: Browser, service: Service, tmp_path: Path
-) -> None:
-    text = tmp_path / "photo.png"
-    text.write_text("<script>alert(1)</script>")
-    with visit(browser) as window:
-        page = window.page
-        page.goto(service.url)
-        page.wait_for_selector(LAST)
-        page.set_input_files("#photo", str(text))
-        page.wait_for_selector("#status.bad")
-        assert "a photo cannot be used: not a JPEG" in page.inner_text("#status")
-        assert page.is_hidden("#reconstruction")
-        # The browser itself reports the refusal, and nothing else is wrong.
-        assert [error for error in window.errors if "415" not in error] == []
 
 
 def test_a_photo_chosen_while_images_are_drawn_stays_chosen(
@@ -175,56 +282,12 @@ def test_a_photo_chosen_while_images_are_drawn_stays_chosen(
         page.set_input_files("#photo", str(trained / "samples.png"))
         page.wait_for_selector("#made", state="visible")
         made = source(page, "#made")
-        page.wait_for_function("made => document.querySelector('#preview').src === made", arg=made)
+        assert source(page, "#preview") == made
         held.pop().continue_()
         changed(page, "#grid img", first)
-        assert page.locator("#grid [aria-pressed=true]").count() == 0
-        with page.expect_response("**/v1/decode*"):
-            page.click("#reset")
-        assert source(page, "#preview") == made
+        assert page.locator("#grid [aria-checked=true]").count() == 0
+        page.locator("#sliders input").first.press("End")
+        moved = changed(page, "#preview", made)
+        page.click("#reset")
+        assert changed(page, "#preview", moved) == made
         assert window.errors == []
-
-
-def test_a_refusal_stays_to_be_read_when_other_work_ends_well(
-    browser: Browser, service: Service, tmp_path: Path
-) -> None:
-    text = tmp_path / "photo.png"
-    text.write_text("no photo")
-    with visit(browser) as window:
-        page = window.page
-        held: list[Route] = []
-        drawing: list[Route] = []
-        page.route("**/v1/generate*", lambda route: drawing.append(route))
-        page.route("**/v1/decode*", lambda route: held.append(route))
-        with page.expect_request("**/v1/generate*"):
-            page.goto(service.url)
-        assert page.is_disabled("#reset")  # there is nothing to go back to yet
-        while not drawing:
-            page.wait_for_timeout(10)
-        drawing.pop().continue_()
-        page.wait_for_selector(LAST)
-        with page.expect_response("**/v1/reconstruct*"):
-            page.set_input_files("#photo", str(text))
-        page.wait_for_selector("#status.bad")
-        held.pop().continue_()
-        changed(page, "#preview", "")
-        assert "a photo cannot be used" in page.inner_text("#status")
-
-
-def test_a_service_with_a_token_asks_for_it_on_the_page(
-    browser: Browser, trained: Path, tmp_path: Path
-) -> None:
-    with (
-        run_service(trained, tmp_path, VAESWEEP_TOKEN="open sesame") as guarded,
-        visit(browser) as window,
-    ):
-        page = window.page
-        page.goto(guarded.url)
-        page.fill("#token", "wrong")
-        page.press("#token", "Enter")
-        page.wait_for_selector("#access", state="visible")
-        page.fill("#token", "open sesame")
-        page.press("#token", "Enter")
-        page.wait_for_selector(LAST)
-        assert page.is_hidden("#access")
-        assert [error for error in window.errors if "401" not in error] == []

@@ -1,215 +1,109 @@
-const $ = (id) => document.getElementById(id);
-const picture = (base64) => `data:image/png;base64,${base64}`;
-const state = { point: null, chosen: null, choices: 0, path: [], teller: null, measures: {} };
+// The page as a whole: the model it shows, its token and its link.
+import { $, ask, isNumber, isToken, known, latest, remember, tell } from "./asking.js";
+import { change, chosen, reset, setUp } from "./editor.js";
+import { anySeed, fresh, restore, wanted } from "./images.js";
+import { measured, title } from "./photos.js";
 
-class Refused extends Error {
-  constructor(status, message) { super(message); this.status = status; }
-}
-
-async function call(path, options = {}) {
-  const token = sessionStorage.getItem("token");
-  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
-  const answer = await fetch(path, { ...options, headers });
-  const body = await answer.json();
-  if (!answer.ok) throw new Refused(answer.status, body.detail);
-  return body;
-}
-
-const post = (path, body) => call(path, {
-  method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" },
-});
-
-function say(text, teller, bad = false) {
-  state.teller = teller;
-  $("status").textContent = text;
-  $("status").classList.toggle("bad", bad);
-}
-
-// What ends well takes back only its own message: another's refusal stays to be read.
-async function attempt(work) {
-  try {
-    await work();
-    if (state.teller === work) say("", null);
-  } catch (error) {
-    $("access").hidden = error.status !== 401;
-    say(error instanceof Refused ? error.message : "The server does not answer.", work, true);
-  }
-}
-
-// One request at a time, and of those that come meanwhile only the last.
-function latest(work) {
-  let running = false, waiting = false;
-  return async () => {
-    if (running) { waiting = true; return; }
-    running = true;
-    do { waiting = false; await attempt(work); } while (waiting);
-    running = false;
-  };
-}
-
-const draw = latest(async () => {
-  const seed = Number($("seed").value), temperature = Number($("temperature").value);
-  const { choices } = state;
-  const found = await post("v1/generate?format=json", { count: 64, seed, temperature });
-  $("grid").replaceChildren(...found.images.map((image, i) => {
-    const button = document.createElement("button"), img = document.createElement("img");
-    img.src = picture(image);
-    img.alt = `Image ${i + 1}`;
-    button.type = "button";
-    button.dataset.index = i;
-    button.append(img);
-    button.addEventListener("click", () => choose(found.latents[i], i));
-    return button;
-  }));
-  const query = new URLSearchParams({ seed, temperature });
-  history.replaceState(null, "", `?${query}`);
-  $("share").href = `?${query}`;
-  // A photo, or an image, that was chosen meanwhile stays chosen.
-  if (state.choices === choices) choose(found.latents[0], 0);
-});
-
-const preview = latest(async () => {
-  const found = await post("v1/decode?format=json", { latents: [state.point] });
-  $("preview").src = picture(found.images[0]);
-});
-
-function choose(latent, index) {
-  state.chosen = latent;
-  state.choices += 1;
-  $("change").disabled = false;
-  for (const button of $("grid").children) {
-    button.setAttribute("aria-pressed", String(Number(button.dataset.index) === index));
-  }
-  reset();
-}
-
-function reset() {
-  state.point = [...state.chosen];
-  for (const input of $("sliders").querySelectorAll("input")) show(input, state.point[input.dataset.unit]);
-  preview();
-}
-
-function show(input, value) {
-  // A photo's latents may lie beyond the ends.
-  input.max = Math.max(SLIDER_END, Math.ceil(Math.abs(value)));
-  input.min = -input.max;
-  input.value = value;
-  input.nextElementSibling.textContent = Number(value).toFixed(2);
-}
-
-const SLIDER_END = 4;
-
-function slider({ unit, kl }) {
-  const label = document.createElement("label"), input = document.createElement("input");
-  label.textContent = `unit ${unit}`;
-  label.title = kl === null ? "" : `${kl.toFixed(2)} nats per image`;
-  Object.assign(input, { type: "range", min: -SLIDER_END, max: SLIDER_END, step: 0.05, value: 0 });
-  input.dataset.unit = unit;
-  input.addEventListener("input", () => {
-    state.point[unit] = Number(input.value);
-    input.nextElementSibling.textContent = state.point[unit].toFixed(2);
-    preview();
-  });
-  label.append(input, document.createElement("output"));
-  return label;
-}
-
-function form(files) {
-  const body = new FormData();
-  for (const [name, file] of Object.entries(files)) body.append(name, file);
-  return { method: "POST", body };
-}
-
-function shown(name, value) {
-  const unit = state.measures[name]?.unit ?? "";
-  return value === null ? "not finite" : `${Number(value.toPrecision(3))} ${unit}`.trim();
-}
-
-const title = (name) => state.measures[name]?.title ?? name;
-
-const reconstruct = latest(async function work() {
-  const [file] = $("photo").files;
-  if (!file) return;
-  say("Looking at the photo …", work);
-  const found = await call("v1/reconstruct?format=json", form({ photos: file }));
-  $("seen").src = picture(found.photos[0]);
-  $("made").src = picture(found.images[0]);
-  const caption = $("metrics").caption;
-  $("metrics").replaceChildren(caption, ...Object.entries(found.metrics[0]).map(([name, value]) => {
-    const row = document.createElement("tr"), head = document.createElement("th");
-    head.textContent = title(name);
-    row.append(head);
-    row.insertCell().textContent = shown(name, value);
-    return row;
-  }));
-  $("reconstruction").hidden = false;
-  choose(found.latents[0], -1);
-});
-
-const interpolate = latest(async function work() {
-  const [first] = $("first").files, [second] = $("second").files;
-  if (!first || !second) return;
-  say("Looking at the photos …", work);
-  const found = await call("v1/interpolate?format=json&steps=17", form({ first, second }));
-  state.path = found.images;
-  $("path").hidden = false;
-  frame();
-});
-
-function frame() { $("frame").src = picture(state.path[Number($("step").value)]); }
-
-function fresh() {
-  $("seed").value = crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;
-  draw();
-}
-
-function temperature() { $("draw").querySelector("output").textContent = Number($("temperature").value).toFixed(2); }
-
-async function load() {
-  const model = await call("v1/model");
-  const [channels, height, width] = model.image_shape;
-  state.measures = model.measures;
-  const objectives = model.objective?.names ?? [];
-  $("about").textContent = [
-    `${width}×${height}, ${model.latent_dim} latent units`,
-    model.data ? `trained on ${model.data.train} images of ${model.data.name}` : null,
-    model.loss ? `with ${model.loss.name}` : null,
-    ...objectives.map((name, i) => `${title(name)} ${shown(name, model.objective.values[i] ?? null)}`),
-  ].filter(Boolean).join(", ");
+const start = latest("status", async (signal) => {
+  const model = await ask("v1/model", { signal });
+  known.model = model;
+  $("about").textContent = described(model);
   $("model").textContent = `model ${model.version}`;
-  $("sliders").replaceChildren(...model.informative_units.slice(0, 8).map(slider));
-  const query = new URLSearchParams(location.search);
-  if (query.has("temperature")) $("temperature").value = query.get("temperature");
-  temperature();
-  if (/^[0-9]{1,15}$/.test(query.get("seed") ?? "")) {
-    $("seed").value = query.get("seed");
-    draw();
-  } else {
-    fresh();
+  $("access").hidden = true;
+  $("main").hidden = false;
+  $("temperature").max = Math.min(2, model.limits.max_temperature);
+  setUp(model.informative_units ?? []);
+  follow(new URLSearchParams(location.search));
+});
+
+function described({ image_shape: [, height, width], latent_dim, data, loss, objective }) {
+  const values = objective?.values ?? [];
+  return [
+    `${width}×${height}, ${latent_dim} latent unit${latent_dim === 1 ? "" : "s"}`,
+    isNumber(data?.train) ? `trained on ${data.train} images of ${data.name}` : null,
+    loss?.name ? `with ${loss.name}` : null,
+    ...(objective?.names ?? []).map((name, i) => `${title(name)} ${measured(name, values[i])}`),
+  ].filter(Boolean).join(", ");
+}
+
+// What a link says; anything in it that this model cannot have is left out.
+function follow(query) {
+  const { latent_dim, limits, version } = known.model;
+  const whole = (name) => (/^[0-9]{1,15}$/.test(query.get(name) ?? "") ? Number(query.get(name)) : null);
+  const temperature = query.has("temperature") ? Number(query.get("temperature")) : 1;
+  const isWarm = temperature >= 0 && temperature <= $("temperature").max;
+  const image = whole("image") ?? 1;
+  const changes = [...query].map(([name, value]) => [Number(name.match(/^z([0-9]{1,6})$/)?.[1] ?? NaN), Number(value || NaN)])
+    .filter(([unit, value]) => unit < latent_dim && Math.abs(value) <= 100);
+  if (query.get("model") && !version.startsWith(query.get("model"))) {
+    tell("status", "The link was made with another model: it leads to other images here.");
+  }
+  restore({
+    seed: whole("seed") ?? anySeed(),
+    temperature: isWarm ? temperature : 1,
+    index: image >= 1 && image <= limits.max_images ? image - 1 : 0,
+  }, () => change(changes));
+}
+
+function link() {
+  const query = new URLSearchParams(chosen.origin ?? wanted);
+  if (chosen.origin) for (const [unit, value] of chosen.changes) query.set(`z${unit}`, value);
+  query.set("model", known.model.version.slice(0, 8));
+  return `${location.origin}${location.pathname}?${query}`;
+}
+
+async function copy() {
+  const aside = chosen.origin ? "" : "; your photo is not in it";
+  $("link").hidden = true;
+  try {
+    await navigator.clipboard.writeText(link());
+    tell("change-told", `Link copied${aside}.`);
+  } catch {
+    // Without TLS, or where somebody forbids it: a field to copy from.
+    $("link").hidden = false;
+    $("link").value = link();
+    $("link").select();
+    tell("change-told", `Copy the link from the field${aside}.`);
   }
 }
 
-const start = () => attempt(load);
-
-$("refresh").addEventListener("click", fresh);
-$("seed").addEventListener("change", () => $("seed").reportValidity() && draw());
-// Enter in the seed is a change already; a second drawing would undo what was chosen meanwhile.
-$("draw").addEventListener("submit", (event) => event.preventDefault());
-$("temperature").addEventListener("input", () => { temperature(); draw(); });
-$("reset").addEventListener("click", reset);
-$("photo").addEventListener("change", reconstruct);
-$("first").addEventListener("change", interpolate);
-$("second").addEventListener("change", interpolate);
-$("step").addEventListener("input", frame);
-$("access").addEventListener("submit", (event) => {
+function unlock(event) {
   event.preventDefault();
-  sessionStorage.setItem("token", $("token").value);
-  $("access").hidden = true;
-  say("", null);
-  start();
+  const text = $("token").value.trim();
+  const wrong = [...text].find((sign) => !isToken(sign));
+  if (!isToken(text)) {
+    tell("access-told", wrong === undefined ? "A token is needed." : wrong.trim()
+      ? `A token has only the letters a to z, digits and plain signs, so «${wrong}» cannot be in it.`
+      : "A token has no spaces.", { bad: true });
+    $("token").setAttribute("aria-invalid", "true");
+    return;
+  }
+  remember(text);
+  $("access").dataset.tried = "yes";
+  start({ now: true });
+}
+
+function locked() {
+  const { tried } = $("access").dataset;
+  $("about").textContent = "";
+  $("access").hidden = false;
+  tell("access-told", tried ? "That is not the token of this service." : "This service asks for a token.", { bad: Boolean(tried) });
+  $("token").setAttribute("aria-invalid", String(Boolean(tried)));
+  $("token").focus();
+}
+
+document.addEventListener("changed", () => {
+  $("link").hidden = true;
+  if (!$("change-told").teller) tell("change-told", "");
 });
+document.addEventListener("settled", () => history.replaceState(null, "", link()));
+document.addEventListener("locked", locked);
 document.addEventListener("keydown", (event) => {
-  const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
-  if (event.key === "r" && plain && !event.target.matches("input:not([type=range])")) fresh();
+  const plain = !event.ctrlKey && !event.metaKey && !event.altKey && !event.repeat;
+  const types = event.target.matches("input:not([type=range], [type=file])");
+  if (event.key === "r" && plain && !types && !$("main").hidden) fresh();
 });
+$("reset").addEventListener("click", reset);
+$("copy").addEventListener("click", copy);
+$("access").addEventListener("submit", unlock);
 start();
