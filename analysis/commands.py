@@ -88,8 +88,10 @@ def settle(
     ways = list[_Option]()
     if sweep is None and (confirmed or has_others):  # nobody knows how it was searched
         levels = fresh.levels if fresh is not None else chosen
-        is_grid = bool(by) or _is_product(levels)
-        ways.append(_new_study(runs, typed, levels if is_grid else levels[:1], plan or 0))
+        is_grid = _is_product(levels)
+        if is_grid or not confirmed:  # what was not chosen yet may be crossed
+            levels = levels if is_grid or by else levels[:1]
+            ways.append(_new_study(runs, typed, levels, plan or 0))
     elif confirmed and seeds is not None:
         missing = sum(max(0, seeds - count) for count in have)
         ways.append(_Option(missing, typed, _confirming(seeds, by, is_first=False), is_guess=True))

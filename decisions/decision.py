@@ -71,7 +71,7 @@ class Decision:
     Attributes:
         leader: index of the level with the highest mean.
         is_best: whether it is better than every other.
-        rivals: the other levels, best first.
+        rivals: the other levels, best first, but what is surely worse at the end.
         confidence: of the intervals of `rivals`: 95% for each where the leader is best, and else
             so much that those of all pairs of what is not surely worse hold together in 95% of
             cases.

@@ -14,7 +14,8 @@ class Pair:
     """How much better one level is than another; in gain, of which more is better.
 
     Attributes:
-        difference: of the means, over the seeds that both have if they share any.
+        difference: of the means; over the seeds that both have, if these are at least half of
+            what the one with fewer has.
         low: end of the interval at the level of the finding.
         high: the other.
         equal_low: end of the interval by which practical equality is judged, 90%.
@@ -40,7 +41,7 @@ class Pair:
 
     def is_within(self, margin: float) -> bool:
         """Whether the two are practically equal."""
-        return -margin < self.equal_low and self.equal_high < margin
+        return -margin <= self.equal_low and self.equal_high <= margin
 
     def reversed(self) -> Pair:
         """The same, seen from the other."""

@@ -259,7 +259,9 @@ def _behind(pair: Pair, measure: Measure, confidence: float) -> str:
         return f"behind by {_by(pair, measure, confidence)}"
     # Where some seeds are missing, the leader by all of them may be second by these.
     ahead = _by(pair.reversed(), measure, confidence)
-    return f"ahead on the {_seeds(pair.seeds)} that both have by {ahead}"
+    if not pair.paired:
+        return f"which with other seeds reached more, by {ahead}"
+    return f"which on the {_seeds(pair.seeds)} that both have is ahead by {ahead}"
 
 
 def _too_close(decision: Decision, candidates: Sequence[Candidate]) -> str:

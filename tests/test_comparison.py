@@ -179,6 +179,40 @@ def test_a_leader_by_common_seeds_is_not_said_to_have_the_highest_mean() -> None
     assert use.startswith("use mse for now: it leads seed by seed with PSNR 20.58"), use
 
 
+def test_seeds_that_two_do_not_share_are_not_said_to_be_shared() -> None:
+    """The leader by way of a third one, with which both share some."""
+    trials = [Planted("ssim", seed, -1.0 + (seed > 2)) for seed in range(6)]
+    trials += [Planted("mse", seed, 0.3 + 0.01 * seed) for seed in range(3)]
+    trials += [Planted("l1", seed, 1.0 + 0.3 * (seed == 4)) for seed in range(3, 6)]
+    said = " ".join(compare(planned(trials)).verdict)
+    assert "use mse for now" in said
+    assert "that both have" not in said
+    assert "l1, which with other seeds reached more, by 0." in said
+
+
+def test_equals_to_the_last_digit_are_equal_at_any_margin() -> None:
+    trials = [Planted(loss, seed, 0.1 * seed) for loss in ("mse", "l1") for seed in range(12)]
+    found = compare(planned(trials), margins={"psnr": 0.0})
+    assert findings(found) == {"mse": "leads", "l1": "equal"}
+    assert found.settling is None
+
+
+def test_sweeps_with_other_margins_and_objectives_are_told() -> None:
+    first = planned(trained(seeds=3, mse=1.0, l1=0.0))
+    table = first.trials.assign(sweep=["a" if s < 2 else "b" for s in first.trials["seed"]])
+    more = table.assign(sweep="b", seed=table["seed"] + 5, trial="b/" + table["trial"])
+    both = pd.concat([table.assign(sweep="a"), more], ignore_index=True)
+    designs = {
+        "a": Design(("loss.name",), 3, {"psnr": 0.5}),
+        "b": Design(("loss.name",), 2, {"psnr": 0.2}),
+    }
+    found = compare(replace(first, trials=both, designs=designs, objectives=()))
+    assert found.planned == 3, "as good as 2: nobody looks before"
+    assert found.results["psnr"].measure.margin == 0.2
+    assert "the sweeps have different margins, of which the smallest count" in found.notes
+    assert "the sweeps have different objectives: PSNR decides" in found.notes
+
+
 def test_a_tie_by_several_metrics_is_in_the_first_sentence() -> None:
     known = planned(trained(seeds=6, noise=0.002, mse=0.02, l1=0.0))
     found = compare(replace(known, objectives=("psnr", "l1")), margins={"l1": 0.1})
@@ -342,7 +376,7 @@ def test_a_leader_that_is_behind_on_shared_seeds_is_not_said_to_be_ahead_there()
     assert decision is not None
     behind = [rival for rival in decision.rivals if rival.pair.difference < 0]
     assert behind, "the case is one"
-    assert "ahead on the 2 seeds that both have by 0." in " ".join(found.verdict)
+    assert "which on the 2 seeds that both have is ahead by 0." in " ".join(found.verdict)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_levels_without_a_common_grid_point_are_compared_all_the_same() -> None:
     ]
     found = compared(trials, "lr")
     assert found.results["psnr"].seeds == [3, 3]
-    assert "no value of lr is common to all levels" in found.notes[0]
+    assert "no value of lr was trained with several seeds by all" in found.notes[0]
 
 
 def test_where_a_sweep_confirmed_fresh_seeds_alone_count() -> None:
@@ -313,6 +313,67 @@ def test_a_scan_with_one_seed_does_not_hide_seeds_at_one_point(
         found = compared(trials, "lr")
         assert found.results["psnr"].findings()["mse"] == "best", found.verdict
         assert found.results["psnr"].seeds == [5, 5, 5]
+
+
+def test_a_study_of_what_was_confirmed_counts_beside_the_confirmations() -> None:
+    """It is what the comparison itself proposes: the same configurations, seeds above all."""
+    random = np.random.default_rng(0)
+    lrs = {"mse": 1e-3, "l1": 3e-4}
+
+    def of(sweep: str, seeds: Sequence[int], phase: str = "search", **more: float) -> pd.DataFrame:
+        trials = [
+            Planted(loss, seed, lead + 0.1 * random.normal(), phase, more={"lr": lr})
+            for loss, lr in {**lrs, **more}.items()
+            for seed in seeds
+            for lead in [0.2 if loss == "mse" else 0.0]
+        ]
+        table = runs(trials).trials.assign(sweep=sweep)
+        return table.assign(trial=[f"{sweep}-{phase}/{i}" for i in range(len(table))])
+
+    parts = [of("cats", [0]), of("cats", [1, 2, 3], "confirm")]
+    known = runs([], searched=("loss.name", "lr"))
+    alone = compare(replace(known, trials=pd.concat(parts, ignore_index=True)))
+    study = of("cats-2", range(4, 12))
+    grid = of("other", [1, 2, 3], mse=5e-3)
+    both = compare(replace(known, trials=pd.concat([*parts, study], ignore_index=True)))
+    assert (alone.results["psnr"].seeds, both.results["psnr"].seeds) == ([3, 3], [11, 11])
+    assert "16 trainings of other sweeps among them" in both.notes
+    third = compare(replace(known, trials=pd.concat([*parts, grid], ignore_index=True)))
+    assert third.levels[0].parameters["lr"] == 1e-3
+    assert any("of other sweeps, not of what the search chose, do not" in n for n in third.notes)
+
+
+def test_after_a_scan_each_is_compared_by_what_was_trained_again() -> None:
+    """Though the best learning rates differ, and all were scanned."""
+    best = {"mse": 1e-3, "l1": 2e-3}
+    scan = [
+        Planted(loss, 0, (loss == "mse") - abs(lr - best[loss]), more={"lr": lr})
+        for loss in best for lr in (1e-3, 2e-3, 4e-3)
+    ]  # fmt: skip
+    again = [
+        Planted(loss, seed, (loss == "mse") + 0.01 * seed * (-1) ** seed, more={"lr": lr})
+        for loss, lr in best.items() for seed in range(1, 7)
+    ]  # fmt: skip
+    found = compared([*scan, *again], "lr")
+    assert found.results["psnr"].findings()["mse"] == "best", found.verdict
+
+
+def test_what_has_not_begun_has_not_failed() -> None:
+    """A key that only some levels have: the last of its values has the first seed alone."""
+    trials = [Planted(loss, seed, 0.1 * seed) for loss in ("mse", "l1") for seed in range(3)]
+    trials += [
+        Planted("ssim", seed, -1.0 + 0.1 * seed, more={"loss.window_size": window})
+        for window, seeds in ((7, 3), (11, 1)) for seed in range(seeds)
+    ]  # fmt: skip
+    found = compared(trials, "loss.window_size")
+    assert found.results["psnr"].seeds == [3, 3, 3]
+    assert not any("failed" in line for line in (*found.verdict, *found.notes))
+
+
+def test_a_level_without_the_objective_is_told_apart_from_a_failed_one() -> None:
+    known = runs([Planted(loss, s, 0.1 * s) for loss in ("mse", "l1", "ssim") for s in range(3)])
+    known.trials.loc[known.trials["loss.name"] == "ssim", "val/psnr"] = np.inf
+    assert "ssim never reached a finite psnr: not compared" in compare(known).verdict
 
 
 def test_a_level_that_has_just_begun_does_not_narrow_the_others() -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis import labels
 from analysis.runs import DEGREE, FINGERPRINT, Design, Runs
+from decisions import LEAST_PLAN
 from experiments.errors import UserError
 
 LOSS = "loss.name"
@@ -32,11 +33,19 @@ def design_of(runs: Runs) -> Design | None:
         return None
     first = said[0]
     is_one = all(one.compare == first.compare for one in said)
+    margins: dict[str, float] = {}
+    for name, margin in (item for one in said for item in one.margins.items()):
+        margins[name] = min(margin, margins.get(name, margin))  # what is equal by each of them
     return Design(
         first.compare if is_one and set(first.compare) <= set(runs.trials.columns) else (),
-        first.planned if all(one.planned == first.planned for one in said) else None,
-        {name: margin for one in said for name, margin in one.margins.items()},
+        first.planned if len({looks(one) for one in said}) == 1 else None,
+        margins,
     )
+
+
+def looks(design: Design) -> int | None:
+    """The number of seeds that was planned, as far as it says when somebody looks."""
+    return design.planned and max(design.planned, LEAST_PLAN)
 
 
 def groups_of(runs: Runs) -> tuple[str, ...]:
@@ -145,10 +154,12 @@ def comparable(runs: Runs, by: Sequence[str]) -> Comparable:
 def of_trials(runs: Runs, names: Iterable[str]) -> Runs:
     """The same runs with the designs of the sweeps that these trials are of.
 
-    A sweep of which no trial counts has no say in how the others are compared.
+    A sweep of which no trial counts has no say in how the others are compared; nor has one with a
+    single seed beside such that have several: nobody has seen by it how seeds differ.
     """
-    known = runs.trials.reindex(columns=["trial", "sweep"])
-    sweeps = set(known["sweep"][known["trial"].isin(set(names))])
+    known = runs.trials.reindex(columns=["trial", "sweep", "seed"])
+    seeds = known[known["trial"].isin(set(names))].groupby("sweep")["seed"].nunique()
+    sweeps = set(seeds.index[seeds > 1]) or set(seeds.index)
     designs = {name: one for name, one in runs.designs.items() if name in sweeps}
     return replace(runs, designs=designs)
 

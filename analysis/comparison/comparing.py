@@ -71,6 +71,7 @@ def compare(
         check_margin(name, value)
     by = groups_of(runs) if by is None else by
     check_columns(runs, by)
+    progress = saying.unfinished(runs)
     runs, notes, lost = comparable(runs, by)
     is_search = compares_configurations(runs) and tuple(by) == configurations_of(runs)
     objectives = runs.objectives or (runs.objective,)
@@ -104,7 +105,9 @@ def compare(
         tuple(by), tuple(levels), tuple(objectives), results, checks, shares, planned=planned
     )
     margins = changed if margins else None
-    return saying.said(runs, comparison, chosen, scores, margins, is_search=is_search)
+    return saying.said(
+        runs, comparison, chosen, scores, margins, is_search=is_search, progress=progress
+    )
 
 
 def checked(

@@ -116,8 +116,14 @@ def levels_of(
     )
     names = list(dict.fromkeys(ended[LEVEL]))
     with_scores = set(ended.loc[ended[_SCORED], LEVEL])
-    dead = [name for name in names if name not in with_scores]
+    completed = set(trials.loc[trials["status"] == "completed", LEVEL])
+    dead = [name for name in names if name not in with_scores | completed]
     left_out = []
+    if blank := [name for name in names if name in completed - with_scores]:
+        left_out.append(
+            f"{labels.listed(blank)} never reached a finite {labels.listed(objectives)}: not "
+            "compared"
+        )
     if dead:
         why = first_reason(ended[ended[LEVEL].isin(dead)])
         left_out.append(f"no training of {labels.listed(dead)} was completed: not compared{why}")
@@ -168,14 +174,22 @@ def _chosen(
             name: [_confirmed_best(searched_for[searched_for[LEVEL] == name], rows, objectives)]
             for name, rows in _grouped(fresh)
         }
+        fresh, of_others, ignored = _with_others(fresh, searched_for, kept)
         rows = fresh[_is_of(fresh, kept)]
         notes.append("compared are fresh seeds of the configuration that the search chose for each")
+        if of_others:
+            notes.append(f"{_counted(of_others, 'training')} of other sweeps among them")
+        if ignored:
+            notes.append(
+                f"{_counted(ignored, 'training')} of other sweeps, not of what the search chose, "
+                f"{'do' if ignored > 1 else 'does'} not count"
+            )
     elif _is_repeated(ended):
         single = [name for name, rows in _grouped(ended) if not _is_repeated(rows)]
         if ended[LEVEL].nunique() - len(single) >= _COMPARED:  # one training is no evidence
             left_out += [f"{name} has one seed so far: not compared" for name in single]
             ended = ended[~ended[LEVEL].isin(single)]
-        rows, more = _shared(ended, searched, by)
+        rows, more = _alike_throughout(ended, searched, by)
         kept = {name: _tried(rows) for name, rows in _grouped(rows)}
         notes += [*more, *_tries(kept)]
     else:
@@ -206,7 +220,9 @@ def _chosen(
     tries = min(map(len, kept.values()))
     parameters = [c for c in dict.fromkeys(("loss.name", *by, *searched)) if c in rows.columns]
     found = [
-        _level(name, of, kept[name], seeds, tries, objectives, parameters)
+        _level(
+            name, of, kept[name], seeds, tries, objectives, parameters, confirmed=bool(len(fresh))
+        )
         for name, of in _grouped(rows)
     ]
     few = [level.name for level in found if not level.weights.any()]
@@ -231,6 +247,8 @@ def _level(
     tries: int,
     objectives: Sequence[str],
     parameters: Sequence[str],
+    *,
+    confirmed: bool,
 ) -> Level:
     scored = rows[rows[_SCORED]]
     table = _merit(scored, objectives).reindex(index=configurations, columns=seeds)
@@ -253,8 +271,8 @@ def _level(
         configurations=tuple(order),
         trials=trials.to_numpy(),
         weights=weights,
-        confirmed=bool((rows["phase"] == CONFIRM).all()),
-        failed=len(set(rows["seed"]) - judged) if judged else 0,
+        confirmed=confirmed,
+        failed=len(set(rows.loc[~rows[_SCORED], "seed"]) - judged) if judged else 0,
         seconds=tuple(float(time) for time in times if np.isfinite(time)),
     )
 
@@ -302,10 +320,32 @@ def _is_repeated(rows: pd.DataFrame) -> bool:
     return bool((seeds > 1).any())
 
 
-def _shared(
+def _with_others(
+    fresh: pd.DataFrame, searched_for: pd.DataFrame, kept: Mapping[str, Sequence[str]]
+) -> tuple[pd.DataFrame, int, int]:
+    """Confirmations, and what other sweeps trained of the same with seeds that chose nothing.
+
+    Returns:
+        Both; how many are of others, and how many of theirs do not count.
+    """
+    sweeps = searched_for.reindex(columns=["sweep"])["sweep"]
+    is_other = ~sweeps.isin(fresh.reindex(columns=["sweep"])["sweep"])
+    seen = searched_for[~is_other & searched_for[_SCORED]]
+    known = set(zip(seen["configuration"], seen["seed"], strict=True))
+    pairs = zip(searched_for["configuration"], searched_for["seed"], strict=True)
+    is_new = pd.Series([pair not in known for pair in pairs], searched_for.index)
+    others = searched_for[is_other & is_new]
+    counted = others[_is_of(others, kept)]
+    return pd.concat([fresh, counted]).sort_index(), len(counted), len(others) - len(counted)
+
+
+def _alike_throughout(
     ended: pd.DataFrame, searched: Sequence[str], by: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The trials at the values of other parameters at which all levels have the same seeds."""
+    """The trials at the grid points that all levels have, of each level with the same seeds.
+
+    Where there are no such points with several seeds, they are each level's own.
+    """
     columns = [
         c
         for c in searched
@@ -313,30 +353,33 @@ def _shared(
         and c not in by
         and all(rows[c].notna().all() for _, rows in _grouped(ended))
     ]
-    if not columns:
-        return ended, []
-    points = ended[columns].map(str).agg("\n".join, axis=1)
-    shared = set.intersection(*(set(points[rows.index]) for _, rows in _grouped(ended)))
     notes = []
-    if not shared:
-        own = [_alike([rows], ended["configuration"]) for _, rows in _grouped(ended)]
-        inside, of_points = pd.concat(own).sort_index(), ended
-        notes.append(
-            f"no value of {labels.listed(columns)} is common to all levels: each is compared by "
-            "its own configurations, the best of as many tries"
-        )
-    else:
-        of_points = ended[points.isin(shared)]
-        lost = ended[~points.isin(shared)]
-        if len(lost):
-            count = points[lost.index].nunique()
+    inside = ended
+    if columns:
+        points = ended[columns].map(str).agg("\n".join, axis=1)
+        shared = set.intersection(*(set(points[rows.index]) for _, rows in _grouped(ended)))
+        alike = _alike([rows for _, rows in _grouped(ended[points.isin(shared)])], points)
+        if alike is None:
             notes.append(
-                f"compared over the {_counted(len(shared), 'grid point')} ({', '.join(columns)}) "
-                f"that all levels have; {count} of {labels.listed(_levels_of(lost))} that others "
-                f"lack {'are' if count > 1 else 'is'} left out"
+                f"no value of {labels.listed(columns)} was trained with several seeds by all: each "
+                "is compared by its own configurations, the best of as many tries"
             )
-        inside = _alike([rows for _, rows in _grouped(of_points)], points)
-    lost = of_points[~of_points.index.isin(inside.index)]
+        else:
+            inside = alike
+            lost = ended[~points.isin(shared)]
+            if len(lost):
+                count = points[lost.index].nunique()
+                notes.append(
+                    f"compared over the {_counted(len(shared), 'grid point')} "
+                    f"({', '.join(columns)}) that all levels have; {count} of "
+                    f"{labels.listed(_levels_of(lost))} that others lack "
+                    f"{'are' if count > 1 else 'is'} left out"
+                )
+            ended = ended[points.isin(shared)]
+    own = [_alike([rows], rows["configuration"]) for _, rows in _grouped(inside)]
+    if all(rows is not None for rows in own):
+        inside = pd.concat(own).sort_index()
+    lost = ended[~ended.index.isin(inside.index)]
     if len(lost):
         notes.append(
             f"{_counted(len(lost), 'training')} of {labels.listed(_levels_of(lost))} "
@@ -346,14 +389,16 @@ def _shared(
     return inside, notes
 
 
-def _alike(levels: Sequence[pd.DataFrame], points: pd.Series) -> pd.DataFrame:
+def _alike(levels: Sequence[pd.DataFrame], points: pd.Series) -> pd.DataFrame | None:
     """Of levels, the trials at those points at which all trials of a level have the same seeds.
 
     In a grid that is not yet finished, a point that has the first seed alone would be chosen for
     how lucky that is, and be judged by no other. Of the ways to leave such out, it is the one that
-    keeps most points with most seeds beyond the first of the level that has fewest; where none
-    keeps any, nothing is left out.
+    keeps most points with most seeds beyond the first of the level that has fewest; None where
+    none keeps any.
     """
+    if not levels:
+        return None
     tables = [pd.crosstab(points[rows.index], rows["seed"]) > 0 for rows in levels]
     counts = pd.concat([table.sum(axis=1) for table in tables], axis=1).sum(axis=1)
     order = counts.sort_values(ascending=False, kind="stable").index
@@ -362,7 +407,7 @@ def _alike(levels: Sequence[pd.DataFrame], points: pd.Series) -> pd.DataFrame:
     worth = np.min(beyond, axis=0) * np.arange(1, len(order) + 1)
     best = int(np.argmax(worth))
     if not worth[best]:
-        return pd.concat(levels).sort_index()
+        return None
     chosen = set(order[: best + 1])
     return pd.concat(
         rows[points[rows.index].isin(chosen) & rows["seed"].isin(table.columns[kept[best]])]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis import commands, labels
+from analysis.comparison.alike import looks
 from analysis.comparison.levels import first_reason
 from analysis.comparison.results import answer, candidates
 from analysis.runs import CONFIRM, Runs
@@ -41,6 +42,7 @@ def said(
     margins: Mapping[str, float] | None = None,
     *,
     is_search: bool = False,
+    progress: tuple[int, int] | None = None,
 ) -> Comparison:
     """The comparison with its verdict and its notes, and with the command for what is open.
 
@@ -51,6 +53,7 @@ def said(
         scores: of images of the test split.
         margins: that a reader asked for, by metric.
         is_search: each configuration is a level, since nothing else is compared.
+        progress: of a sweep that has not ended, see `unfinished`.
     """
     notes = [*_plans(runs), *chosen.notes]
     if any(len(set(one.seeds)) > 1 for one in comparison.primary):
@@ -72,10 +75,11 @@ def said(
     lines += chosen.left_out
     if len(comparison.levels) == 1 and not chosen.left_out:
         lines.append(_one_level(comparison))
-    left = _unfinished(runs)
-    settling = commands.finish(runs, left[1] - left[0]) if left is not None else None
-    if left is not None:
-        lines.append(f"the sweep has not ended: {left[0]} of {left[1]} trainings are done")
+    settling = None
+    if progress is not None:
+        done, of = progress
+        settling = commands.finish(runs, of - done)
+        lines.append(f"the sweep has not ended: {done} of {of} trainings are done")
     elif not is_all_unlearned:  # more of what learns nothing would settle nothing
         by = () if is_search else comparison.by
         settling = _settling(runs, comparison, answers, by, chosen.unconfirmed, margins)
@@ -97,14 +101,22 @@ def said(
 
 def _plans(runs: Runs) -> list[str]:
     """Why an answer over several sweeps may say less than each of them."""
-    plans = dict.fromkeys(one.planned for one in runs.designs.values())
-    if len(plans) < 2:
-        return []
-    said = labels.listed([f"{plan} seeds" if plan else "an unknown number" for plan in plans])
-    return [
-        f"the sweeps planned {said}, so that the error is spread over all looks as if nobody had "
-        "planned any: intervals are wider than those of one sweep"
-    ]
+    notes = []
+    plans = dict.fromkeys(map(looks, runs.designs.values()))
+    if len(plans) > 1:
+        said = labels.listed([f"{plan} seeds" if plan else "an unknown number" for plan in plans])
+        notes.append(
+            f"the sweeps planned {said}, so that the error is spread over all looks as if nobody "
+            "had planned any: intervals are wider than those of one sweep"
+        )
+    margins = [dict(one.margins) for one in runs.designs.values()]
+    if any(one != margins[0] for one in margins):
+        notes.append("the sweeps have different margins, of which the smallest count")
+    if not runs.objectives and runs.trials["sweep"].nunique() > 1:
+        notes.append(
+            f"the sweeps have different objectives: {labels.title(runs.objective)} decides"
+        )
+    return notes
 
 
 def _learned_nothing(runs: Runs, comparison: Comparison) -> list[str]:
@@ -124,12 +136,17 @@ def _learned_nothing(runs: Runs, comparison: Comparison) -> list[str]:
     ]
 
 
-def _unfinished(runs: Runs) -> tuple[int, int] | None:
+def unfinished(runs: Runs) -> tuple[int, int] | None:
     """How many trainings of a single sweep have ended, of how many; None unless some are missing.
 
     Of a search that may stop early nobody knows whether it has.
     """
-    if runs.trials["sweep"].nunique() != 1 or len(runs.designs) != 1 or commands.is_part(runs):
+    if (
+        runs.trials.empty
+        or runs.trials["sweep"].nunique() != 1
+        or len(runs.designs) != 1
+        or commands.is_part(runs)
+    ):
         return None
     (design,) = runs.designs.values()
     rows = runs.trials[runs.trials["phase"] != CONFIRM]

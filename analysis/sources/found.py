@@ -48,14 +48,15 @@ class Findings:
     Attributes:
         trials: those that could be read.
         broken: what could not.
-        searched: columns that a sweep searched over, by its name, where the source says so.
-        designs: how a sweep compares, by its name, where the source says so.
+        searched: columns that a sweep searched over, by its origin and name, where the source says
+            so; once sources are merged, by its name alone, with an empty origin.
+        designs: how a sweep compares, likewise.
     """
 
     trials: list[Found] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
-    searched: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    designs: dict[str, Design] = field(default_factory=dict)
+    searched: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    designs: dict[tuple[str, str], Design] = field(default_factory=dict)
 
     def add(self, other: Findings) -> None:
         """Take over what another source holds."""

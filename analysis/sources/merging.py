@@ -33,12 +33,14 @@ def merged(sources: Iterable[Findings]) -> Findings:
         origins: dict[str, list[Found]] = {}
         for trial in findings.trials:
             origins.setdefault(trial.origin, []).append(trial)
-        for trials in origins.values():
+        for origin, trials in origins.items():
             renamed = _renamed(trials, index)
-            for name, columns in findings.searched.items():
-                together.searched[renamed.get(name, name)] = columns
-            for name, design in findings.designs.items():
-                together.designs[renamed.get(name, name)] = design
+            for (where, name), columns in findings.searched.items():
+                if where == origin:
+                    together.searched["", renamed.get(name, name)] = columns
+            for (where, name), design in findings.designs.items():
+                if where == origin:
+                    together.designs["", renamed.get(name, name)] = design
             for trial in trials:
                 same = (index[key] for key in _keys(trial) if key in index)
                 known = next((one for one in same if _agree(one, trial)), None)

@@ -129,7 +129,7 @@ class Records:
             number = int(name) if name.isdecimal() else None
             number = number if known is None else known.trial
             if sweep.design is not None:
-                self.findings.designs[result["name"]] = sweep.design
+                self.findings.designs[within, result["name"]] = sweep.design
         row = row_of(result) | {
             "source": self._source,
             "phase": SEARCH if sweep is not None else None,

@@ -49,11 +49,14 @@ def read(study: Study, source: str) -> Findings:
     frozen = attributes.counted(study.get_trials(deepcopy=False))
     frozen = [trial for trial in frozen if attributes.SAME_AS not in trial.user_attrs]
     name = _sweep_name(study, frozen)
-    findings = Findings(searched=_searched(description, name))
+    columns = tuple(map(column_of, description["space"]))
+    findings = Findings()
+    if "experiments" not in columns:  # whose choices may set anything
+        findings.searched[source, name] = columns
     stored = study.user_attrs.get(attributes.DESIGN)
     if stored is not None:
         try:
-            findings.designs[name] = parsed_design(stored)
+            findings.designs[source, name] = parsed_design(stored)
         except ValueError as error:
             findings.broken.append(Broken(source, str(error)))
     for trial in frozen:
@@ -101,11 +104,6 @@ def _sweep_name(study: Study, trials: Sequence[FrozenTrial]) -> str:
     summaries = (trial.user_attrs.get(attributes.SUMMARY) or {} for trial in trials)
     names = (summary["name"] for summary in summaries if isinstance(summary.get("name"), str))
     return next(names, study.study_name)
-
-
-def _searched(description: Mapping[str, Any], name: str) -> dict[str, tuple[str, ...]]:
-    columns = tuple(map(column_of, description["space"]))
-    return {} if "experiments" in columns else {name: columns}  # whose choices may set anything
 
 
 def _found(trial: FrozenTrial, sweep: str, source: str, description: Mapping[str, Any]) -> Found:

@@ -39,7 +39,7 @@ def runs_of(findings: Findings) -> Runs:
         broken=findings.broken,
         objectives=_objectives(found),
         searched=_searched(findings),
-        designs=findings.designs,
+        designs={name: design for (_, name), design in findings.designs.items()},
         varied=tuple(varying([trial.config for trial in found])),
     )
 
@@ -115,7 +115,7 @@ def _searched(findings: Findings) -> tuple[str, ...]:
         sweeps.pop(None, None)  # single runs, beside sweeps
     searched: dict[str, None] = {}
     for sweep, trials in sweeps.items():
-        said = findings.searched.get(sweep or "")
+        said = findings.searched.get(("", sweep or ""))
         configs = [trial.config for trial in trials]
         known = {key for config in configs for key in config}
         searched |= dict.fromkeys(
