@@ -351,7 +351,7 @@ def test_after_a_scan_each_is_compared_by_what_was_trained_again() -> None:
         for loss in best for lr in (1e-3, 2e-3, 4e-3)
     ]  # fmt: skip
     again = [
-        Planted(loss, seed, (loss == "mse") + 0.01 * seed * (-1) ** seed, more={"lr": lr})
+        Planted(loss, seed, (loss == "mse") + 0.01 * (seed * lr * 1e3 % 5), more={"lr": lr})
         for loss, lr in best.items() for seed in range(1, 7)
     ]  # fmt: skip
     found = compared([*scan, *again], "lr")
