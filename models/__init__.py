@@ -8,6 +8,7 @@ has, and a line in `NETWORKS`. A file in `conf/model/` may comment on the option
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
@@ -84,8 +85,10 @@ def options(name: str) -> dict[str, Any]:
     parameters = inspect.signature(load(name)).parameters
     found = {key: p.default for key, p in parameters.items() if key not in _COMMON}
     for key, default in found.items():
-        if default is not None and not isinstance(default, _PLAIN):
-            raise _wrong(name, f"{parameters[key]}")
+        try:
+            json.dumps(default)
+        except TypeError as error:
+            raise _wrong(name, f"{parameters[key]}") from error
     return found
 
 
@@ -122,5 +125,4 @@ def complete(model: Mapping[str, Any], *, recorded: bool = False) -> dict[str, A
     return {**before, **model}
 
 
-_PLAIN = (bool, int, float, str, list, tuple, dict)
 _COMMON = ("image_shape", "latent_dim")

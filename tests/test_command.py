@@ -137,7 +137,7 @@ def test_help_names_the_knobs_and_the_choices(tmp_path: Path, home: dict[str, st
     [
         (["loss=sim"], "Could not find 'loss/sim'"),
         (["lr=-1"], "`lr` must be above 0, but got -1.0"),
-        (["lr=fast"], "could not be converted to Float"),
+        (["lr=fast"], "`lr` must be a number, but got fast"),
         (["learning_rate=1"], "Could not override 'learning_rate'"),
         (["data=images", "data.root=absent"], "absent does not exist"),
         (["sweep=wandb", "sweep.file=a.yaml"], "`sweep.file` must be searched with -m"),

@@ -74,3 +74,14 @@ def test_a_module_that_cannot_be_imported_is_told(command: Command) -> None:
     assert "must name modules that can be imported" in done.stderr
     assert "but nonsuch gives ModuleNotFoundError" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_module_that_takes_a_name_is_told_both(command: Command, tmp_path: Path) -> None:
+    text = (tmp_path / "my_metrics.py").read_text(encoding="utf-8")
+    (tmp_path / "mine.py").write_text(text.replace('name="edges"', 'name="psnr"'))
+    done = command("-m", "analysis.report", "first", plugins="mine")
+    assert done.returncode == 1
+    assert "error: mine, of VAESWEEP_PLUGINS, gives ValueError: a metric must have" in done.stderr
+    assert "'psnr', for my_metrics:edges, is already that of experiments.metrics" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -112,17 +112,6 @@ def test_a_slider_whose_picture_did_not_come_asks_again_by_a_click(
         silence(page)
 
 
-def test_a_service_that_ends_is_told(browser: Browser, trained: Path, tmp_path: Path) -> None:
-    with run_service(trained, tmp_path) as mortal, visit(browser) as window:
-        page = window.page
-        page.goto(mortal.url)
-        page.wait_for_selector(LAST)
-        mortal.process.terminate()
-        mortal.end()
-        page.click("#refresh")
-        told(page, "draw-told", "The server does not answer.")
-
-
 @pytest.fixture(scope="module")
 def guarded(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     directory = tmp_path_factory.mktemp("guarded")
@@ -290,7 +279,7 @@ def test_a_model_of_which_little_is_known_is_shown(
         ((3, 32, 32), 3, ["--max-images", "5"], 5),  # of which a strip alone has more
     ],
 )
-def test_models_of_any_shape_and_services_of_any_limit_are_shown(
+def test_models_of_any_shape_and_services_of_any_limit_are_shown_until_they_end(
     browser: Browser,
     tmp_path: Path,
     shape: tuple[int, int, int],
@@ -317,3 +306,7 @@ def test_models_of_any_shape_and_services_of_any_limit_are_shown(
         assert width == shape[2]
         silence(page)
         assert window.errors == []
+        odd.process.terminate()
+        odd.end()
+        page.click("#refresh")
+        told(page, "draw-told", "The server does not answer.")

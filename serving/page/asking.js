@@ -4,6 +4,7 @@ export const known = { model: null };  // what /v1/model says
 export const picture = (base64) => `data:image/png;base64,${base64}`;
 export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
+const PAUSE = 40;  // milliseconds: 25 pictures a second are enough
 const SPARE_SECONDS = 10;  // beyond the service's own limit: then nobody is there
 export const isToken = (text) => /^[\x21-\x7e]+$/.test(text);  // what a service may have as one
 let token = recalled();
@@ -124,11 +125,12 @@ export function latest(place, work, retry = null) {
     waiting = true;
     if (now) running?.abort();
     if (running) return;
-    while (waiting) {
+    do {
       waiting = false;
       running = new AbortController();
       await attempt(place, work, running.signal, retry ?? again);
-    }
+      if (waiting) await new Promise((done) => { setTimeout(done, PAUSE); });
+    } while (waiting);
     running = null;
   }
   again.stop = () => {
