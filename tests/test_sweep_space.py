@@ -511,7 +511,7 @@ def test_a_mistake_in_any_value_is_told_before_a_trial(
             ["latent_dim=16,0"],
             "`latent_dim` must be an integer of 1 or more, at most 65,536",
         ),
-        (["lr=1e-3,fast"], "could not be converted to Float"),
+        (["lr=1e-3,fast"], "`lr` must be a number, but got fast"),
         (["loss=mse,l1", "typo=1"], "Could not override 'typo'"),
         (["loss.window_size=7,eleven", "loss=ssim,mse", "latent_dim=4,-1"], "latent_dim"),
     ]:

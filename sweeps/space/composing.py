@@ -13,6 +13,7 @@ from experiments.cli.grammar import key_of
 from experiments.errors import UserError
 from experiments.record import flat
 from experiments.record.identity import is_relevant
+from experiments.terminal import message_of
 from sweeps.space.conditions import EVERYWHERE, implied, node_of, stated, where
 from sweeps.space.dimensions import SEED_KEY, Dimension, Space
 from sweeps.space.grammar import parse
@@ -47,9 +48,7 @@ class Composer:
         try:
             return self._loader.load_sweep_config(self._config, list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
-            cause = error.__cause__
-            detail = f"\n{cause}" if isinstance(cause, OmegaConfBaseException) else ""
-            raise UserError(f"{error}{detail}") from error
+            raise UserError(str(message_of(error))) from error
 
     def plain(self, overrides: Sequence[str]) -> dict[str, Any]:
         """The checked plain values of a trial.
