@@ -91,7 +91,9 @@ def test_an_installation_that_failed_is_tried_again_and_then_not_again(clone: Pa
     assert "installing" not in make(clone).stdout
 
 
-@pytest.mark.parametrize("requires", ["Requires: filelock, nvidia-cudnn-cu13", "Requires: filelock"])
+@pytest.mark.parametrize(
+    "requires", ["Requires: filelock, nvidia-cudnn-cu13", "Requires: filelock"]
+)
 def test_what_cuda_needs_is_installed_where_torch_asks_for_it(clone: Path, requires: str) -> None:
     (clone / "requires").write_text(f"Name: torch\n{requires}\n")
     assert make(clone).returncode == 0
