@@ -3,9 +3,9 @@
 #   docker build --target train --tag vaesweep-train .
 #   docker build --target serve --tag vaesweep-serve .
 #
-# Both compute on a CPU. --build-arg TORCH_INDEX= gives `train` PyPI's build of torch, with CUDA;
-# the service uses no GPU. What is installed depends on the locks alone, which hold the hash of each
-# file, so that a change of the code installs nothing.
+# Both compute on a CPU; with --build-arg TORCH=cuda, `train` has CUDA. The service uses no GPU.
+# What is installed depends on the locks alone, which hold the hash of each file, so that a change
+# of the code installs nothing.
 FROM python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7 AS base
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
@@ -18,13 +18,11 @@ WORKDIR /app
 FROM base AS train
 # Any user may write here, so that `docker run --user` works.
 RUN install --directory --mode=1777 outputs .cache
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-COPY requirements.cuda.lock deploy/images/train.lock ./
+ARG TORCH=cpu
+COPY requirements.cpu.lock requirements.cuda.lock deploy/images/train.lock ./
 RUN python -m pip install --no-deps --require-hashes --requirement train.lock \
-      ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
- && if python -m pip show torch > torch.txt && grep -q '^Requires:.*nvidia' torch.txt; then \
-      python -m pip install --no-deps --require-hashes --requirement requirements.cuda.lock; \
-    fi
+      --requirement "requirements.$TORCH.lock" \
+      --extra-index-url https://download.pytorch.org/whl/cpu
 COPY LICENSE run.py ./
 COPY conf conf
 COPY decisions decisions
@@ -39,10 +37,10 @@ USER 1000:1000
 ENTRYPOINT ["python", "run.py"]
 
 FROM base AS serve
-ARG CPU_INDEX=https://download.pytorch.org/whl/cpu
-COPY deploy/images/serve.lock ./
+COPY requirements.cpu.lock deploy/images/serve.lock ./
 RUN python -m pip install --no-deps --require-hashes --requirement serve.lock \
-      --extra-index-url "$CPU_INDEX"
+      --requirement requirements.cpu.lock \
+      --extra-index-url https://download.pytorch.org/whl/cpu
 COPY LICENSE ./
 COPY decisions decisions
 COPY losses losses

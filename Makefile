@@ -72,9 +72,9 @@ clean:  ## remove what can be made again, but no results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip warns of much that does not matter, even with --quiet: what it says is shown only if it fails.
-# Each package comes with the hash that the lock has for it, so pip need not find out what requires
-# what; torch has CUDA or not, as pip's index offers it, and says itself whether it needs more.
-$(INSTALLED): requirements.lock requirements.cuda.lock
+# Each package comes with its hash, and all are named, so pip need not find out what requires what.
+# torch has no CUDA where pip finds such a build (PIP_EXTRA_INDEX_URL), and else what PyPI has.
+$(INSTALLED): requirements.lock requirements.cpu.lock requirements.cuda.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "vaesweep needs Python 3.11 to 3.13; choose one with: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
@@ -84,8 +84,7 @@ $(INSTALLED): requirements.lock requirements.cuda.lock
 	@export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_DEPS=1 PIP_REQUIRE_HASHES=1; \
 	  pip="$(BIN)/python -m pip"; \
 	  { $$pip install -r requirements.lock && \
-	    if $$pip show torch | grep -q '^Requires:.*nvidia'; then \
-	      $$pip install -r requirements.cuda.lock; fi; \
+	    { $$pip install -r requirements.cpu.lock || $$pip install -r requirements.cuda.lock; } \
 	  } > $(VENV)/install.log 2>&1 || \
 	  { cat $(VENV)/install.log >&2; \
 	    echo "pip could not install requirements.lock: see above, or $(VENV)/install.log" >&2; exit 1; }

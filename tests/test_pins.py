@@ -14,7 +14,7 @@ import yaml
 from tests.shipping import ROOT, documents, locked, stages
 
 DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
-LOCKS = ["requirements.lock", "requirements.cuda.lock"]
+LOCKS = [f"requirements{kind}.lock" for kind in ("", ".cpu", ".cuda")]
 LOCKS += [f"deploy/images/{image}.lock" for image in ("train", "serve")]
 
 
@@ -79,14 +79,18 @@ def test_an_image_installs_files_that_a_checkout_would_install() -> None:
             assert whole[pin.name, pin.specifier] == hashes
 
 
-def test_torch_may_come_from_its_own_index_as_well_as_from_pypi() -> None:
-    """The file of the CPU build for Python 3.11 on x86_64, as PyTorch's index lists it."""
-    cpu = "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
-    for lock in ("requirements.lock", "deploy/images/train.lock", "deploy/images/serve.lock"):
-        (hashes,) = (found for requirement, found in locked(lock) if requirement.name == "torch")
-        assert cpu in hashes
-        # 3.11 to 3.13, each for Linux (two processors), and of PyPI for macOS and Windows, too.
-        assert len(hashes) > 15
+def test_torch_is_of_its_own_index_or_of_pypi_and_has_the_hashes_of_either() -> None:
+    assert [pin.name for lock in LOCKS for pin, _ in locked(lock)].count("torch") == 2
+    ((cpu, built),) = locked("requirements.cpu.lock")
+    (pypi,) = (hashes for pin, hashes in locked("requirements.cuda.lock") if pin.name == "torch")
+    assert str(cpu) == "torch==2.13.0+cpu"
+    # Python 3.11 to 3.13, each for Linux on two processors and for Windows.
+    assert len(built) == 9
+    assert len(pypi) > 9
+    assert not set(built) & set(pypi)
+    # The file for Python 3.11 on Linux and x86_64, as PyTorch's index lists it.
+    of_311 = "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
+    assert of_311 in built
 
 
 def test_nothing_is_installed_without_its_hash() -> None:
@@ -115,13 +119,13 @@ printf '%s\\n' 'a==1 \\' '    --hash=sha256:aa' 'nvidia-x==2 \\' '    --hash=sha
 """
 
 
-def test_the_locks_have_torchs_files_of_both_indexes_and_cuda_apart(tmp_path: Path) -> None:
+def test_the_locks_have_torchs_files_of_both_indexes_each_apart(tmp_path: Path) -> None:
     clone, tools = tmp_path / "clone", tmp_path / "bin"
     for made in (clone / "deploy/images", tools):
         made.mkdir(parents=True)
     for name in ("deploy/lock.sh", "pyproject.toml"):
         (clone / name).write_bytes((ROOT / name).read_bytes())
-    for name in LOCKS[:2]:
+    for name in LOCKS[:3]:
         (clone / name).touch()
     uv = tools / "uv"
     uv.write_text(FAKE_UV)
@@ -145,16 +149,17 @@ def test_the_locks_have_torchs_files_of_both_indexes_and_cuda_apart(tmp_path: Pa
     }
     command = ["bash", "deploy/lock.sh"]
     subprocess.run(command, cwd=clone, env=environment, check=True)
-    whole = (
-        f"a==1 \\\n    --hash=sha256:aa\ntorch==2.13.0 \\\n    --hash=sha256:{'1' * 64} \\\n"
-        f"    --hash=sha256:{'4' * 64} \\\n    --hash=sha256:cc\n"
+    pinned = "a==1 \\\n    --hash=sha256:aa\n"
+    cpu = f"torch==2.13.0+cpu \\\n    --hash=sha256:{'1' * 64} \\\n    --hash=sha256:{'4' * 64}\n"
+    cuda = "".join(
+        f"{name} \\\n    --hash=sha256:{digits}\n"
+        for name, digits in (("nvidia-x==2", "bb"), ("torch==2.13.0", "cc"), ("triton==3", "dd"))
     )
-    cuda = "nvidia-x==2 \\\n    --hash=sha256:bb\ntriton==3 \\\n    --hash=sha256:dd\n"
-    assert [(clone / lock).read_text() for lock in LOCKS] == [whole, cuda, whole, whole]
+    assert [(clone / lock).read_text() for lock in LOCKS] == [pinned, cpu, cuda, pinned, pinned]
 
     index.write_text("nothing of this version")
     done = subprocess.run(
         command, cwd=clone, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode != 0, "a lock without the CPU build's files would install none of them"
-    assert (clone / LOCKS[0]).read_text() == whole
+    assert done.returncode != 0, "there is no such build"
+    assert (clone / LOCKS[1]).read_text() == cpu
