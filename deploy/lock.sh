@@ -22,16 +22,20 @@ packages() {
   awk -v wanted="$1" '/^[^ ]/ { is = /^(torch==|nvidia|cuda|triton)/ } is == wanted' "$2"
 }
 
+# The files of a version never change, so the index is asked for a new version only.
 torch=$(grep -oP '"torch==\K[0-9.]+' pyproject.toml)
-files="torch-$torch(%2B|\\+)cpu-cp31[1-3]-cp31[1-3]-(manylinux|win)"
-curl --fail --silent --show-error --location "$index" |
-  grep -oP "${files}[^#]*#sha256=\\K[0-9a-f]{64}" | sort | sed 's/^/    --hash=sha256:/' > "$made/cpu"
+if ! grep -q "^torch==$torch+cpu " requirements.cpu.lock; then
+  files="torch-$torch(%2B|\\+)cpu-cp31[1-3]-cp31[1-3]-(manylinux|win)"
+  curl --fail --silent --show-error --location "$index" |
+    grep -oP "${files}[^#]*#sha256=\\K[0-9a-f]{64}" | sort | sed 's/^/    --hash=sha256:/' \
+    > "$made/cpu"
+  { echo "torch==$torch+cpu" && cat "$made/cpu"; } | sed '$!s/$/ \\/' > requirements.cpu.lock
+fi
 
 cat requirements.lock requirements.cuda.lock > "$made/all"
 compile "$made/all" pyproject.toml --extra=dev "$@"
 packages 0 "$made/all" > requirements.lock
 packages 1 "$made/all" > requirements.cuda.lock
-{ echo "torch==$torch+cpu" && cat "$made/cpu"; } | sed '$!s/$/ \\/' > requirements.cpu.lock
 for image in train serve; do
   compile "$made/$image" "deploy/images/$image.txt" --constraints="$made/all"
   packages 0 "$made/$image" > "deploy/images/$image.lock"

@@ -157,9 +157,10 @@ def test_the_locks_have_torchs_files_of_both_indexes_each_apart(tmp_path: Path) 
     )
     assert [(clone / lock).read_text() for lock in LOCKS] == [pinned, cpu, cuda, pinned, pinned]
 
+    (clone / LOCKS[1]).write_text("torch==2.12.0+cpu\n")
     index.write_text("nothing of this version")
     done = subprocess.run(
         command, cwd=clone, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0, "there is no such build"
-    assert (clone / LOCKS[1]).read_text() == cpu
+    assert (clone / LOCKS[1]).read_text() == "torch==2.12.0+cpu\n"
