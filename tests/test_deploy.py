@@ -113,11 +113,10 @@ def test_a_slow_start_is_no_reason_to_kill_and_a_model_is_one_trial(path: str) -
     assert re.search("CHECKPOINT: one trial", comment), "a sweep's best may change between starts"
 
 
-def test_temporary_files_of_the_service_have_a_bound_that_requests_cannot_reach() -> None:
+def test_uploads_fill_no_disk_of_the_node() -> None:
     (volume,) = (v for v in pod("kubernetes/serve.yaml")["volumes"] if v["name"] == "tmp")
-    default = Settings()
-    assert volume["emptyDir"]["sizeLimit"] == "2Gi"
-    assert default.queue * default.max_bytes < 2 * 2**30
+    assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "256Mi"}
+    assert COMPOSE["services"]["serve"]["tmpfs"] == ["/tmp:size=256m,mode=1777"]
 
 
 def test_prometheus_reads_every_pod_with_the_token(tmp_path: Path) -> None:
