@@ -3,12 +3,10 @@
 #   docker build --target train --tag vaesweep-train .
 #   docker build --target serve --tag vaesweep-serve .
 #
-# They compute on a CPU; --build-arg TORCH_INDEX= takes PyPI's build of torch, which has CUDA.
-# What is installed depends on requirements.lock alone, so that a change of the code installs nothing.
-ARG PYTHON=3.11
-
-FROM python:${PYTHON}-slim AS base
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Both compute on a CPU; with --build-arg TORCH=cuda, `train` has CUDA. The service uses no GPU.
+# What is installed depends on the locks alone, which hold the hash of each file, so that a change
+# of the code installs nothing.
+FROM python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7 AS base
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore \
@@ -16,16 +14,15 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONUNBUFFERED=1
 RUN useradd --create-home --uid 1000 vaesweep
 WORKDIR /app
-COPY requirements.lock ./
-COPY deploy/images/base.txt deploy/images/
-RUN python -m pip install --constraint requirements.lock --requirement deploy/images/base.txt \
-      ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"}
 
 FROM base AS train
 # Any user may write here, so that `docker run --user` works.
 RUN install --directory --mode=1777 outputs .cache
-COPY deploy/images/train.txt deploy/images/
-RUN python -m pip install --constraint requirements.lock --requirement deploy/images/train.txt
+ARG TORCH=cpu
+COPY requirements.cpu.lock requirements.cuda.lock deploy/images/train.lock ./
+RUN python -m pip install --no-deps --require-hashes --requirement train.lock \
+      --requirement "requirements.$TORCH.lock" \
+      --extra-index-url https://download.pytorch.org/whl/cpu
 COPY LICENSE run.py ./
 COPY conf conf
 COPY decisions decisions
@@ -40,8 +37,10 @@ USER 1000:1000
 ENTRYPOINT ["python", "run.py"]
 
 FROM base AS serve
-COPY deploy/images/serve.txt deploy/images/
-RUN python -m pip install --constraint requirements.lock --requirement deploy/images/serve.txt
+COPY requirements.cpu.lock deploy/images/serve.lock ./
+RUN python -m pip install --no-deps --require-hashes --requirement serve.lock \
+      --requirement requirements.cpu.lock \
+      --extra-index-url https://download.pytorch.org/whl/cpu
 COPY LICENSE ./
 COPY decisions decisions
 COPY losses losses
@@ -50,10 +49,12 @@ COPY experiments experiments
 COPY serving serving
 USER 1000:1000
 EXPOSE 8000
-# Without urllib, which would ask a proxy where one is set.
+# On the port that the service was started with; without urllib, which would ask a proxy where one
+# is set.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "\
-from http.client import HTTPConnection; \
-to = HTTPConnection('127.0.0.1', 8000); \
+import re; from http.client import HTTPConnection; \
+port = re.findall('--port[= ]([0-9]+)', open('/proc/1/cmdline').read().replace(chr(0), ' ')); \
+to = HTTPConnection('127.0.0.1', int(port[-1]) if port else 8000); \
 to.request('GET', '/healthz'); \
 raise SystemExit(to.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "serving.app", "--host", "0.0.0.0"]

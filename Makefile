@@ -64,26 +64,28 @@ notebooks: $(INSTALLED)  ## open the notebooks of analysis/; your sweep: VAESWEE
 notebooks-run: $(INSTALLED)  ## run them again and rewrite their outputs
 	$(BIN)/python -m analysis.notebooks
 
-# torch's own requirements differ between its CPU and CUDA builds, so pip finds those itself.
-lock:  ## pin the newest versions that pyproject.toml admits (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-	  --prerelease if-necessary-or-explicit --no-header --no-annotate --upgrade --quiet \
-	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
+lock:  ## pin the newest versions that pyproject.toml admits, with their hashes (needs uv)
+	deploy/lock.sh --upgrade
 
 clean:  ## remove what can be made again, but no results
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage* .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip warns of much that does not matter, even with --quiet: what it says is shown only if it fails.
-$(INSTALLED): requirements.lock
+# Each package comes with its hash, and all are named, so pip need not find out what requires what.
+# torch has no CUDA where pip finds such a build (PIP_EXTRA_INDEX_URL), and else what PyPI has.
+$(INSTALLED): requirements.lock requirements.cpu.lock requirements.cuda.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "vaesweep needs Python 3.11 to 3.13; choose one with: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "$(PYTHON) has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "installing what requirements.lock pins into $(VENV) (a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock \
-	  > $(VENV)/install.log 2>&1 || \
+	@export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_DEPS=1 PIP_REQUIRE_HASHES=1; \
+	  pip="$(BIN)/python -m pip"; \
+	  { $$pip install -r requirements.lock && \
+	    { $$pip install -r requirements.cpu.lock || $$pip install -r requirements.cuda.lock; } \
+	  } > $(VENV)/install.log 2>&1 || \
 	  { cat $(VENV)/install.log >&2; \
 	    echo "pip could not install requirements.lock: see above, or $(VENV)/install.log" >&2; exit 1; }
 	@touch $@

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 VARIABLES = {
     "PROJECT": "some-project", "REGION": "europe-west1", "ZONE": "europe-west1-b",
     "IMAGE": "registry.example/image:tag", "MACHINE": "g2-standard-4", "CPUS": "4",
-    "ACCELERATOR": "NVIDIA_L4", "BUCKET": "some-bucket", "CHECKPOINT": "quick/sweep",
+    "ACCELERATOR": "NVIDIA_L4", "BUCKET": "some-bucket", "CHECKPOINT": "full/sweep/12",
     "NAME": "photos", "WORKERS": "3", "DATABASE": "database.example", "SWEEP": "quick",
-    "STORAGE_CLASS": "nfs", "STORAGE": "postgresql://vaesweep@database.example/vaesweep",
+    "STORAGE_CLASS": "nfs", "PHOTOS": "photos", "NAMESPACE": "default", "STORAGE": "postgresql://vaesweep@database.example/vaesweep",
 }  # fmt: skip
 """What the files under deploy/ leave to the user, as somebody may set it."""
 
@@ -59,6 +60,13 @@ def stages() -> dict[str, Stage]:
         elif found:
             list(found.values())[-1].steps.append((kind, rest.strip()))
     return found
+
+
+def locked(path: str) -> list[tuple[Requirement, list[str]]]:
+    """The requirements of a lock, each with the hashes of its files."""
+    joined = (ROOT / path).read_text().replace("\\\n", " ").splitlines()
+    entries = (line.split(" --hash=") for line in joined)
+    return [(Requirement(first), [found.strip() for found in rest]) for first, *rest in entries]
 
 
 def health_command() -> list[str]:

@@ -22,16 +22,18 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pathspec import PathSpec
 
+from serving.api.settings import Settings
 from serving.app import _parser
 from tests.servers import free_port, missing
 from tests.services import running
-from tests.shipping import ROOT, health_command, lint, stages
+from tests.shipping import ROOT, health_command, lint, locked, stages
 from tests.test_serving_api import encoded
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 IMAGES = ("train", "serve")
 INSTALL = "python -m pip install"
+SECRET = re.compile("PASSWORD|KEY|TOKEN")
 _UNREACHABLE = re.compile("ConnectTimeout|NewConnectionError|NameResolutionError|ProxyError")
 
 
@@ -47,7 +49,7 @@ def names(image: str) -> set[str]:
     """The packages that a requirement file under deploy/images asks for."""
     lines = (ROOT / f"deploy/images/{image}.txt").read_text().splitlines()
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    assert not any(requirement.specifier for requirement in wanted), "the lock says the versions"
+    assert not any(requirement.specifier for requirement in wanted), "the lock has the versions"
     return {canonicalize_name(requirement.name) for requirement in wanted}
 
 
@@ -94,34 +96,63 @@ def test_what_is_copied_exists_and_reaches_the_builder(image: str) -> None:
     [
         ".env", ".git/config", ".dvc/config.local", ".cache/vaesweep/x", "outputs/vae/result.json",
         "photos/me.jpg", "data/images.zip", "tests/conftest.py", "models/__pycache__/vae.pyc",
-        "analysis/study/README.md", "deploy/slurm/sweep.sbatch",
+        "analysis/study/README.md", "deploy/slurm/sweep.sbatch", "deploy/images/serve.txt",
+        "serving/.env", "conf/.env.local", "experiments/.netrc",
     ],
 )  # fmt: skip
 def test_nothing_else_reaches_the_builder(path: str) -> None:
     assert ignored(path)
 
 
-@pytest.mark.parametrize("image", ["base", *IMAGES])
+@pytest.mark.parametrize("image", IMAGES)
 def test_a_change_of_the_code_installs_nothing_again(image: str) -> None:
     steps = stages()[image].steps
     installs = [i for i, (kind, text) in enumerate(steps) if kind == "RUN" and INSTALL in text]
     assert len(installs) == 1
     before = [text for kind, text in steps[: installs[0]] if kind == "COPY"]
-    allowed = {"requirements.lock ./", f"deploy/images/{image}.txt deploy/images/"}
-    assert set(before) <= allowed
-    assert "--constraint requirements.lock" in steps[installs[0]][1]
+    torch = "requirements.cpu.lock " + "requirements.cuda.lock " * (image == "train")
+    assert before == [f"{torch}deploy/images/{image}.lock ./"]
     assert stages()["base"].all("ENV")[0].count("PIP_NO_CACHE_DIR=1") == 1
 
 
-def test_images_hold_the_declared_packages_at_their_locked_versions() -> None:
+def test_images_hold_the_declared_packages() -> None:
     dependencies = {canonicalize_name(Requirement(x).name) for x in PROJECT["dependencies"]}
     launchers = declared("joblib", "ray", "slurm", "postgresql", "mysql", "grpc", "dashboard")
-    assert names("base") < dependencies
-    assert names("train") == (dependencies | launchers) - names("base")
-    assert names("serve") == declared("serve")
-    lock = (ROOT / "requirements.lock").read_text().splitlines()
-    locked = {canonicalize_name(line.partition("==")[0]) for line in lock}
-    assert names("base") | names("train") | names("serve") <= locked
+    assert names("train") == dependencies | launchers
+    assert declared("serve") <= names("serve") <= declared("serve") | dependencies
+    for image in IMAGES:
+        pinned = {canonicalize_name(pin.name) for pin, _ in locked(f"deploy/images/{image}.lock")}
+        assert names(image) <= pinned | {"torch"}
+
+
+def test_the_service_has_no_cuda_as_it_uses_no_gpu() -> None:
+    (install,) = (text for text in stages()["serve"].all("RUN") if INSTALL in text)
+    assert "requirements.cpu.lock" in install
+    assert stages()["serve"].all("ARG") == []
+    used = [path for path in (ROOT / "serving").rglob("*.py") if "cuda" in path.read_text()]
+    assert used == [], "then an image with CUDA would have a use"
+    workflow = yaml.safe_load((ROOT / ".github/workflows/images.yml").read_text())
+    built = workflow["jobs"]["image"]["strategy"]["matrix"]["include"]
+    made = {(image["target"], image["device"]) for image in built}
+    assert made == {("train", "cpu"), ("train", "cuda"), ("serve", "cpu")}
+    for _, device in made:
+        assert (ROOT / f"requirements.{device}.lock").is_file()
+    assert "TORCH=${{ matrix.device }}" in str(workflow)
+
+
+def test_only_what_has_passed_the_tests_is_published() -> None:
+    def read(name: str) -> Any:
+        # YAML 1.1 takes the key `on` for true.
+        return yaml.safe_load((ROOT / ".github/workflows" / name).read_text())
+
+    ci, images = read("ci.yml"), read("images.yml")
+    assert images[True] == {"workflow_call": None}, "nothing but the tests' workflow starts it"
+    publishing = ci["jobs"]["images"]
+    assert publishing["uses"] == "./.github/workflows/images.yml"
+    assert publishing["needs"] == "test"
+    assert publishing["if"] == "github.event_name == 'push'", "no always(): it waits for success"
+    assert ci["permissions"] == {"contents": "read"}
+    assert publishing["permissions"] == images["permissions"]
 
 
 @pytest.mark.slow
@@ -133,14 +164,52 @@ def test_no_service_is_open_to_the_network_or_knows_a_password() -> None:
     for service in COMPOSE["services"].values():
         assert all(port.startswith("${BIND:-127.0.0.1}:") for port in service.get("ports", []))
         for name, value in service.get("environment", {}).items():
-            if re.search("PASSWORD|KEY|TOKEN", name):
-                assert re.fullmatch(r"\$\{\w+:(-|\?[^}]+)\}", value), (
-                    f"{name} must come from outside"
-                )
-    assert (
-        "${POSTGRES_PASSWORD:?" in COMPOSE["services"]["study"]["environment"]["POSTGRES_PASSWORD"]
-    )
+            if SECRET.search(name):
+                assert re.fullmatch(r"\$\{\w+:-\}", value), f"{name} must come from outside"
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_each_service_is_given_the_secrets_that_it_needs_and_asks_for_no_other() -> None:
+    """`docker compose up serve` without a password of the database: it has no use for one."""
+    given = {
+        name: {key for key in service.get("environment", {}) if SECRET.search(key)}
+        for name, service in COMPOSE["services"].items()
+    }
+    assert given == {
+        "study": {"POSTGRES_PASSWORD"},
+        "sweep": {"PGPASSWORD", "WANDB_API_KEY"},
+        "train": {"WANDB_API_KEY"},
+        "dashboard": {"PGPASSWORD"},
+        "serve": {"VAESWEEP_TOKEN"},
+    }
+    assert "depends_on" not in COMPOSE["services"]["serve"]
+    # Compose fills in the whole file, whatever is started.
+    assert re.findall(r"\$\{\w+:?\?", (ROOT / "compose.yaml").read_text()) == []
+
+
+def test_a_mistake_is_said_and_not_repeated_for_ever() -> None:
+    restarts = {name: s["restart"] for name, s in COMPOSE["services"].items() if "restart" in s}
+    assert restarts == dict.fromkeys(("study", "dashboard", "serve"), "on-failure:3")
+
+
+def test_a_service_that_is_stopped_has_the_time_that_it_needs() -> None:
+    seconds = {
+        name: sum(int(n) * {"m": 60, "s": 1}[unit] for n, unit in re.findall(r"(\d+)(\w)", text))
+        for name, service in COMPOSE["services"].items()
+        if (text := service.get("stop_grace_period"))
+    }
+    script = (ROOT / "deploy/slurm/sweep.sbatch").read_text()
+    (checkpoint,) = re.findall(r"--signal=B:TERM@(\d+)", script)
+    assert seconds["sweep"] == seconds["train"] == int(checkpoint)
+    assert seconds["serve"] > Settings().timeout + 5  # serving.app lets requests end
+
+
+def test_the_service_has_bounds_of_memory_and_of_temporary_files() -> None:
+    service = COMPOSE["services"]["serve"]
+    assert service["read_only"] is True
+    (temporary,) = service["tmpfs"]
+    assert re.fullmatch(r"/tmp:size=\d+m,mode=1777", temporary)
+    assert service["mem_limit"] == "1g"
 
 
 def test_services_are_built_from_the_stages_and_wait_for_what_they_need() -> None:
@@ -169,7 +238,7 @@ def test_the_service_is_started_with_flags_that_it_has() -> None:
     for command in (own, COMPOSE["services"]["serve"]["command"]):
         arguments = _parser().parse_args([*entry, *map(default, command)])
         assert arguments.host == "0.0.0.0"
-        assert f"'127.0.0.1', {arguments.port})" in health_command()[-1]
+        assert f"else {arguments.port})" in health_command()[-1]
     assert stages()["serve"].last("EXPOSE") == str(arguments.port)
 
 
@@ -190,17 +259,19 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]
     app.mkdir()
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    for stage in (stages()["base"], stages()["serve"]):
-        for kind, text in stage.steps:
-            if kind == "COPY":
-                copy(text, app)
-            elif kind == "RUN" and INSTALL in text:
-                # An empty index, so that the builder's own settings say where torch comes from.
-                # Most of what is installed is never imported here: it need not be compiled.
-                done = run(text, app, PATH=path, TORCH_INDEX="", PIP_NO_COMPILE="1")
-                if _UNREACHABLE.search(done.stderr) and done.returncode != 0:
-                    missing("needs a package index that answers")
-                assert done.returncode == 0, done.stderr[-3000:]
+    for kind, text in stages()["serve"].steps:
+        if kind == "COPY":
+            copy(text, app)
+        elif kind == "RUN" and INSTALL in text:
+            # An empty index, so that the builder's own settings say where torch comes from.
+            # Most of what is installed is never imported here: it need not be compiled.
+            text = text.replace("https://download.pytorch.org/whl/cpu", app.as_uri())
+            done = run(text, app, PATH=path, PIP_NO_COMPILE="1")
+            if "No matching distribution found for torch" in done.stderr:
+                missing("needs torch without CUDA, such as of PIP_EXTRA_INDEX_URL")
+            if _UNREACHABLE.search(done.stderr) and done.returncode != 0:
+                missing("needs a package index that answers")
+            assert done.returncode == 0, done.stderr[-3000:]
     yield app, path
     shutil.rmtree(root)  # more than a gigabyte
 
@@ -225,7 +296,8 @@ def test_the_serving_image_serves_and_knows_whether_it_does(
     listed = json.loads(run("python -m pip list --format json", app, PATH=path).stdout)
     installed = {package["name"].lower() for package in listed}
     assert {"torch", "fastapi", "uvicorn"} <= installed
-    assert not installed & {"hydra-core", "optuna", "wandb", "pytorch-lightning", "kornia", "monai"}
+    training = {"hydra-core", "optuna", "wandb", "pytorch-lightning", "kornia", "monai"}
+    assert not installed & (training | {"scipy", "torchmetrics"})
     assert run("python -m pip check", app, PATH=path).returncode == 0
 
     mistaken = run("python -m serving.app --checkpoint nothing", app, PATH=path)
@@ -235,10 +307,12 @@ def test_the_serving_image_serves_and_knows_whether_it_does(
     port = free_port()
     entry = json.loads(stages()["serve"].last("ENTRYPOINT"))
     command = [*entry, "--checkpoint", str(trained), "--port", str(port)]
-    check = [word.replace("8000", str(port)) for word in health_command()]
-    assert str(port) in check[-1]
     with running(command, tmp_path, {"PATH": path}, cwd=app) as service:
-        assert run(check, app, PATH=path).returncode == 0
+        # In a container the service is the first process.
+        words = health_command()
+        check = [word.replace("/proc/1/", f"/proc/{service.process.pid}/") for word in words]
+        assert check != words
+        assert run(check, app, PATH=path).returncode == 0, "on the port that was given"
         with service.client() as client:
             assert client.post("/v1/generate", json={"seed": 1}).headers["x-seed"] == "1"
             photo = client.post("/v1/reconstruct?format=json", files={"photos": encoded()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import string
 import subprocess
 import sys
@@ -18,14 +19,16 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+from serving.api.settings import Settings
 from serving.app import _parser
 from tests.conftest import TINY
+from tests.servers import missing
 from tests.shipping import ROOT, VARIABLES, documents, filled, lint
 from tests.waiting import PATIENCE
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 TEMPLATES = ["ray/cluster.yaml", "google/vertex.yaml", "google/run.yaml"]
-TEMPLATES += [f"kubernetes/{name}.yaml" for name in ("outputs", "sweep", "serve")]
+TEMPLATES += [f"kubernetes/{name}.yaml" for name in ("outputs", "sweep", "serve", "scrape")]
 TEMPLATES = [f"deploy/{name}" for name in TEMPLATES]
 GUIDE = "docs/deploy.md"
 
@@ -36,24 +39,25 @@ def test_every_yaml_file_is_as_the_linter_wants_it() -> None:
 
 
 def test_every_script_is_as_the_linter_wants_it() -> None:
-    assert lint("shellcheck", "deploy/slurm/sweep.sbatch", ".ci/run") == ""
+    assert lint("shellcheck", "deploy/slurm/sweep.sbatch", "deploy/lock.sh", ".ci/run") == ""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("schema", "path"),
+    ("schema", "paths"),
     [
-        ("github-workflows", ".github/workflows/ci.yml"),
-        ("github-workflows", ".github/workflows/images.yml"),
-        ("cloudbuild", "deploy/google/cloudbuild.yaml"),
+        ("github-workflows", [".github/workflows/ci.yml", ".github/workflows/images.yml"]),
+        ("dependabot", [".github/dependabot.yml"]),
+        ("cloudbuild", ["deploy/google/cloudbuild.yaml"]),
     ],
 )
-def test_what_builds_is_understood(schema: str, path: str) -> None:
-    assert lint("check-jsonschema", "--builtin-schema", f"vendor.{schema}", path) == ""
+def test_what_builds_is_understood(schema: str, paths: list[str]) -> None:
+    assert lint("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths) == ""
 
 
 def manifests() -> list[Any]:
-    found = [doc for path in TEMPLATES if "kubernetes" in path for doc in documents(path)]
+    found = [doc for path in TEMPLATES for doc in documents(path) if "kubernetes/" in path]
+    found = [document for document in found if "kind" in document]
     # Cloud Run's containers are those of Kubernetes.
     (service,) = documents("deploy/google/run.yaml")
     pod = service["spec"]["template"]["spec"]
@@ -79,7 +83,95 @@ def test_pods_have_no_more_rights_than_they_need(name: str) -> None:
     for container in spec["containers"]:
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert {"requests", "limits"} <= container["resources"].keys()
+
+
+def pod(path: str) -> Any:
+    return documents(f"deploy/{path}")[0]["spec"]["template"]["spec"]
+
+
+def test_a_pod_that_goes_is_left_by_requests_before_it_ends() -> None:
+    spec = pod("kubernetes/serve.yaml")
+    (container,) = spec["containers"]
+    program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert program == "sleep"
+    # serving.app lets requests end for its time limit and five seconds more.
+    assert spec["terminationGracePeriodSeconds"] >= int(seconds) + Settings().timeout + 5
+    assert pod("kubernetes/sweep.yaml")["terminationGracePeriodSeconds"] == 120
+
+
+@pytest.mark.parametrize("path", ["kubernetes/serve.yaml", "google/run.yaml"])
+def test_a_slow_start_is_no_reason_to_kill_and_a_model_is_one_trial(path: str) -> None:
+    (container,) = pod(path)["containers"]
+    startup = container["startupProbe"]
+    assert startup["httpGet"]["path"] == "/readyz"
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 120
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["resources"]["limits"]["memory"] == "1Gi"
+    comment = re.sub("\n# ", " ", (ROOT / "deploy" / path).read_text())
+    assert re.search("CHECKPOINT: one trial", comment), "a sweep's best may change between starts"
+
+
+def test_uploads_fill_no_disk_of_the_node() -> None:
+    (volume,) = (v for v in pod("kubernetes/serve.yaml")["volumes"] if v["name"] == "tmp")
+    assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "256Mi"}
+    assert COMPOSE["services"]["serve"]["tmpfs"] == ["/tmp:size=256m,mode=1777"]
+
+
+def test_prometheus_reads_every_pod_with_the_token(tmp_path: Path) -> None:
+    path = tmp_path / "scrape.yaml"
+    path.write_text(filled("deploy/kubernetes/scrape.yaml"))
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        missing("needs promtool; on Debian: apt-get install prometheus")
+    assert promtool is not None
+    command = [promtool, "check", "config", "--syntax-only", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (job,) = yaml.safe_load(path.read_text())["scrape_configs"]
+    (here,) = yaml.safe_load((ROOT / "serving/monitoring/prometheus.yml").read_text())[
+        "scrape_configs"
+    ]
+    assert job["job_name"] == here["job_name"]
+    deployment, _, pods = documents("deploy/kubernetes/serve.yaml")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    token = container["env"][0]["valueFrom"]["secretKeyRef"]
+    wanted = f"secrets/{token['name']}/{token['key']}"
+    assert job["authorization"]["credentials_file"].endswith(wanted)
+    (found,) = job["dns_sd_configs"]
+    assert found["names"] == [f"{pods['metadata']['name']}.default.svc"]
+    assert found["port"] == container["ports"][0]["containerPort"]
+    assert pods["spec"]["clusterIP"] == "None", "an address for each pod"
+    assert pods["spec"]["publishNotReadyAddresses"] is True, "as one that is not ready is an alert"
+
+
+def test_a_sweep_reads_photos_that_it_cannot_change() -> None:
+    spec = pod("kubernetes/sweep.yaml")
+    (container,) = spec["containers"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert mounts["photos"]["readOnly"] is True
+    assert {"data=images", f"data.root={mounts['photos']['mountPath']}"} <= set(container["args"])
+    # All else is read-only, but for what the image lets anybody write to and temporary files.
+    assert {mount["mountPath"] for mount in mounts.values() if "readOnly" not in mount} == {
+        "/app/outputs", "/app/.cache", "/tmp",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_pod_that_is_evicted_costs_no_try_and_a_mistake_ends_the_job(tmp_path: Path) -> None:
+    (job,) = documents("deploy/kubernetes/sweep.yaml")
+    evicted, mistaken = job["spec"]["podFailurePolicy"]["rules"]
+    assert evicted["action"] == "Ignore"
+    assert evicted["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert mistaken["action"] == "FailJob"
+    ends = mistaken["onExitCodes"]
+    assert ends["operator"] == "In"
+    assert not {130, 137, 143} & set(ends["values"]), "killed: another pod goes on"
+    for mistake in ("lr=-1", "--no-such-option"):
+        command = [sys.executable, "run.py", "-m", mistake, f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode in ends["values"], done.stderr
 
 
 def test_ray_understands_the_cluster() -> None:
@@ -132,10 +224,13 @@ def test_no_placeholder_is_left_when_all_are_set() -> None:
 
 @pytest.mark.slow
 def test_the_jobs_of_a_slurm_array_share_the_trials(tmp_path: Path) -> None:
-    log = tmp_path / "study.log"
+    log = tmp_path / "Ann's studies" / "study.log"
+    log.parent.mkdir()
+    project = tmp_path / "Ann's project"
+    project.symlink_to(ROOT)
     environment = {
         **os.environ,
-        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_SUBMIT_DIR": str(project),
         "PYTHON": sys.executable,
         "STORAGE": f"journal://{log}",
     }

@@ -12,6 +12,7 @@ import pytest
 from tests.servers import missing
 
 ROOT = Path(__file__).parents[1]
+LOCKS = [f"requirements{kind}.lock" for kind in ("", ".cpu", ".cuda")]
 WARNINGS = 300
 PYTHON = f"""\
 #!/bin/sh
@@ -19,10 +20,12 @@ PYTHON = f"""\
 case "$*" in
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
   "-m pip install "*)
+    echo "$* with $PIP_NO_DEPS $PIP_REQUIRE_HASHES" >> asked
     for number in $(seq {WARNINGS}); do
       echo "WARNING: Location $number of the cache is odd" >&2
       echo "Collecting package-$number"
     done
+    if [ -e pypi ] && [ "$5" = requirements.cpu.lock ]; then exit 1; fi
     if [ -e broken ]; then echo "ERROR: No matching distribution found for torch" >&2; exit 1; fi ;;
 esac
 """
@@ -31,7 +34,7 @@ esac
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """What `make install` needs, with a Python of ours."""
-    for name in ("Makefile", "requirements.lock"):
+    for name in ("Makefile", *LOCKS):
         shutil.copy(ROOT / name, tmp_path)
     python = tmp_path / "python"
     python.write_text(PYTHON)
@@ -87,3 +90,13 @@ def test_an_installation_that_failed_is_tried_again_and_then_not_again(clone: Pa
     (clone / "broken").unlink()
     assert "installing" in make(clone).stdout
     assert "installing" not in make(clone).stdout
+
+
+@pytest.mark.parametrize("pypi", [False, True])
+def test_torch_has_cuda_only_where_there_is_no_build_without(clone: Path, pypi: bool) -> None:
+    if pypi:  # which has no version `2.13.0+cpu`
+        (clone / "pypi").touch()
+    assert make(clone).returncode == 0
+    asked = (clone / "asked").read_text().splitlines()
+    wanted = LOCKS if pypi else LOCKS[:2]
+    assert asked == [f"-m pip install -r {lock} with 1 1" for lock in wanted]

@@ -22,6 +22,7 @@ COPIED = [
     "params.yaml",
 ]  # fmt: skip
 COPIED += ["dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore"]
+PHOTOS = "Ann's photos"
 OUTS = ["data/images.zip", "outputs/pipeline"]
 SETTINGS = " ".join(x for x in TINY if not x.startswith(("data.", "max_epochs"))) + " max_epochs=1"
 
@@ -41,7 +42,7 @@ def copy(folder: Path) -> None:
             shutil.copyfile(source, target)
     shutil.rmtree(folder / "analysis" / "study", ignore_errors=True)
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["data"]["size"] = 32
+    params["data"].update(size=32, photos=PHOTOS)
     params["train"]["overrides"] = SETTINGS
     params["sweep"]["overrides"] = f"{SETTINGS} loss=mse,l1 hydra.sweeper.n_jobs=1"
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -92,7 +93,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone with photos, whose pipeline has been run once, and a store."""
     parent = tmp_path_factory.mktemp("pipeline")
     copy(parent / "clone")
-    draw_photos(parent / "clone/photos")
+    draw_photos(parent / "clone" / PHOTOS)
     made = Clone(parent / "clone")
     made.run("git", "init", "--quiet")
     made.run("dvc", "remote", "add", "--local", "--default", "store", str(parent / "store"))
@@ -127,7 +128,7 @@ def test_what_was_pushed_comes_back_to_the_byte(clone: Clone) -> None:
 
 
 def test_git_is_asked_to_keep_the_lock_but_no_data(clone: Clone) -> None:
-    clone.run("git", "add", "--all", ":!photos")
+    clone.run("git", "add", "--all", f":!{PHOTOS}")
     kept = clone.run("git", "ls-files").splitlines()
     assert {"dvc.lock", "dvc.yaml", ".dvc/config"} <= set(kept)
     assert [path for path in kept if path.startswith(("data/images", "outputs/", ".dvc/c"))] == [
@@ -141,7 +142,7 @@ def test_a_changed_photo_runs_all_again_and_a_changed_setting_what_depends_on_it
     def stale() -> set[str]:
         return {line[:-1] for line in clone.run("dvc", "status").splitlines() if line[:1].isalpha()}
 
-    photo = clone.folder / "photos/0.jpg"
+    photo = clone.folder / PHOTOS / "0.jpg"
     original = photo.read_bytes()
     Image.new("RGB", (40, 40), "red").save(photo)
     assert "prepare" in stale()
