@@ -26,9 +26,9 @@ from experiments.errors import Interrupted, UserError
 from experiments.machine.device import random_state, restore_random_state
 from experiments.machine.waits import scaled
 from experiments.record import CONFIG, HISTORY, LAST, RESULT, Record, flat, read_config, read_result
+from experiments.record.checkpoint import read_checkpoint
 from experiments.record.fence import writing
 from experiments.record.files import remove, replacing
-from experiments.record.foreign import read_checkpoint
 from experiments.record.identity import relevant
 from experiments.training import CHECKPOINT
 

@@ -20,6 +20,7 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.record.fence import LOCK_FILE, OWNER_FILE, writing
 from experiments.record.files import replacing
+from experiments.record.foreign import parsed, read_bytes, read_json
 
 SCHEMA_VERSION = 1
 """Of result.json; raised when older readers can no longer read it."""
@@ -31,7 +32,7 @@ LAST = "checkpoints/last.ckpt"
 """What a trial continues from: its state between two epochs, until it ends."""
 KL_WEIGHT = "kl_weight"
 """In a row of the history: the share of `beta` that the last step was trained at."""
-_MOST_BYTES = 2**26  # of JSON: a record has some kilobytes
+_MOST_HISTORY = 2**28  # bytes
 _REVISION = "VAESWEEP_REVISION"  # set in images
 STUDY = "study"
 """In result.json: whose trial it is (see `record.membership`); a single run has none."""
@@ -176,12 +177,35 @@ def read_result(directory: str | Path) -> dict[str, Any]:
 
 
 def read_history(directory: str | Path) -> list[dict[str, Any]]:
-    """The rows of history.jsonl, without one that a killed process left unfinished."""
+    """The rows of history.jsonl, without one that a killed process left unfinished.
+
+    Raises:
+        UserError: it is broken.
+    """
+    path = Path(directory) / HISTORY
     try:
-        text = (Path(directory) / HISTORY).read_text(encoding="utf-8")
-    except FileNotFoundError:
+        return parsed_history(read_bytes(path, _MOST_HISTORY))
+    except FileNotFoundError:  # nothing was validated yet
         return []
-    return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("}\n")]
+    except (OSError, ValueError) as error:
+        raise UserError(f"a record's history must be rows of JSON, but {path}: {error}") from error
+
+
+def parsed_history(content: bytes) -> list[dict[str, Any]]:
+    """The rows of a history that are whole.
+
+    Raises:
+        ValueError: one is no object, with values that are numbers, and its epoch a count.
+    """
+    lines = content.splitlines(keepends=True)
+    rows: list[Any] = parsed(b"[" + b",".join(x for x in lines if x.endswith(b"}\n")) + b"]")
+    for row in rows:
+        if not isinstance(row, dict) or type(row.get("epoch")) is not int:
+            raise ValueError("a row of its history has no epoch")
+        other = [key for key, value in row.items() if not isinstance(value, int | float | None)]
+        if other:
+            raise ValueError(f"{other[0]!r} in its history must be a number")
+    return rows
 
 
 def at_full_weight(history: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -272,11 +296,8 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _read(directory: Path, name: str) -> dict[str, Any]:
     path = directory / name
     try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise ValueError(f"it has {size:,} bytes, more than {_MOST_BYTES:,}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"a record is a trial's directory with {name}, but {path} gives: {error}"
         ) from error
