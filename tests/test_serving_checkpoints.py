@@ -194,7 +194,7 @@ def test_a_truncated_file_is_refused_at_any_length(checkpoint: Path) -> None:
     whole = checkpoint.read_bytes()
     for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
         checkpoint.write_bytes(whole[:length])
-        with pytest.raises(UserError, match="no checkpoint or only a part of one"):
+        with pytest.raises(UserError, match=r"no file of torch\.save, or only a part of one"):
             load(checkpoint)
 
 
@@ -204,10 +204,10 @@ def test_code_in_a_file_is_not_run(checkpoint: Path, tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "owned"),)
 
     torch.save({"state_dict": {}, "vaesweep": Payload()}, checkpoint)
-    with pytest.raises(UserError, match="more than tensors and plain values"):
+    with pytest.raises(UserError, match="more than dense tensors and plain values"):
         load(checkpoint)
     checkpoint.write_bytes(pickle.dumps(Payload()))
-    with pytest.raises(UserError, match="no checkpoint"):
+    with pytest.raises(UserError, match=r"no file of torch\.save"):
         load(checkpoint)
     assert not (tmp_path / "owned").exists()
 

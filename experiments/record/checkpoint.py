@@ -109,7 +109,7 @@ def read_saved(path: Path) -> Saved:
         UserError: it is truncated, foreign, damaged, or of another schema.
     """
     try:
-        content = read_checkpoint(path)
+        content = read_checkpoint(path, mapped=True)
     except OSError as error:
         raise UserError(
             f"a checkpoint must be a readable file, but {path}: {error.strerror}"
@@ -123,7 +123,9 @@ def read_saved(path: Path) -> Saved:
             f"{_RULE}, but {path} holds no description of the network; keys are {keys or 'missing'}"
         )
     _check_schema(described.get("schema"), path)
-    options, shape, latents = (described.get(k) for k in ("model", "image_shape", "latent_dim"))
+    options: Any = described.get("model")
+    shape: Any = described.get("image_shape")
+    latents: Any = described.get("latent_dim")
     if not (_is_options(options) and _is_shape(shape) and _is_count(latents)):
         raise UserError(
             f"{_RULE}, but the description of the network in {path} is damaged: "
@@ -137,15 +139,15 @@ def read_saved(path: Path) -> Saved:
     return Saved(path, options.pop("name"), options, tuple(shape), latents, weights)
 
 
-def read_checkpoint(path: Path) -> dict[Any, Any]:
-    """What a checkpoint of PyTorch holds: dense tensors, mapped from the file, and plain values.
+def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[Any, Any]:
+    """What a checkpoint of PyTorch holds: dense tensors and plain values; see `load_tensors`.
 
     Raises:
         ValueError: it holds anything else, cannot be read, or its tensors are larger than the file.
         OSError: it cannot be opened.
     """
     try:
-        content = load_tensors(path)
+        content = load_tensors(path, mapped=mapped)
     except pickle.UnpicklingError as error:
         raise ValueError(
             "it holds more than dense tensors and plain values, and nothing of it was run"
@@ -157,8 +159,12 @@ def read_checkpoint(path: Path) -> dict[Any, Any]:
     return content
 
 
-def load_tensors(path: Path) -> Any:
+def load_tensors(path: Path, *, mapped: bool = False) -> Any:
     """What `torch.save` wrote to a file, if that is dense tensors and plain values.
+
+    Args:
+        path: of the file.
+        mapped: whether tensors stay in the file until they are read; nobody may write it meanwhile.
 
     Raises:
         pickle.UnpicklingError: it is anything else; the message names it as PyTorch does.
@@ -172,20 +178,9 @@ def load_tensors(path: Path) -> Any:
         raise ValueError(f"it has {size / 2**30:.1f} GiB, more than {MAX_BYTES // 2**30}")
     path.open("rb").close()  # PyTorch's own error says not why
     try:
-        reader = torch._C.PyTorchFileReader(str(path))
-        records = reader.get_all_records()
-        if "constants.pkl" in records:
-            raise ValueError("it holds a TorchScript program")
-        large = [r for r in records if not r.startswith("data/")]
-        if len(records) > _RECORDS or any(reader.get_record_size(r) > _STRUCTURE for r in large):
-            raise ValueError("it says more of what there is than any network needs")
-        with zipfile.ZipFile(path) as archive:
-            # PyTorch stores without compression.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("it is a compressed archive, which PyTorch does not write")
-        _check_structure(reader.get_record("data.pkl"))
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError:
+        _refuse_strange(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (pickle.UnpicklingError, _StrangeError):
         raise
     # What PyTorch's reader and unpickler make of broken bytes.
     except (
@@ -193,9 +188,28 @@ def load_tensors(path: Path) -> Any:
         AttributeError, IndexError, ImportError, OverflowError, MemoryError, AssertionError,
         NotImplementedError, struct.error,
     ) as error:  # fmt: skip
-        raise ValueError(
-            f"it cannot be read, or only a part of it is there ({first_line(error)[:200]})"
-        ) from error
+        raise ValueError("it is no file of torch.save, or only a part of one") from error
+
+
+class _StrangeError(ValueError):
+    """What no file of `torch.save` with weights or images is."""
+
+
+def _refuse_strange(path: Path) -> None:
+    """Look at a file as PyTorch's reader sees it, before anything is made of it."""
+    import torch
+
+    reader = torch._C.PyTorchFileReader(str(path))
+    records = reader.get_all_records()
+    if "constants.pkl" in records:
+        raise _StrangeError("it holds a TorchScript program")
+    large = (r for r in records if not r.startswith("data/"))
+    if len(records) > _RECORDS or any(reader.get_record_size(r) > _STRUCTURE for r in large):
+        raise _StrangeError("it says more of what there is than any network needs")
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise _StrangeError("it is a compressed archive, which PyTorch does not write")
+    _check_structure(reader.get_record("data.pkl"))
 
 
 def _check_structure(data: bytes) -> None:
@@ -206,7 +220,7 @@ def _check_structure(data: bytes) -> None:
         ValueError: it is broken.
     """
     stack: list[int | None] = []  # how many values a tuple holds, 0 for a type, 1 for all else
-    memo: dict[int, int | None] = {}
+    memo: dict[Any, int | None] = {}
     for code, argument, _ in pickletools.genops(data):
         name = code.name
         if name == "GLOBAL":

@@ -184,28 +184,20 @@ def read_history(directory: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(directory) / HISTORY
     try:
-        return parsed_history(read_bytes(path, _MOST_HISTORY))
+        lines = read_bytes(path, _MOST_HISTORY).splitlines(keepends=True)
+        rows = parsed(b"[" + b",".join(x for x in lines if x.endswith(b"}\n")) + b"]")
+        for row in rows:
+            if not isinstance(row, dict) or type(row.get("epoch")) is not int:
+                raise ValueError("a row has no epoch")
+            if not all(isinstance(value, int | float | None) for value in row.values()):
+                raise ValueError("a row holds what is no number")
     except FileNotFoundError:  # nothing was validated yet
         return []
     except (OSError, ValueError) as error:
-        raise UserError(f"a record's history must be rows of JSON, but {path}: {error}") from error
-
-
-def parsed_history(content: bytes) -> list[dict[str, Any]]:
-    """The rows of a history that are whole.
-
-    Raises:
-        ValueError: one is no object, with values that are numbers, and its epoch a count.
-    """
-    lines = content.splitlines(keepends=True)
-    rows: list[Any] = parsed(b"[" + b",".join(x for x in lines if x.endswith(b"}\n")) + b"]")
-    for row in rows:
-        if not isinstance(row, dict) or type(row.get("epoch")) is not int:
-            raise ValueError("a row of its history has no epoch")
-        other = [key for key, value in row.items() if not isinstance(value, int | float | None)]
-        if other:
-            raise ValueError(f"{other[0]!r} in its history must be a number")
-    return rows
+        raise UserError(
+            f"a record's {HISTORY} must be rows of numbers, but {path}: {error}"
+        ) from error
+    return list(rows)
 
 
 def at_full_weight(history: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

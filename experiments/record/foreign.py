@@ -126,8 +126,12 @@ def check_npz(path: Path, most: int) -> None:
                     check_npy(member, info.file_size)
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path, kinds: str = "biuf") -> dict[str, NDArray[Any]]:
     """The arrays in an .npz of a record.
+
+    Args:
+        path: of the file.
+        kinds: of the arrays, as NumPy's `dtype.kind` has them; others are refused.
 
     Raises:
         ValueError: it cannot be read so.
@@ -145,8 +149,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         TypeError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError, RecursionError,
     ) as error:  # fmt: skip
         raise ValueError(f"it cannot be read ({first_line(error)})") from error
-    if not all(isinstance(a, np.ndarray) and a.dtype.kind in "biuf" for a in arrays.values()):
-        raise ValueError("it holds more than numbers")
+    if not all(isinstance(a, np.ndarray) and a.dtype.kind in kinds for a in arrays.values()):
+        raise ValueError("it holds more than what it should")
     return arrays
 
 

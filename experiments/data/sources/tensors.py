@@ -46,8 +46,9 @@ def tensor_file(path: Path) -> NDArray[Any]:
     tensor = chosen(loaded, path) if isinstance(loaded, Mapping) else loaded
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"it holds a {type(tensor).__name__}, not a tensor; {_SAVE}")
-    if tensor.numel() * tensor.element_size() > path.stat().st_size:
-        raise ValueError(f"it repeats a few values in {tuple(tensor.shape)}; {_SAVE}")
+    needed, most = tensor.numel() * tensor.element_size(), most_unpacked(path)
+    if needed > most:
+        raise ValueError(f"its values repeat to {needed:,} bytes, more than {most:,}")
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
     array: NDArray[Any] = tensor.detach().resolve_conj().resolve_neg().numpy()
