@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from experiments.cli import commands
 from experiments.cli.grammar import advice
-from experiments.errors import UserError
+from experiments.errors import UserError, printable
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import leave_quickly
 
@@ -34,6 +35,7 @@ _UNWRITABLE = (
     errno.ELOOP,
     errno.EFBIG,
 )
+_LAYOUT = "\n\t"  # of messages of several lines
 _GONE = (errno.EPIPE, errno.EIO)  # of a pipe (`| head`) and of a terminal that was closed
 
 
@@ -46,6 +48,7 @@ def errors_for_people() -> Iterator[None]:
     all had been read. Also a decorator.
     """
     _outlive_readers()
+    logging.setLogRecordFactory(_Record)
     leave_quickly()
     before = os.environ.get(FULL_ERROR)
     full = before == "1"
@@ -66,7 +69,7 @@ def errors_for_people() -> Iterator[None]:
         message = message_of(error)
         if full or message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message, _LAYOUT)}", file=sys.stderr)
         sys.exit(1)
     else:
         _refuse_lost_output()
@@ -75,6 +78,13 @@ def errors_for_people() -> Iterator[None]:
             os.environ.pop(FULL_ERROR, None)
         else:
             os.environ[FULL_ERROR] = before
+
+
+class _Record(logging.LogRecord):
+    """A message that writes to a terminal no more than text, whatever the names in it hold."""
+
+    def getMessage(self) -> str:  # noqa: N802 - logging's own name
+        return printable(super().getMessage(), _LAYOUT)
 
 
 class _Stream(io.FileIO):
@@ -201,9 +211,8 @@ def print_result(
 
 def print_lines(lines: Iterable[str], directory: Path) -> None:
     """Print lines and where the record is."""
-    for line in lines:
-        print(line)
-    print(f"record  {shown_path(directory)}")
+    for line in [*lines, f"record  {shown_path(directory)}"]:
+        print(printable(line))
 
 
 def shown_path(path: Path) -> str:

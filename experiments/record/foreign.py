@@ -98,7 +98,10 @@ def check_npy(file: IO[bytes], size: int) -> None:
     """
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file)
+    try:
+        shape, _, dtype = read(file)
+    except (SyntaxError, TypeError, tokenize.TokenError, MemoryError, RecursionError) as error:
+        raise ValueError(f"its header cannot be read ({first_line(error)})") from error
     if dtype.hasobject:
         return
     declared = math.prod(shape) * dtype.itemsize
@@ -146,7 +149,7 @@ def read_npz(path: Path, kinds: str = "biuf") -> dict[str, NDArray[Any]]:
     # What zipfile and NumPy make of broken bytes.
     except (
         zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError, NotImplementedError,
-        TypeError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError, RecursionError,
+        TypeError, OverflowError,
     ) as error:  # fmt: skip
         raise ValueError(f"it cannot be read ({first_line(error)})") from error
     if not all(isinstance(a, np.ndarray) and a.dtype.kind in kinds for a in arrays.values()):

@@ -150,7 +150,9 @@ def archives(folder: Path, honest: Path, random: Random) -> Made:
             archive.writestr(name, bytes(swollen))
             archive.writestr("b/../../c", b"x") if i == 2 else None
         yield f"a zip with {name}", "images", str(folder / f"{i}.zip")
-    with zipfile.ZipFile(folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(
+        folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1
+    ) as archive:
         zeros = bytes(2**28)
         for i in range(8):
             archive.writestr(f"{i}.png", zeros)

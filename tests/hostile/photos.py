@@ -45,5 +45,11 @@ def no_photos(folder: Path, honest: Path, random: Random) -> Made:
         (folder / f"{name}.png").write_bytes(data)
     for name in ["pipe", "folder", "sparse", *made]:
         yield f"{name!r}", "generate", f"{honest}|{folder / name}.png"
-    for device in ("/dev/zero", "/dev/null", "/dev/full", "seed:-1", "seed:99999999999999999999999999"):
+    for device in (
+        "/dev/zero",
+        "/dev/null",
+        "/dev/full",
+        "seed:-1",
+        "seed:99999999999999999999999999",
+    ):
         yield device, "generate", f"{honest}|{device}"

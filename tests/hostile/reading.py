@@ -59,9 +59,7 @@ def read(reader: str, reference: str) -> object:
 
 
 def _command(name: str, reference: str) -> object:
-    """A command of its own, as it is typed; its last words are raised."""
-    from experiments.errors import UserError
-
+    """A command of its own, as it is typed."""
     with tempfile.TemporaryDirectory() as out:
         if name == "generate":
             from serving.generate import main
@@ -74,20 +72,13 @@ def _command(name: str, reference: str) -> object:
 
             given = ["--format", "torch", "--part", "decoder"]
             sys.argv = ["export", "--checkpoint", reference, *given, "--out", f"{out}/x.pt2"]
-        said = io.StringIO()
-        try:
-            with redirect_stderr(said):
-                main()
-        except SystemExit as ended:
-            if ended.code:
-                text = said.getvalue().strip().splitlines()
-                raise UserError(text[-1] if text else "nothing was said") from None
+        main()
     return None
 
 
 def outcome(reader: str, reference: str) -> dict[str, Any]:
     """What becomes of a case: `said` of a refusal, `faults` that a person must not see."""
-    from experiments.errors import UserError
+    from experiments.terminal import errors_for_people
 
     words = io.StringIO()
     handler = logging.StreamHandler(words)
@@ -95,12 +86,11 @@ def outcome(reader: str, reference: str) -> dict[str, Any]:
     faults: list[str] = []
     said = ""
     try:
-        with redirect_stdout(words), redirect_stderr(words):
+        with redirect_stdout(words), redirect_stderr(words), errors_for_people():
             read(reader, reference)
-    except UserError as error:
-        said = str(error)
-        faults += [f"asked for memory: {e!r:.200}" for e in _chain(error) if _is_of_memory(e)]
-        words.write(f"error: {said}\n")
+    except SystemExit as ended:
+        said = "refused" if ended.code else ""
+        faults += [f"asked for memory: {e!r:.200}" for e in _chain(ended) if _is_of_memory(e)]
     except BaseException as error:
         faults.append("".join(traceback.format_exception(error, limit=-6))[-3000:])
     shown = words.getvalue()
@@ -109,6 +99,7 @@ def outcome(reader: str, reference: str) -> dict[str, Any]:
         faults.append(f"a traceback: {shown[-1500:]}")
     if len(shown) > 20_000:
         faults.append(f"{len(shown)} characters of words")
+    said = said and shown.strip().rpartition("error: ")[2]
     return {"said": said, "faults": faults}
 
 
@@ -177,16 +168,6 @@ def _death(status: int | None) -> str:
 
 def main(cases: str, out: str) -> None:
     """Read all cases of a JSON file; write what became of each, a line each."""
-    import analysis.comparison
-    import analysis.load
-    import analysis.trained.models
-    import experiments.data
-    import experiments.rerun
-    import experiments.trial
-    import serving.export
-    import serving.generate
-    import serving.model.photos
-    import serving.model.studies
     import sweeps.wandb.file  # noqa: F401
 
     listed = json.loads(Path(cases).read_text())

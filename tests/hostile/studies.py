@@ -21,12 +21,12 @@ def _honest(path: Path, trials: list[Path]) -> None:
     import optuna
 
     optuna.logging.set_verbosity(logging.WARNING)
-    study = optuna.create_study(
-        study_name="vae", storage=f"sqlite:///{path}", direction="maximize"
-    )
+    study = optuna.create_study(study_name="vae", storage=f"sqlite:///{path}", direction="maximize")
     study.set_metric_names(["psnr"])
     study.set_user_attr("study_id", "a")
-    study.set_user_attr("study", {"schema": _schema(), "space": {}, "base": {}, "objectives": ["psnr"]})
+    study.set_user_attr(
+        "study", {"schema": _schema(), "space": {}, "base": {}, "objectives": ["psnr"]}
+    )
     for number, directory in enumerate(trials):
         trial = study.ask({"lr": optuna.distributions.FloatDistribution(1e-5, 1)})
         trial.set_user_attr("directory", str(directory))
@@ -45,9 +45,7 @@ def _attribute(key: str, text: str, table: str = "trial_user_attributes") -> Cha
 
     def write(db: sqlite3.Connection) -> None:
         db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
-        db.execute(
-            f"INSERT INTO {table} ({owner}, key, value_json) VALUES (1, ?, ?)", (key, text)
-        )
+        db.execute(f"INSERT INTO {table} ({owner}, key, value_json) VALUES (1, ?, ?)", (key, text))
 
     return write
 
@@ -67,8 +65,12 @@ def stores(folder: Path, honest: Path, random: Random) -> Made:
         "a directory of escapes": _attribute("directory", '"\\u001b]0;owned\\u0007"'),
         "a directory with a zero": _attribute("directory", '"a\\u0000b"'),
         "a huge directory": _attribute("directory", json.dumps("x" * 2**24)),
-        "a number that failed, of text": _attribute("failed_trial", '"x"', "trial_system_attributes"),
-        "a number that failed, of a list": _attribute("failed_trial", "[1]", "trial_system_attributes"),
+        "a number that failed, of text": _attribute(
+            "failed_trial", '"x"', "trial_system_attributes"
+        ),
+        "a number that failed, of a list": _attribute(
+            "failed_trial", "[1]", "trial_system_attributes"
+        ),
         "a twin": _attribute("same_as", "[]"),
         "a confirmation of a list": _attribute("confirms", "[1]"),
         "a confirmation of text": _attribute("confirms", '"x"'),
@@ -77,7 +79,9 @@ def stores(folder: Path, honest: Path, random: Random) -> Made:
         "reports of a list": _attribute("reports", "[1, 2]"),
         "a seed of a list": _attribute("seed", '[["a"]]'),
         "a study of a list": _attribute("study", "[1]", "study_user_attributes"),
-        "a study of another schema": _attribute("study", '{"schema": 999}', "study_user_attributes"),
+        "a study of another schema": _attribute(
+            "study", '{"schema": 999}', "study_user_attributes"
+        ),
         "a study without a space": _attribute(
             "study", json.dumps({"schema": _schema()}), "study_user_attributes"
         ),
@@ -138,7 +142,12 @@ def stores(folder: Path, honest: Path, random: Random) -> Made:
 
 @kind
 def journals(folder: Path, honest: Path, random: Random) -> Made:
-    create: dict[str, Any] = {"op_code": 0, "worker_id": "w", "study_name": "vae", "directions": [2]}
+    create: dict[str, Any] = {
+        "op_code": 0,
+        "worker_id": "w",
+        "study_name": "vae",
+        "directions": [2],
+    }
     lines = {
         "empty": b"",
         "no JSON": b"{\n",

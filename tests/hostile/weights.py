@@ -69,7 +69,9 @@ def _twice(times: int, around: bytes) -> bytes:
 @kind
 def truncated(folder: Path, honest: Path, random: Random) -> Made:
     whole = (honest / BEST).read_bytes()
-    for i, length in enumerate([0, 1, len(whole) - 1, *(random.randrange(len(whole)) for _ in "abcd")]):
+    for i, length in enumerate(
+        [0, 1, len(whole) - 1, *(random.randrange(len(whole)) for _ in "abcd")]
+    ):
         (folder / f"{i}.ckpt").write_bytes(whole[:length])
         yield f"{length} bytes", "serve", str(folder / f"{i}.ckpt")
 
@@ -230,7 +232,20 @@ def _as_record(directory: Path, honest: Path, change: Callable[[dict[str, Any]],
 @kind
 def descriptions(folder: Path, honest: Path, random: Random) -> Made:
     """Of networks, wrong or absurd."""
-    numbers: list[Any] = [0, -1, 2**62, 10**30, 1.5, float("nan"), float("inf"), True, None, "\x1b]0;x\x07", [], {}]
+    numbers: list[Any] = [
+        0,
+        -1,
+        2**62,
+        10**30,
+        1.5,
+        float("nan"),
+        float("inf"),
+        True,
+        None,
+        "\x1b]0;x\x07",
+        [],
+        {},
+    ]
     changes: dict[str, Callable[[dict[str, Any]], object]] = {
         "an option called image_shape": lambda v: v["model"].update(image_shape=[3, 32, 32]),
         "an option called latent_dim": lambda v: v["model"].update(latent_dim=3),
@@ -302,7 +317,7 @@ def no_files(folder: Path, honest: Path, random: Random) -> Made:
     with socket.socket(socket.AF_UNIX) as there:
         there.bind(os.path.relpath(folder / "socket.ckpt"))
     with (folder / "sparse.ckpt").open("wb") as file:
-        file.truncate(2**44)
+        file.truncate(2**40)
     for name in ("pipe", "folder", "loop", "socket", "sparse"):
         yield name, random.choice(["serve", "export"]), str(folder / f"{name}.ckpt")
     for device in ("/dev/zero", "/dev/null", "/dev/full"):

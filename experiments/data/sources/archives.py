@@ -23,11 +23,10 @@ from experiments.data.sources.source import (
     EncodedSource,
     File,
     is_junk,
-    printable,
     read_file,
     unread,
 )
-from experiments.errors import UserError
+from experiments.errors import UserError, printable
 
 MAX_RATIO = 200
 """How far an archive may swell, beyond `HARMLESS_BYTES`: images hardly compress."""
@@ -131,18 +130,18 @@ class TarFile(_Archive):
     """A .tar, compressed or not; read from front to back."""
 
     def _inspect(self) -> int:
-        count = seen = total = 0
+        count = seen = 0
         most = max(_HARMLESS_MEMBERS, self.root.stat().st_size // _LEAST_BYTES)
-        with self._walked() as members:
-            for member, header in members:
+        with self._opened() as archive:
+            for member in archive.walked():
                 self._refuse_outside(member.name)
                 if member.issym():
                     target = posixpath.join(posixpath.dirname(member.name), member.linkname)
                     self._refuse_outside(member.name, target)
                 elif member.islnk():
                     self._refuse_outside(member.name, member.linkname)
-                seen, total = seen + 1, total + header + member.size
-                self._refuse_swollen(total)
+                self._refuse_swollen(archive.offset)
+                seen += 1
                 if seen > most:
                     raise UserError(
                         f"an archive must have {_LEAST_BYTES} bytes or more a file, but "
@@ -153,44 +152,44 @@ class TarFile(_Archive):
         return count
 
     def _members(self) -> Iterator[File]:
-        with self._walked() as members:
-            for member, _ in members:
+        with self._opened() as archive:
+            for member in archive.walked():
                 if member.isfile() and not is_junk(member.name):
                     name = printable(member.name)
-                    content = _content(name, partial(members.opened, member), member.size)
+                    content = _content(name, partial(archive.opened, member), member.size)
                     yield name, partial(_given, content)
 
     @contextmanager
-    def _walked(self) -> Iterator[_Members]:
-        with tarfile.open(self.root) as archive:
-            yield _Members(archive)
+    def _opened(self) -> Iterator[_Tar]:
+        with self.root.open("rb") as file, _Tar.open(fileobj=file) as archive:
+            assert isinstance(archive, _Tar)
+            yield archive
 
 
-class _Members:
-    """The members of a .tar, each with the bytes of its header, in the memory of one of them."""
+class _Tar(tarfile.TarFile):
+    """A .tar of which one header is in memory at a time, however long it claims to be."""
 
-    def __init__(self, archive: tarfile.TarFile) -> None:
-        self._archive = archive
-        assert archive.fileobj is not None
-        self._bounded = archive.fileobj = _Bounded(archive.fileobj)  # type: ignore[assignment]
+    def __init__(self, name: Any, mode: Any, fileobj: IO[bytes], **options: Any) -> None:
+        self._bounded = _Bounded(fileobj)
+        super().__init__(name, mode, self._bounded, **options)  # type: ignore[arg-type]
 
-    def __iter__(self) -> Iterator[tuple[tarfile.TarInfo, int]]:
+    def walked(self) -> Iterator[tarfile.TarInfo]:
+        """The members, in their order; none is kept."""
         while True:
-            # Names and extended attributes are read whole, however long they claim to be.
+            # Names and extended attributes are read whole.
             self._bounded.left = _MOST_HEADER
-            member = self._archive.next()
+            member = self.next()
             if member is None:
                 return
-            header = _MOST_HEADER - self._bounded.left
             if max(len(member.name), len(member.linkname)) > _LONGEST_NAME:
                 raise tarfile.ReadError(f"a name of more than {_LONGEST_NAME:,} characters")
-            yield member, header
-            self._archive.members.clear()
+            yield member
+            self.members.clear()  # type: ignore[attr-defined]
 
     def opened(self, member: tarfile.TarInfo) -> IO[bytes]:
         """A regular file."""
         self._bounded.left = member.size + tarfile.BLOCKSIZE
-        opened = self._archive.extractfile(member)
+        opened = self.extractfile(member)
         assert opened is not None
         return opened
 

@@ -21,7 +21,7 @@ from experiments.data.decoding.decode import BadImageError, BombError, decode, l
 from experiments.data.parallel import in_order
 from experiments.data.sources import kinds
 from experiments.data.sources.contents import LeftOut, Other, Unusable
-from experiments.errors import UserError
+from experiments.errors import UserError, printable
 
 Hashed = tuple[str, str | LeftOut]
 """Name, and a hash of the content or why it was not read."""
@@ -161,12 +161,6 @@ def is_junk(name: str) -> bool:
     return any(
         part in _JUNK or (part.startswith(".") and part not in (".", "..")) for part in parts
     )
-
-
-def printable(name: str) -> str:
-    """The name with what a terminal cannot or must not show (control characters) escaped."""
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    return "".join(shown)
 
 
 def read_file(name: str, file: IO[bytes], size: int) -> bytes | LeftOut:
