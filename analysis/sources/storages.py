@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import UserError
-from experiments.record.addresses import sqlite_address, sqlite_file
+from experiments.record.addresses import reading_address, sqlite_file
 from sweeps.storage import databases
 from sweeps.storage.answers import answer, prompt_answer, redacted
 from sweeps.storage.attributes import STUDY
@@ -96,9 +96,7 @@ def _database(url: str) -> BaseStorage:
         address = parsed.render_as_string(hide_password=False)
     else:
         _check_file(path)
-        # SQLite keeps its write-ahead log beside the file, where nobody may write there is none.
-        how = {"mode": "ro"} if os.access(path.parent, os.W_OK) else {"immutable": "1"}
-        address = sqlite_address(path, **how)
+        address = reading_address(path)
     # Optuna formats the URL, as if it were a template.
     template = address.replace("{", "{{").replace("}", "}}")
 

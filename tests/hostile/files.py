@@ -12,6 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 READERS = ("serve", "analyse", "weights", "generate", "export", "images", "rerun", "search")
 """What may read a case; see `tests.hostile.reading`."""
 
@@ -59,11 +62,28 @@ def make(folder: Path, honest: Path, seed: int) -> Iterator[Case]:
     """
     from tests.hostile import arrays, photos, records, studies, weights  # noqa: F401 - register
 
-    for name, made in KINDS.items():
+    for name, made in {"honest": _honest, **KINDS}.items():
         own = folder / name
         own.mkdir()
         for case, reader, reference in made(own, honest, Random(f"{seed} {name}")):
             yield Case(name, case, reader, reference)
+
+
+def _honest(folder: Path, honest: Path, random: Random) -> Made:
+    """What is to be read as ever, by every reader."""
+    from tests.hostile.records import sweep_of
+    from tests.hostile.studies import study_of
+
+    trials = sweep_of(folder, honest)
+    study_of(folder / "study.db", trials)
+    np.save(folder / "images.npy", np.full((20, 32, 32, 3), 99, np.uint8))
+    Image.fromarray(np.full((40, 40, 3), 99, np.uint8)).save(folder / "photo.png")
+    given = {"serve": folder, "analyse": folder, "weights": trials[0], "export": honest,
+             "images": folder / "images.npy", "generate": f"{honest}|{folder}/photo.png"}  # fmt: skip
+    for reader, reference in given.items():
+        yield reader, reader, str(reference)
+    for reader in ("serve", "analyse"):
+        yield f"{reader} a study", reader, f"sqlite:///{folder}/study.db#vae"
 
 
 def wrong_values() -> list[Any]:

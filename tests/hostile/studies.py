@@ -6,26 +6,32 @@ import json
 import logging
 import shutil
 import sqlite3
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from sweeps.storage.attributes import STUDY
 from tests.hostile.files import Made, kind, wrong_values
 from tests.hostile.records import sweep_of
 
 Change = Callable[[sqlite3.Connection], object]
 
 
-def _honest(path: Path, trials: list[Path]) -> None:
+def study_of(path: Path, trials: list[Path]) -> None:
+    """A study as a sweep's workers leave it, of records that lie there."""
     import optuna
 
     optuna.logging.set_verbosity(logging.WARNING)
     study = optuna.create_study(study_name="vae", storage=f"sqlite:///{path}", direction="maximize")
-    study.set_metric_names(["psnr"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["psnr"])
     study.set_user_attr("study_id", "a")
     study.set_user_attr(
-        "study", {"schema": _schema(), "space": {}, "base": {}, "objectives": ["psnr"]}
+        STUDY,
+        {"schema": _schema(), "space": {}, "base": {"loss.name": "mse"}, "objectives": ["psnr"]},
     )
     for number, directory in enumerate(trials):
         trial = study.ask({"lr": optuna.distributions.FloatDistribution(1e-5, 1)})
@@ -54,7 +60,7 @@ def _attribute(key: str, text: str, table: str = "trial_user_attributes") -> Cha
 def stores(folder: Path, honest: Path, random: Random) -> Made:
     trials = sweep_of(folder, honest, 2)
     base = folder / "honest.db"
-    _honest(base, trials)
+    study_of(base, trials)
     deep, nested = "[" * 100_000, '{"a":' * 900 + "1" + "}" * 900
     changes: dict[str, Change] = {
         "an attribute that is no JSON": _attribute("directory", "{"),
@@ -78,12 +84,12 @@ def stores(folder: Path, honest: Path, random: Random) -> Made:
         "a summary of wrong types": _attribute("summary", '{"metrics": [1], "name": 3}'),
         "reports of a list": _attribute("reports", "[1, 2]"),
         "a seed of a list": _attribute("seed", '[["a"]]'),
-        "a study of a list": _attribute("study", "[1]", "study_user_attributes"),
+        "a study of a list": _attribute(STUDY, "[1]", "study_user_attributes"),
         "a study of another schema": _attribute(
             "study", '{"schema": 999}', "study_user_attributes"
         ),
         "a study without a space": _attribute(
-            "study", json.dumps({"schema": _schema()}), "study_user_attributes"
+            STUDY, json.dumps({"schema": _schema()}), "study_user_attributes"
         ),
         "names of metrics that are numbers": _attribute(
             "study:metric_names", "[1]", "study_system_attributes"
