@@ -43,7 +43,6 @@ FROM base AS serve
 COPY deploy/images/serve.txt deploy/images/
 RUN python -m pip install --constraint requirements.lock --requirement deploy/images/serve.txt
 COPY LICENSE ./
-COPY decisions decisions
 COPY losses losses
 COPY models models
 COPY experiments experiments

@@ -29,14 +29,14 @@ def header(shape: Any, descr: Any = "<f8", version: tuple[int, int] = (1, 0)) ->
 
 
 def _members(random: Random) -> dict[str, bytes]:
-    zeros = bytes(2**29)
+    zeros = bytes(400 * 2**20)
     return {
         "more than there is": header((10**13,)) + bytes(64),
         "overflowing": header((2**62, 2**62, 4)) + bytes(64),
         "negative": header((-5,)) + bytes(64),
-        "swelling": header((2**26,)) + zeros,
-        "swelling grey": header((2**23, 8, 8), "|u1") + zeros,
-        "a header that swells": b"\x93NUMPY\x02\x00" + (2**29 - 64).to_bytes(4, "little") + zeros,
+        "swelling": header((50 * 2**20,)) + zeros,
+        "swelling grey": header((100 * 2**16, 8, 8), "|u1") + zeros,
+        "a header that swells": b"\x93NUMPY\x02\x00" + (399 * 2**20).to_bytes(4, "little") + zeros,
         "of objects": header((1,), "|O") + pickle.dumps([1]),
         "of no bytes": header((10**18,), "|V0"),
         "of texts": header((4,), "<U4") + bytes(64),
@@ -145,7 +145,9 @@ def archives(folder: Path, honest: Path, random: Random) -> Made:
     for i, (name, data) in enumerate(outside.items()):
         (folder / f"out{i}.tar").write_bytes(data)
         yield name, "images", str(folder / f"out{i}.tar")
-    for i, (name, swollen) in enumerate({"../x.png": 0, "C:\\x.png": 0, "a.png": 2**29}.items()):
+    for i, (name, swollen) in enumerate(
+        {"../x.png": 0, "C:\\x.png": 0, "a.png": 2**28 + 1}.items()
+    ):
         with zipfile.ZipFile(folder / f"{i}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(name, bytes(swollen))
             archive.writestr("b/../../c", b"x") if i == 2 else None
@@ -154,6 +156,6 @@ def archives(folder: Path, honest: Path, random: Random) -> Made:
         folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1
     ) as archive:
         zeros = bytes(2**28)
-        for i in range(8):
+        for i in range(5):
             archive.writestr(f"{i}.png", zeros)
     yield "a zip that swells", "images", str(folder / "bomb.zip")

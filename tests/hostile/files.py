@@ -78,8 +78,13 @@ def _honest(folder: Path, honest: Path, random: Random) -> Made:
     study_of(folder / "study.db", trials)
     np.save(folder / "images.npy", np.full((20, 32, 32, 3), 99, np.uint8))
     Image.fromarray(np.full((40, 40, 3), 99, np.uint8)).save(folder / "photo.png")
-    given = {"serve": folder, "analyse": folder, "weights": trials[0], "export": honest,
-             "images": folder / "images.npy", "generate": f"{honest}|{folder}/photo.png"}  # fmt: skip
+    given = {
+        "serve": folder,
+        "analyse": folder,
+        "weights": trials[0],
+        "images": folder / "images.npy",
+        "generate": f"{honest}|{folder}/photo.png",
+    }
     for reader, reference in given.items():
         yield reader, reader, str(reference)
     for reader in ("serve", "analyse"):

@@ -175,6 +175,8 @@ def main(cases: str, out: str) -> None:
     for module in ("experiments.rerun", "experiments.trial", "sweeps.wandb.file"):
         importlib.import_module(module)
     listed = json.loads(Path(cases).read_text())
+    # One thread: the threads of a pool do not live on in a fork, which would wait for them.
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     logging.basicConfig(stream=io.StringIO())
     for case in listed:
         if case["kind"] == "honest":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,13 +20,23 @@ def sweep_of(folder: Path, honest: Path, count: int = 3) -> list[Path]:
     for number in range(count):
         trial = folder / str(number)
         shutil.copytree(honest, trial)
-        change(trial / "result.json", lambda r, n=number: (
-            r.update(seed=n, objective={"names": ["psnr"], "values": [20.0 + n]},
-                     study={"id": "a", "name": "x", "trial": n}),
-            r["parameters"].update(seed=n),
-        ))  # fmt: skip
+        change(trial / "result.json", partial(_as_trial, number))
         trials.append(trial)
     return trials
+
+
+def _as_trial(number: int, result: dict[str, Any]) -> None:
+    result |= {
+        "seed": number,
+        "objective": {"names": ["psnr"], "values": [20.0 + number]},
+        "study": {"id": "a", "name": "x", "trial": number},
+    }
+    result["parameters"]["seed"] = number
+
+
+def _named(name: str, result: dict[str, Any]) -> None:
+    result |= {"name": name, "reason": name}
+    result["parameters"] |= {"loss.name": name, "name": name}
 
 
 def change(path: Path, how: Callable[[dict[str, Any]], object]) -> None:
@@ -82,12 +93,12 @@ def wrong_results(folder: Path, honest: Path, random: Random) -> Made:
         trials = sweep_of(own, honest, 2)
         # The value goes from key to key, so that all meet in the end, and other seeds draw others.
         value = random.choice(wrong_values())
-        change(trials[1] / "result.json", lambda r, p=place, v=value: _put(r, p, v))
+        change(trials[1] / "result.json", partial(_put, place, value))
         yield f"{'.'.join(place)}={value!r}", ("serve", "analyse")[i % 2], str(own)
         yield f"{'.'.join(place)}={value!r}, too", ("serve", "analyse")[(i + 1) % 2], str(own)
 
 
-def _put(content: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
+def _put(place: tuple[str, ...], value: Any, content: dict[str, Any]) -> None:
     for key in place[:-1]:
         inner = content.get(key)
         content[key] = inner if isinstance(inner, dict) else {}
@@ -172,9 +183,7 @@ def names(folder: Path, honest: Path, random: Random) -> Made:
         inside.mkdir()
         trials = sweep_of(inside, honest, 2)
         for trial in trials:
-            change(trial / "result.json", lambda r, n=name: (
-                r.update(name=n, reason=n), r["parameters"].update({"loss.name": n, "name": n})
-            ))  # fmt: skip
+            change(trial / "result.json", partial(_named, name))
         shutil.move(trials[0], inside / f"t{name}")
         yield f"within {name!r}", "analyse", str(inside)
         (inside / f"t{name}" / "checkpoints/best.ckpt").write_text("hello")

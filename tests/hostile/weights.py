@@ -10,6 +10,7 @@ import socket
 import struct
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,6 +23,22 @@ BEST = "checkpoints/best.ckpt"
 _STORAGE = (
     b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ"
 )
+
+
+def _described(values: dict[str, Any], content: dict[str, Any]) -> None:
+    content["vaesweep"].update(values)
+
+
+def _weighed(values: dict[str, Any], content: dict[str, Any]) -> None:
+    content["state_dict"].update(values)
+
+
+def _applied(change: Callable[[dict[str, Any]], object], content: dict[str, Any]) -> None:
+    change(content["vaesweep"])
+
+
+def _set(key: str, value: Any, described: dict[str, Any]) -> None:
+    (described if key == "latent_dim" else described["model"])[key] = value
 
 
 def _content(honest: Path) -> dict[str, Any]:
@@ -83,7 +100,7 @@ def flipped(folder: Path, honest: Path, random: Random) -> Made:
         for _ in range(random.choice([1, 10, 1000])):
             data[random.randrange(len(data))] ^= 1 << random.randrange(8)
         (folder / f"{i}.ckpt").write_bytes(data)
-        yield f"flipped {i}", random.choice(["serve", "export"]), str(folder / f"{i}.ckpt")
+        yield f"flipped {i}", "serve", str(folder / f"{i}.ckpt")
 
 
 @kind
@@ -180,7 +197,7 @@ def endless(folder: Path, honest: Path, random: Random) -> Made:
         nested = [nested, nested]
     for key in ("model", "image_shape", "latent_dim", "schema"):
         yield f"{key} that is nested", "serve", _changed(
-            folder / f"{key}.ckpt", honest, lambda c, k=key: c["vaesweep"].update({k: nested})
+            folder / f"{key}.ckpt", honest, partial(_described, {key: nested})
         )  # fmt: skip
     yield "an option", "serve", _changed(
         folder / "option.ckpt", honest, lambda c: c["vaesweep"]["model"].update(width=nested)
@@ -220,7 +237,7 @@ def strange_tensors(folder: Path, honest: Path, random: Random) -> Made:
     strange["nested"] = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
     for i, (what, value) in enumerate(strange.items()):
         yield what, random.choice(["serve", "weights"]), _as_record(
-            folder / str(i), honest, lambda c, v=value: c["state_dict"].update({name: v})
+            folder / str(i), honest, partial(_weighed, {name: value})
         )  # fmt: skip
 
 
@@ -266,12 +283,10 @@ def descriptions(folder: Path, honest: Path, random: Random) -> Made:
     }
     for key in ("latent_dim", "width", "upsampling"):
         for value in random.sample(numbers, 5):
-            changes[f"{key}={value!r}"] = lambda v, k=key, n=value: (
-                v if k == "latent_dim" else v["model"]
-            ).update({k: n})
+            changes[f"{key}={value!r}"] = partial(_set, key, value)
     for i, (name, change) in enumerate(changes.items()):
         yield name, random.choice(["serve", "weights"]), _as_record(
-            folder / str(i), honest, lambda c, f=change: f(c["vaesweep"])
+            folder / str(i), honest, partial(_applied, change)
         )  # fmt: skip
 
 
@@ -288,7 +303,7 @@ def containers(folder: Path, honest: Path, random: Random) -> Made:
                 archive.writestr(member, data, how if len(data) > 2**20 else zipfile.ZIP_STORED)
         return str(folder / name)
 
-    zeros = b"\0" * (2**20 * 700)
+    zeros = b"\0" * (2**20 * 400)
     for name in ("data.pkl", "byteorder", "version"):
         yield f"{name} that swells", "serve", zipped(
             f"{name}.ckpt", {name: zeros}, zipfile.ZIP_DEFLATED
@@ -303,9 +318,9 @@ def containers(folder: Path, honest: Path, random: Random) -> Made:
                        "an empty archive": b"PK\5\6" + b"\0" * 18}.items():  # fmt: skip
         (folder / f"{name}.ckpt").write_bytes(data)
         yield name, "serve", str(folder / f"{name}.ckpt")
-    data = bytearray((honest / BEST).read_bytes())
-    data[-10:-6] = struct.pack("<I", 0xFFFFFFF0)
-    (folder / "lies.ckpt").write_bytes(data)
+    lies = bytearray((honest / BEST).read_bytes())
+    lies[-10:-6] = struct.pack("<I", 0xFFFFFFF0)
+    (folder / "lies.ckpt").write_bytes(lies)
     yield "a directory beyond the end", "serve", str(folder / "lies.ckpt")
 
 

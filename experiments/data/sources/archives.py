@@ -171,7 +171,7 @@ class _Tar(tarfile.TarFile):
 
     def __init__(self, name: Any, mode: Any, fileobj: IO[bytes], **options: Any) -> None:
         self._bounded = _Bounded(fileobj)
-        super().__init__(name, mode, self._bounded, **options)  # type: ignore[arg-type]
+        super().__init__(name, mode, self._bounded, **options)
 
     def walked(self) -> Iterator[tarfile.TarInfo]:
         """The members, in their order; none is kept."""

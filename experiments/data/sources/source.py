@@ -32,7 +32,7 @@ Decoded = tuple[str, NDArray[np.uint8] | LeftOut, str | LeftOut]
 File = tuple[str, Callable[[], bytes | LeftOut]]
 """Name and reader of a file, which may raise OSError."""
 
-MAX_FILE_BYTES = 512 * 2**20
+MAX_FILE_BYTES = 256 * 2**20
 """A larger encoded image is not read."""
 
 _SETTLED_NS = 2 * 10**9  # file systems keep times to 2 s or better
