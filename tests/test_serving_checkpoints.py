@@ -142,6 +142,32 @@ def test_a_sweep_means_what_its_answer_recommends(trained: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.trains
+def test_every_sweep_that_has_ended_says_what_it_recommends(
+    tiny_sweep: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    found = find_checkpoint(str(tiny_sweep))
+    assert found.parents[1].parent == tiny_sweep
+    assert find_checkpoint(f"sqlite:///{tiny_sweep}/study.db#tiny") == found
+    assert "recommended of" in caplog.text
+    assert "does not say" not in caplog.text
+
+
+def test_a_study_needs_optuna(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install optuna"):
+        find_checkpoint("sqlite:///study.db#vae")
+
+
+def test_a_study_is_read_and_never_written(tmp_path: Path) -> None:
+    (tmp_path / "study.db").touch()
+    with pytest.raises(UserError, match="cannot be read"):
+        find_checkpoint(f"sqlite:///{tmp_path}/study.db#vae")
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("study.db", 0)]
+
+
+@pytest.mark.slow
 def test_a_study_means_its_best_trial(trained: Path, tmp_path: Path) -> None:
     sweep = copied_sweep(trained, tmp_path, [(1e-3, 0, 20.0), (3e-4, 0, 21.0)])
     url = f"sqlite:///{sweep}/study.db"
