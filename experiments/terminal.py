@@ -36,6 +36,7 @@ _UNWRITABLE = (
     errno.EFBIG,
 )
 _LAYOUT = "\n\t"  # of messages of several lines
+_LONGEST = 20_000  # characters of a message: a name in it may be somebody else's
 _GONE = (errno.EPIPE, errno.EIO)  # of a pipe (`| head`) and of a terminal that was closed
 
 
@@ -69,7 +70,7 @@ def errors_for_people() -> Iterator[None]:
         message = message_of(error)
         if full or message is None:
             raise
-        print(f"error: {printable(message, _LAYOUT)}", file=sys.stderr)
+        print(f"error: {_shown(message)}", file=sys.stderr)
         sys.exit(1)
     else:
         _refuse_lost_output()
@@ -80,11 +81,16 @@ def errors_for_people() -> Iterator[None]:
             os.environ[FULL_ERROR] = before
 
 
+def _shown(message: str) -> str:
+    shown = printable(message[:_LONGEST], _LAYOUT)
+    return shown if len(message) <= _LONGEST else f"{shown} ..."
+
+
 class _Record(logging.LogRecord):
     """A message that writes to a terminal no more than text, whatever the names in it hold."""
 
     def getMessage(self) -> str:  # noqa: N802 - logging's own name
-        return printable(super().getMessage(), _LAYOUT)
+        return _shown(super().getMessage())
 
 
 class _Stream(io.FileIO):

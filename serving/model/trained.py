@@ -92,8 +92,9 @@ def _statistics(path: Path, latent_dim: int) -> Statistics | None:
         log.warning("%s cannot be read: %s", path, error)
         return None
     units = [found.kl, found.variance, *([] if found.mean is None else [found.mean])]
-    shapes = [values.shape for values in units]
-    if found.mse.ndim != 1 or not len(found.mse) or set(shapes) != {(latent_dim,)}:
+    shapes = {values.shape for values in units}
+    whole = all(np.isfinite(values).all() for values in (found.mse, *units))
+    if not whole or found.mse.ndim != 1 or not len(found.mse) or shapes != {(latent_dim,)}:
         log.warning("%s is of another model", path)
         return None
     return found

@@ -98,10 +98,11 @@ def outcome(reader: str, reference: str) -> dict[str, Any]:
     faults += [f"unprintable: {line!r:.200}" for line in shown.split("\n") if not _is_clean(line)]
     if "Traceback (most" in shown:
         faults.append(f"a traceback: {shown[-1500:]}")
-    if len(shown) > 20_000:
+    if len(shown) > 50_000:
         faults.append(f"{len(shown)} characters of words")
     said = said and shown.strip().rpartition("error: ")[2]
-    return {"said": said, "faults": faults}
+    # What a pipe takes at once: nobody reads it before this process has ended.
+    return {"said": said[:2000], "faults": [fault[:3000] for fault in faults[:5]]}
 
 
 def _chain(error: BaseException | None) -> Iterable[BaseException]:
