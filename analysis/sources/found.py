@@ -55,10 +55,9 @@ class Found:
         for key in ("loss.name", "name"):
             _check(key, self.config.get(key), str)
         objective = self.config.get("objective", ())
-        if not all(isinstance(n, str) for n in (objective,) if not isinstance(n, tuple)) or (
-            isinstance(objective, tuple) and not all(isinstance(n, str) for n in objective)
-        ):
-            raise ValueError(f"its objective must be a metric or several, but is {objective!r:.80}")
+        for name in objective if isinstance(objective, tuple) else [objective]:
+            if not isinstance(name, str):
+                raise ValueError(f"its objective must be a metric or several, but is {name!r:.80}")
         for key, value in self.row.items():
             _check(key, value, *_types(key))
         for row in self.history:

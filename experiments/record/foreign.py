@@ -12,11 +12,10 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.lib import format as npy
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _MOST_JSON = 2**26  # bytes: a record has some kilobytes
 _MOST_DEPTH = 64  # of JSON within JSON
@@ -96,6 +95,8 @@ def check_npy(file: IO[bytes], size: int) -> None:
     Raises:
         ValueError: it does, or is no array.
     """
+    from numpy.lib import format as npy
+
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     try:
@@ -140,6 +141,8 @@ def read_npz(path: Path, kinds: str = "biuf") -> dict[str, NDArray[Any]]:
         ValueError: it cannot be read so.
         OSError: it cannot be opened.
     """
+    import numpy as np
+
     check_regular(path)
     try:
         check_npz(path, _MOST_ARRAYS)
