@@ -14,7 +14,7 @@ import pickletools
 import reprlib
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,20 +196,26 @@ class _StrangeError(ValueError):
 
 
 def _refuse_strange(path: Path) -> None:
-    """Look at a file as PyTorch's reader sees it, before anything is made of it."""
+    """Look at a file before anything is made of it, at last as PyTorch's reader sees it."""
     import torch
 
-    reader = torch._C.PyTorchFileReader(str(path))
-    records = reader.get_all_records()
-    if "constants.pkl" in records:
-        raise _StrangeError("it holds a TorchScript program")
-    large = (r for r in records if not r.startswith("data/"))
-    if len(records) > _RECORDS or any(reader.get_record_size(r) > _STRUCTURE for r in large):
-        raise _StrangeError("it says more of what there is than any network needs")
     with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise _StrangeError("it is a compressed archive, which PyTorch does not write")
+        members = archive.infolist()
+    if any(member.filename.endswith("/constants.pkl") for member in members):
+        raise _StrangeError("it holds a TorchScript program")
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise _StrangeError("it is a compressed archive, which PyTorch does not write")
+    _refuse_verbose((m.filename.partition("/")[2], m.file_size) for m in members)
+    reader = torch._C.PyTorchFileReader(str(path))
+    _refuse_verbose((name, reader.get_record_size(name)) for name in reader.get_all_records())
     _check_structure(reader.get_record("data.pkl"))
+
+
+def _refuse_verbose(records: Iterable[tuple[str, int]]) -> None:
+    """Refuse names and bytes of what is in a file, where all but tensors are too large."""
+    sizes = [0 if name.startswith("data/") else size for name, size in records]
+    if len(sizes) > _RECORDS or max(sizes, default=0) > _STRUCTURE:
+        raise _StrangeError("it says more of what there is than any network needs")
 
 
 def _check_structure(data: bytes) -> None:
