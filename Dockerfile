@@ -42,7 +42,6 @@ RUN python -m pip install --no-deps --require-hashes --requirement serve.lock \
       --requirement requirements.cpu.lock \
       --extra-index-url https://download.pytorch.org/whl/cpu
 COPY LICENSE ./
-COPY decisions decisions
 COPY losses losses
 COPY models models
 COPY experiments experiments

@@ -36,6 +36,21 @@ class Superseded(Interrupted):
     """A trial that another process goes on with: this one writes nothing more about it."""
 
 
+def printable(text: str, kept: str = "") -> str:
+    """Text with what a terminal cannot or must not show escaped: control characters, among others.
+
+    Args:
+        text: such as the name of a file, which may be somebody else's.
+        kept: characters that stay all the same.
+    """
+    if text.isprintable():
+        return text
+    shown = (
+        c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text
+    )
+    return "".join(shown)
+
+
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, says that there is no space left."""
     seen: set[int] = set()

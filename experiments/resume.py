@@ -36,9 +36,9 @@ from experiments.record import (
     read_history,
     read_result,
 )
+from experiments.record.checkpoint import read_checkpoint
 from experiments.record.fence import writing
 from experiments.record.files import remove, replacing
-from experiments.record.foreign import read_checkpoint
 from experiments.record.identity import relevant
 from experiments.training import CHECKPOINT
 

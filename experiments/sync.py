@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import objectives
-from experiments.errors import UserError
+from experiments.errors import UserError, printable
 from experiments.record import RESULT, read_config, read_history, read_result, write_json
 from experiments.terminal import errors_for_people, shown_path
 from experiments.tracking.loggers import run_settings, run_summary
@@ -250,7 +250,7 @@ def main() -> None:
         paths, everything=arguments.all, seconds=arguments.timeout, entity=arguments.entity
     )
     for line in _report(count, left):
-        print(line)
+        print(printable(line))
     sys.exit(1 if left else 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import re
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 from experiments.cli import commands
 from experiments.cli.grammar import advice
-from experiments.errors import UserError
+from experiments.errors import UserError, printable
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import leave_quickly
 from experiments.metrics import FROM_OUTSIDE
@@ -42,6 +43,8 @@ _UNWRITABLE = (
     errno.ELOOP,
     errno.EFBIG,
 )
+_LAYOUT = "\n\t"  # of messages of several lines
+_LONGEST = 20_000  # characters of a message: a name in it may be somebody else's
 _GONE = (errno.EPIPE, errno.EIO)  # of a pipe (`| head`) and of a terminal that was closed
 
 
@@ -54,6 +57,7 @@ def errors_for_people() -> Iterator[None]:
     all had been read. Also a decorator.
     """
     _outlive_readers()
+    logging.setLogRecordFactory(_Record)
     leave_quickly()
     before = os.environ.get(FULL_ERROR)
     full = before == "1"
@@ -74,7 +78,7 @@ def errors_for_people() -> Iterator[None]:
         message = message_of(error)
         if full or message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {_shown(message)}", file=sys.stderr)
         sys.exit(1)
     else:
         _refuse_lost_output()
@@ -83,6 +87,18 @@ def errors_for_people() -> Iterator[None]:
             os.environ.pop(FULL_ERROR, None)
         else:
             os.environ[FULL_ERROR] = before
+
+
+def _shown(message: str) -> str:
+    shown = printable(message[:_LONGEST], _LAYOUT)
+    return shown if len(message) <= _LONGEST else f"{shown} ..."
+
+
+class _Record(logging.LogRecord):
+    """A message that writes to a terminal no more than text, whatever the names in it hold."""
+
+    def getMessage(self) -> str:  # noqa: N802 - logging's own name
+        return _shown(super().getMessage())
 
 
 class _Stream(io.FileIO):
@@ -225,9 +241,8 @@ def print_result(
 
 def print_lines(lines: Iterable[str], directory: Path) -> None:
     """Print lines and where the record is."""
-    for line in lines:
-        print(line)
-    print(f"record  {shown_path(directory)}")
+    for line in [*lines, f"record  {shown_path(directory)}"]:
+        print(printable(line))
 
 
 def shown_path(path: Path) -> str:

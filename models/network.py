@@ -13,6 +13,7 @@ from models.ranks.group import Ranks, Share
 # exp(log_variance / 2) stays within [e-10, e5]: wide enough for any useful posterior, and an
 # untrained or diverging encoder cannot overflow the KL term.
 _LOG_VARIANCE_RANGE = (-20.0, 10.0)
+_MOST_LATENT = 2**16
 
 
 class Network(nn.Module, ABC):
@@ -30,8 +31,8 @@ class Network(nn.Module, ABC):
 
     def __init__(self, image_shape: tuple[int, int, int], latent_dim: int) -> None:
         super().__init__()
-        if latent_dim < 1:
-            raise ValueError(f"`latent_dim` must be 1 or more, but got {latent_dim}")
+        if not 1 <= latent_dim <= _MOST_LATENT:
+            raise ValueError(f"`latent_dim` must be 1 to {_MOST_LATENT:,}, but got {latent_dim}")
         if image_shape[0] not in (1, 3):
             raise ValueError(f"images must have 1 or 3 channels, but got {image_shape[0]}")
         _, height, width = image_shape

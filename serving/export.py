@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.errors import UserError
+from experiments.record.files import replacing
 from experiments.terminal import errors_for_people, shown_path
 from serving.model.references import KINDS
 
@@ -42,7 +40,11 @@ def export(reference: str, part: str, kind: str, out: Path) -> float:
     """
     if out.suffix.lower() != SUFFIXES[kind]:
         raise UserError(f"`--out` must end in {SUFFIXES[kind]} for {kind}, but got {out}")
-    with _put_in_place(out) as temporary:
+    if out.exists():
+        raise UserError(f"`--out` must be a new file, but {out} exists; remove it or name another")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as temporary:
+        temporary.touch()  # what cannot be written is said before anything is computed
         from serving.model import portable
         from serving.model.checkpoints import load
 
@@ -51,21 +53,6 @@ def export(reference: str, part: str, kind: str, out: Path) -> float:
         model = load(reference)
         write = portable.write_onnx if kind == "onnx" else portable.write_torch
         return portable.largest_difference(model, part, write(model, part, temporary))
-
-
-@contextmanager
-def _put_in_place(out: Path) -> Iterator[Path]:
-    """A file beside `out` that becomes `out` when all has gone well, and else is no more."""
-    if out.exists():
-        raise UserError(f"`--out` must be a new file, but {out} exists; remove it or name another")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{os.getpid()}.{out.name}")
-    try:
-        temporary.touch()
-        yield temporary
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BATCH = 256
 _UNITS = 8
+_STEPS = 11
 _LARGEST_GRID = 64
 _SEED = "seed:"
 
@@ -45,7 +46,7 @@ class Options:
     grid: int = 8
     seed: int = 0
     temperature: float = 1.0
-    steps: int = 11
+    steps: int = _STEPS
     progress: bool = True
 
 
@@ -235,7 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--grid", type=int, default=8, help="side of the grid (8)")
     add("--seed", type=int, default=0, help="of the draws (0)")
     add("--temperature", type=float, default=1.0, help="standard deviation of the draws (1)")
-    add("--steps", type=int, default=11, help="images on a path (11)")
+    add("--steps", type=int, help="images on a path, of --interpolate and --traverse (11)")
     add("--units", type=int, nargs="+", help="of --traverse (the 8 most informative)")
     add("--no-progress", action="store_true", help="no progress bar")
     modes = parser.add_mutually_exclusive_group()
@@ -260,12 +261,18 @@ def _check(arguments: argparse.Namespace) -> None:
         "grid": (arguments.grid, 1, _LARGEST_GRID),
         "seed": (arguments.seed, 0, 2**63 - 1),
         "temperature": (arguments.temperature, 0, 100),
-        "steps": (arguments.steps, 2, 1000),
+        "steps": (_STEPS if arguments.steps is None else arguments.steps, 2, 1000),
         "count": (1 if arguments.count is None else arguments.count, 1, 10**7),
     }
     for name, (value, least, most) in rules.items():
         if not least <= value <= most:
             raise UserError(f"`--{name}` must be {least} to {most}, but got {value}")
+    for name, modes in {"steps": ("interpolate", "traverse"), "units": ("traverse",)}.items():
+        if getattr(arguments, name) is not None and not any(getattr(arguments, m) for m in modes):
+            raise UserError(
+                f"`--{name}` must stand beside {' or '.join(f'--{m}' for m in modes)}, whose "
+                "option it is"
+            )
     formats = [".png", ".gif", ".webp"] if arguments.interpolate else [".png"]
     if arguments.count is not None and arguments.out.is_file():
         raise UserError(f"`--out` must be a directory with --count, but {arguments.out} is a file")
@@ -289,7 +296,7 @@ def main() -> None:
         arguments.grid,
         arguments.seed,
         arguments.temperature,
-        arguments.steps,
+        _STEPS if arguments.steps is None else arguments.steps,
         not arguments.no_progress,
     )
     model = load(arguments.checkpoint)

@@ -146,7 +146,7 @@ def _ends(log: Path) -> int:
 
 def _weights(directory: Path) -> str:
     """A digest of the tensors, since files differ in the time when they were written."""
-    from experiments.record.foreign import read_checkpoint
+    from experiments.record.checkpoint import read_checkpoint
     from experiments.training import CHECKPOINT
 
     try:

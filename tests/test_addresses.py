@@ -58,7 +58,7 @@ def test_a_study_lies_in_its_folder_whatever_that_is_called(name: str) -> None:
             assert study == "vae"
             [(found, _)] = storages.load_studies(url)
             assert len(found.trials) == 1
-            assert len(studies._open(url, study, "it").trials) == 1
+            assert len(studies._load(url, study, studies._file(url, "it")).trials) == 1
         assert redacted(address) == address
 
 
@@ -78,7 +78,7 @@ def test_a_journal_lies_in_its_folder_whatever_that_is_called(name: str, tmp_pat
 
     assert [path.name for path in tmp_path.iterdir()] == [name]
     url, study = study_reference(f"{address}#vae")
-    assert optuna.load_study(study_name=study, storage=studies._storage(url)).trials == []
+    assert studies._load(url, study, studies._file(url, "it")).trials == []
     assert str(folder) in redacted(address)
     assert name in dashboard_command(address).replace("'\"'\"'", "'")
 

@@ -182,7 +182,7 @@ def test_a_folder_of_sweeps_a_sweep_and_a_trial_can_be_loaded(sweep: Path, tmp_p
     [
         (b'{"schema": 1, "status"', "Expecting ':' delimiter"),
         (b"\xff\xfe\x00", "codec can't decode"),
-        (b"[" * 100_000, "recursion"),
+        (b"[" * 100_000, "nested too deeply"),
         (b"[]", "must be an object"),
         (json.dumps(result() | {"schema": 2}).encode(), "must have schema 1, but has 2"),
         (json.dumps(result(status="splendid")).encode(), "a status of running, completed"),

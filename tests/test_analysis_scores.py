@@ -158,8 +158,8 @@ def test_the_splits_are_those_of_the_training_and_apart(sweep: Path) -> None:
     ("change", "reason"),
     [
         ({"vaesweep": {"schema": 2, "model": {}}}, "must have schema 1, but"),
-        ({"state_dict": {}}, "must fit the network that it describes"),
-        ({"vaesweep": None}, "cannot be read"),
+        ({"state_dict": {}}, "must be those of the network that it describes"),
+        ({"vaesweep": None}, "holds no description"),
     ],
 )
 def test_a_checkpoint_that_is_not_ours_is_refused(
@@ -174,7 +174,7 @@ def test_a_checkpoint_that_is_not_ours_is_refused(
 def test_a_checkpoint_runs_no_code(sweep: Path) -> None:
     path = sweep / "0/checkpoints/best.ckpt"
     torch.save({"vaesweep": Exploding(str(sweep / "ran"))}, path)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="nothing of it was run"):
         load_network(sweep / "0")
     assert not (sweep / "ran").exists()
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "models": set(),
     "losses": set(),
     "analysis": {"decisions", "experiments", "models", "losses"},
-    "serving": {"decisions", "experiments", "models", "losses"},
+    "serving": {"experiments", "models", "losses"},
 }
 """Our packages, and which of our others each may import."""
 

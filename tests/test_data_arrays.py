@@ -183,11 +183,11 @@ def test_a_pt_file_that_holds_no_dense_tensor_is_refused(load: Load, tmp_path: P
 def test_arrays_that_swell_are_refused(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.data.sources.archives.HARMLESS_BYTES", 2**20)
+    monkeypatch.setattr("experiments.data.sources.tensors._HARMLESS_BYTES", 2**20)
     np.savez_compressed(tmp_path / "a.npz", np.zeros((100, 200, 200, 3), np.uint8))
     torch.save(torch.zeros(1, 8, 8, 3).expand(10_000, 8, 8, 3), tmp_path / "a.pt")
     for name in ("a.npz", "a.pt"):
-        with pytest.raises(UserError, match="a decompression bomb"):
+        with pytest.raises(UserError, match=r"bytes.* more than [12],"):
             load(tmp_path / name)
 
 
@@ -375,5 +375,5 @@ def test_a_program_or_a_text_called_pt_is_refused(load: Load, tmp_path: Path) ->
     with pytest.raises(UserError, match="a TorchScript program"):
         load(tmp_path / "a.pt")
     (tmp_path / "b.pt").write_text("hello")
-    with pytest.raises(UserError, match="no whole file of torch"):
+    with pytest.raises(UserError, match=r"no file of torch\.save"):
         load(tmp_path / "b.pt")

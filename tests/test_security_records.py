@@ -25,7 +25,8 @@ from experiments.config.decided import BY_THE_RECORD, BY_US, NOT_IN_A_RECORD, de
 from experiments.data import load_images
 from experiments.errors import UserError
 from experiments.record import read_result
-from experiments.record.foreign import read_checkpoint, read_npz
+from experiments.record.checkpoint import read_checkpoint
+from experiments.record.foreign import read_npz
 from experiments.rerun import rerun
 from experiments.resume import find_session
 from experiments.sync import sync

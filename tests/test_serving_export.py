@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def test_an_onnx_file_computes_the_same_in_batches_of_any_size(
     assert told["checkpoint_schema"] == str(models.CHECKPOINT_SCHEMA)
     assert told["input"] == takes.name
     assert told["outputs"].split(",") == [given.name for given in session.get_outputs()]
+    assert b".py" not in out.read_bytes()  # whoever exports does not tell where his files lie
 
 
 @pytest.mark.slow
@@ -89,6 +91,8 @@ def test_a_pt2_file_computes_the_same_in_batches_of_any_size(
         rows = torch.rand(count, *model.network.image_shape)
         assert_close(list(run(inputs(model, part, rows))), originals(model, rows)[part])
     assert json.loads(told[portable.DESCRIPTION]) == portable.describe(model, part)
+    with zipfile.ZipFile(out) as archive:
+        assert not [name for name in archive.namelist() if b".py" in archive.read(name)]
 
 
 @pytest.mark.slow

@@ -16,7 +16,17 @@ from torch.testing import assert_close
 import models
 from experiments.errors import UserError
 from experiments.scoring.evaluation import to_uint8
-from serving.generate import Options, _terms, calculated, interpolation, many, sheet, traversal
+from serving.generate import (
+    Options,
+    _check,
+    _parser,
+    _terms,
+    calculated,
+    interpolation,
+    many,
+    sheet,
+    traversal,
+)
 from serving.model import codec, latents
 from serving.model.checkpoints import load
 from serving.model.units import informative
@@ -165,3 +175,17 @@ def test_the_command_writes_the_same_bytes_again(trained: Path, tmp_path: Path) 
         1,
         "error: `--grid` must be 1 to 64, but got 0\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--steps", "5"], "`--steps` must stand beside --interpolate or --traverse"),
+        (["--units", "1", "--average", "a.png"], "`--units` must stand beside --traverse"),
+    ],
+)
+def test_an_option_without_its_mode_is_refused(arguments: list[str], told: str) -> None:
+    given = _parser().parse_args(["--checkpoint", "x", "--out", "x.png", *arguments])
+    given.out = Path("x.png")
+    with pytest.raises(UserError, match=told):
+        _check(given)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from analysis.report import FORMS, default_path, write
+from experiments.errors import printable
 from experiments.record.files import given_file
 from experiments.terminal import errors_for_people
 
@@ -41,7 +42,7 @@ def main() -> None:
     )
     if content is not None:
         logging.getLogger("analysis").info("%s", "\n".join(["answer:", *content.verdict]))
-    sys.stdout.write(f"{out}\n")
+    sys.stdout.write(f"{printable(str(out))}\n")
     sys.exit(0 if (runs.trials["status"] == "completed").any() else 1)
 
 

@@ -12,6 +12,9 @@ import models
 from analysis.runs import DEGREE, FINGERPRINT, Broken, Design
 from experiments.config.decided import OLD_DEGREE
 
+_COUNTS = ("seed", "epochs", "steps", "epoch", "step")
+_LARGEST = 2**53  # integer that a table of floats can hold
+
 Row = dict[str, Any]
 """Values by column."""
 
@@ -40,6 +43,27 @@ class Found:
     history: Sequence[Row] = ()
     run: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what no table could hold: one trial of somebody else's must not cost all others.
+
+        Raises:
+            ValueError: a value is not of the type of its column.
+        """
+        _check("number", self.number, int)
+        for key, value in self.config.items():
+            _check(key, value, str, int, float, tuple)
+        for key in ("loss.name", "name"):
+            _check(key, self.config.get(key), str)
+        objective = self.config.get("objective", ())
+        for name in objective if isinstance(objective, tuple) else [objective]:
+            if not isinstance(name, str):
+                raise ValueError(f"its objective must be a metric or several, but is {name!r:.80}")
+        for key, value in self.row.items():
+            _check(key, value, *_types(key))
+        for row in self.history:
+            for key, value in row.items():
+                _check(key, value, *_types(key if key in _COUNTS else "/"))
+
 
 @dataclass
 class Findings:
@@ -64,6 +88,20 @@ class Findings:
         self.broken += other.broken
         self.searched |= other.searched
         self.designs |= other.designs
+
+
+def _types(column: str) -> tuple[type, ...]:
+    if column in _COUNTS:
+        return (int,)
+    return (int, float) if "/" in column or column == "images_per_second" else (str,)
+
+
+def _check(name: str, value: Any, *types: type) -> None:
+    if value is not None and not (
+        isinstance(value, types) and (not isinstance(value, int) or abs(value) < _LARGEST)
+    ):
+        wanted = " or ".join(one.__name__ for one in types)
+        raise ValueError(f"its {name!r} must be {wanted}, but is {value!r:.80}")
 
 
 def config_of(result: Mapping[str, Any]) -> Row:
@@ -101,6 +139,7 @@ def row_of(result: Mapping[str, Any]) -> Row:
         row |= {f"{split}/{name}": value for name, value in _numbers(metrics, split).items()}
     timings = _numbers(result, "timings")
     fit, epochs = timings.get("fit_seconds"), result.get("epochs")
+    _check("epochs", epochs, int)
     return row | {
         "status": result.get("status"),
         "reason": result.get("reason"),

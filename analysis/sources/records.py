@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +11,21 @@ from analysis.runs import SEARCH, Broken, Design, parsed_design
 from analysis.sources.found import (
     Findings,
     Found,
-    Row,
     checkpoint_in,
     config_of,
     row_of,
     run_id,
 )
-from experiments.record import HISTORY, RERUN_OF, RESULT, SCHEMA_VERSION, STATUSES
+from experiments.errors import UserError
+from experiments.record import (
+    HISTORY,
+    RERUN_OF,
+    RESULT,
+    SCHEMA_VERSION,
+    STATUSES,
+    read_history,
+)
+from experiments.record.foreign import read_json
 from experiments.record.membership import (
     DESIGN,
     OWNER,
@@ -55,16 +62,10 @@ class Records:
     def _visit(self, directory: str, depth: int, sweep: _Sweep | None) -> bool:
         """Read the record in a directory, or those below it; whether there is anything."""
         try:
-            with open(os.path.join(directory, RESULT), "rb") as file:
-                content = file.read()
+            self._add(directory, read_json(Path(directory, RESULT)), sweep)
         except FileNotFoundError:
             return depth > 0 and self._descend(directory, depth, sweep)
-        except OSError as error:
-            self._note(directory, str(error))
-            return True
-        try:
-            self._add(directory, content, sweep)
-        except (ValueError, RecursionError) as error:  # ValueErrors of JSON as well
+        except (OSError, ValueError, UserError) as error:  # ValueErrors of JSON as well
             self._note(directory, f"{RESULT} or {HISTORY} cannot be read: {error}")
         if sweep is not None and depth > 0:  # `a` and `a/b` may both be trials of a sweep
             with os.scandir(directory) as entries:
@@ -100,8 +101,8 @@ class Records:
 
     def _design(self, path: Path) -> Design | None:
         try:
-            return parsed_design(json.loads(path.read_bytes()))
-        except (OSError, ValueError, RecursionError) as error:
+            return parsed_design(read_json(path))
+        except (OSError, ValueError) as error:
             self._note(str(path), f"it says not how the sweep compares: {error}")
             return None
 
@@ -111,8 +112,7 @@ class Records:
             os.path.join(str(first), RESULT)
         )
 
-    def _add(self, directory: str, content: bytes, sweep: _Sweep | None) -> None:
-        result = json.loads(content)
+    def _add(self, directory: str, result: Any, sweep: _Sweep | None) -> None:
         _check(result)
         if RERUN_OF in result:
             if directory != self._source and (sweep is not None or self._is_here(result[RERUN_OF])):
@@ -144,7 +144,7 @@ class Records:
                 label=f"{result['name']}/{name}",
                 config=config_of(result),
                 row=row,
-                history=_history(directory),
+                history=read_history(directory),
                 run=run_id(result),
             )
         )
@@ -181,14 +181,3 @@ def _check(result: Any) -> None:
         )
     if result.get("status") not in STATUSES or not isinstance(result.get("name"), str):
         raise ValueError(f"a record must have a name, and a status of {', '.join(STATUSES)}")
-
-
-def _history(directory: str) -> list[Row]:
-    """The rows, without one that a killed process left unfinished."""
-    try:
-        with open(os.path.join(directory, HISTORY), "rb") as file:
-            lines = file.read().splitlines(keepends=True)
-    except FileNotFoundError:  # nothing was validated yet
-        return []
-    rows: list[Row] = json.loads(b"[" + b",".join(x for x in lines if x.endswith(b"}\n")) + b"]")
-    return rows

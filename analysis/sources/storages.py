@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import UserError
-from experiments.record.addresses import sqlite_address, sqlite_file
+from experiments.record.addresses import reading_address, sqlite_file
+from experiments.record.foreign import first_line
 from sweeps.storage import databases
-from sweeps.storage.answers import answer, prompt_answer, redacted
+from sweeps.storage.answers import answer, prompt_answer, redacted, scrubbed
 from sweeps.storage.attributes import STUDY
 from sweeps.storage.opening import normalised, open_storage
 
@@ -29,6 +32,29 @@ def load_studies(url: str, name: str | None = None) -> list[tuple[Study, str]]:
     Raises:
         UserError: the storage does not exist or does not answer, or has no such study.
     """
+    with readable(url):
+        return _load(url, name)
+
+
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """A context that reads what somebody else may have stored.
+
+    Raises:
+        UserError: whatever Optuna and SQLAlchemy answer a broken storage with.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"a study must be one that Optuna can read, but {redacted(source)} gives: "
+            f"{scrubbed(first_line(error), source)[:300]}"
+        ) from error
+
+
+def _load(url: str, name: str | None) -> list[tuple[Study, str]]:
     import optuna
 
     storage = _open(url)
@@ -96,9 +122,7 @@ def _database(url: str) -> BaseStorage:
         address = parsed.render_as_string(hide_password=False)
     else:
         _check_file(path)
-        # SQLite keeps its write-ahead log beside the file, where nobody may write there is none.
-        how = {"mode": "ro"} if os.access(path.parent, os.W_OK) else {"immutable": "1"}
-        address = sqlite_address(path, **how)
+        address = reading_address(path)
     # Optuna formats the URL, as if it were a template.
     template = address.replace("{", "{{").replace("}", "}}")
 

@@ -19,9 +19,11 @@ from analysis.sources.found import (
     row_of,
     run_id,
 )
+from analysis.sources.storages import readable
 from experiments.errors import UserError
-from experiments.metrics import direction
+from experiments.metrics import METRICS, direction
 from experiments.record import RESULT
+from experiments.record.foreign import first_line
 from experiments.record.membership import Membership, holds
 from sweeps.storage import attributes
 from sweeps.study.definition import SCHEMA_VERSION
@@ -45,10 +47,11 @@ def read(study: Study, source: str) -> Findings:
     Raises:
         UserError: it is not vaesweep's, or another version's.
     """
-    description = _description(study, source)
-    frozen = attributes.counted(study.get_trials(deepcopy=False))
-    frozen = [trial for trial in frozen if attributes.SAME_AS not in trial.user_attrs]
-    name = _sweep_name(study, frozen)
+    with readable(source):
+        description = _description(study, source)
+        frozen = attributes.counted(study.get_trials(deepcopy=False))
+        frozen = [trial for trial in frozen if attributes.SAME_AS not in trial.user_attrs]
+        name = _sweep_name(study, frozen)
     columns = tuple(map(column_of, description["space"]))
     findings = Findings()
     if "experiments" not in columns:  # whose choices may set anything
@@ -62,8 +65,9 @@ def read(study: Study, source: str) -> Findings:
     for trial in frozen:
         try:
             found = _found(trial, name, source, description)
-        except ValueError as error:
-            findings.broken.append(Broken(f"{source}, trial {trial.number}", str(error)))
+        # What attributes of other types than ours make of it.
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            findings.broken.append(Broken(f"{source}, trial {trial.number}", first_line(error)))
             continue
         findings.trials.append(found)
         directory = _record(trial)
@@ -77,7 +81,11 @@ def read(study: Study, source: str) -> Findings:
 def _record(trial: FrozenTrial) -> str | None:
     """The directory that holds the trial's record or, by now, another one's."""
     directory = trial.user_attrs.get(attributes.DIRECTORY)
-    if directory is None or not os.path.isfile(os.path.join(directory, RESULT)):
+    if (
+        not isinstance(directory, str)
+        or "\0" in directory
+        or not os.path.isfile(os.path.join(directory, RESULT))
+    ):
         return None
     return str(directory)
 
@@ -96,19 +104,33 @@ def _description(study: Study, source: str) -> Mapping[str, Any]:
             f"a study must have schema {SCHEMA_VERSION}, but {source} has "
             f"{stored.get('schema')!r}; use the version of vaesweep that made it"
         )
+    space, base, objectives = (stored.get(key) for key in ("space", "base", "objectives"))
+    if not (
+        isinstance(space, dict)
+        and isinstance(base, dict)
+        and isinstance(objectives, list)
+        and objectives
+        and all(isinstance(name, str) and name in METRICS for name in objectives)
+    ):
+        raise UserError(f"a study must say what it searched and by what, but {source} does not")
     return stored
 
 
 def _sweep_name(study: Study, trials: Sequence[FrozenTrial]) -> str:
     """The `name` of the config, by which the records go; a study may have another."""
-    summaries = (trial.user_attrs.get(attributes.SUMMARY) or {} for trial in trials)
+    summaries = (_summary(trial) for trial in trials)
     names = (summary["name"] for summary in summaries if isinstance(summary.get("name"), str))
     return next(names, study.study_name)
 
 
+def _summary(trial: FrozenTrial) -> Mapping[str, Any]:
+    found = trial.user_attrs.get(attributes.SUMMARY)
+    return found if isinstance(found, Mapping) else {}
+
+
 def _found(trial: FrozenTrial, sweep: str, source: str, description: Mapping[str, Any]) -> Found:
     attrs = trial.user_attrs
-    summary = attrs.get(attributes.SUMMARY) or {}
+    summary = _summary(trial)
     number = int(trial.system_attrs.get("failed_trial", trial.number))
     status = _status(trial, summary)
     seed = attrs.get(attributes.SEED, summary.get("seed"))

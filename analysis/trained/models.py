@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-import models
 from analysis import labels, ranking
 from analysis.runs import FINGERPRINT, Runs
 from analysis.trained.latents import factor_table
@@ -23,7 +22,7 @@ from experiments.config.decided import read_decided
 from experiments.data import ImageSet, Splits
 from experiments.errors import UserError
 from experiments.record import read_result
-from experiments.record.foreign import read_checkpoint
+from experiments.record.checkpoint import read_saved
 from experiments.training import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ Trial = Mapping[str, Any] | str | PathLike[str]
 
 SPLITS = ("val", "test")
 
-_NETWORK = "network."  # before the names of the network's weights
 _KEPT = 2  # sets of images in memory at once; they are memory-mapped
 
 
@@ -84,41 +82,7 @@ def load_network(trial: Trial) -> Network:
     Raises:
         UserError: there is no checkpoint on this machine, or it is not vaesweep's.
     """
-    path = checkpoint(trial)
-    try:
-        content = read_checkpoint(path)
-        described, state = content["vaesweep"], content["state_dict"]
-        options = models.complete(dict(described["model"]), recorded=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"a checkpoint must be one that vaesweep wrote, but {path} cannot be read: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from error
-    if described.get("schema") != models.CHECKPOINT_SCHEMA:
-        raise UserError(
-            f"a checkpoint must have schema {models.CHECKPOINT_SCHEMA}, but {path} has "
-            f"{described.get('schema')!r}; use the version of vaesweep that wrote it"
-        )
-    try:
-        # Without memory of its own: a description cannot ask for more than the file holds.
-        with torch.device("meta"):
-            network = models.create(
-                options.pop("name"),
-                image_shape=tuple(described["image_shape"]),
-                latent_dim=described["latent_dim"],
-                **options,
-            )
-        weights = {
-            name.removeprefix(_NETWORK): value.float() if value.is_floating_point() else value
-            for name, value in state.items()
-            if name.startswith(_NETWORK)
-        }
-        network.load_state_dict(weights, assign=True)
-    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UserError(
-            f"a checkpoint must fit the network that it describes, but {path} does not: {error}"
-        ) from error
-    return network.eval()
+    return read_saved(checkpoint(trial)).network()
 
 
 def checkpoint(trial: Trial) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -232,11 +231,13 @@ def _key(weights: Path, config: Mapping[str, Any], result: Mapping[str, Any]) ->
 def _kept(path: Path, key: str) -> _Scored | None:
     """The scores in a file, if they are still those of the key."""
     try:
-        arrays = read_npz(path)
+        arrays = read_npz(path, kinds="fU")
         if str(arrays.pop(_KEY)) != key:
             return None
         images = str(arrays.pop(_IMAGES))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # none, or a broken one
+    except (OSError, ValueError, KeyError):  # none, or a broken one
+        return None
+    if any(v.dtype.kind != "f" or v.ndim != (not n.startswith(_LEVEL)) for n, v in arrays.items()):
         return None
     level = {n.removeprefix(_LEVEL): float(v) for n, v in arrays.items() if n.startswith(_LEVEL)}
     return _Scored({n: v for n, v in arrays.items() if not n.startswith(_LEVEL)}, level, images)

@@ -7,12 +7,14 @@ does for it are not its business, so those keys have the values of this installa
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import models
 from experiments.config import schema
+from experiments.errors import UserError
 from experiments.record import read_config
 
 BY_THE_RECORD = frozenset(
@@ -77,7 +79,14 @@ def read_decided(directory: str | Path) -> dict[str, Any]:
     Raises:
         UserError: there is no such record, or it is broken.
     """
-    return decided(read_config(directory))
+    config = read_config(directory)
+    for name in ("loss", "model", *{key.partition(".")[0] for key in BY_US}, "evaluation"):
+        if not isinstance(config.get(name, {}), Mapping):
+            raise UserError(
+                f"`{name}` of a record's config must be an object, but that of {directory} is "
+                f"{reprlib.repr(config[name])}"
+            )
+    return decided(config)
 
 
 def decided(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
+
+from experiments.errors import UserError
+from experiments.record.foreign import check_regular
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -27,6 +33,32 @@ def sqlite_address(path: Path, **options: str) -> str:
         return URL.create("sqlite", database=name).render_as_string()
     uri = URL.create("sqlite", database=_OWN_URI + quote(name), query={**options, "uri": "true"})
     return uri.render_as_string()
+
+
+def reading_address(path: Path) -> str:
+    """The URL by which a study in a SQLite file is read and never written.
+
+    Raises:
+        UserError: it is none, or holds what no study does: views and virtual tables compute what
+            they like.
+    """
+    # SQLite keeps its write-ahead log beside the file; where nobody may write there is none.
+    how = {"mode": "ro"} if os.access(path.parent, os.W_OK) else {"immutable": "1"}
+    uri = f"file:{quote(str(path.absolute()))}?{urlencode(how)}"
+    try:
+        check_regular(path)
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            found = database.execute(
+                "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') "
+                "OR sql LIKE 'create virtual%'"
+            ).fetchone()
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(
+            f"a study's storage must be a SQLite database, but {path} cannot be read: {error}"
+        ) from error
+    if found is not None:
+        raise UserError(f"a study's storage must hold plain tables, but {path} holds {found[0]!r}")
+    return sqlite_address(path, **how)
 
 
 def sqlite_file(url: URL) -> Path | None:

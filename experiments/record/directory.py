@@ -17,6 +17,7 @@ from experiments.errors import UserError
 from experiments.record.code import changes, code_revision, package_versions
 from experiments.record.fence import LOCK_FILE, OWNER_FILE, writing
 from experiments.record.files import replacing
+from experiments.record.foreign import parsed, read_bytes, read_json
 
 SCHEMA_VERSION = 1
 """Of result.json; raised when older readers can no longer read it."""
@@ -28,7 +29,7 @@ LAST = "checkpoints/last.ckpt"
 """What a trial continues from: its state between two epochs, until it ends."""
 KL_WEIGHT = "kl_weight"
 """In a row of the history: the share of `beta` that the last step was trained at."""
-_MOST_BYTES = 2**26  # of JSON: a record has some kilobytes
+_MOST_HISTORY = 2**28  # bytes
 STUDY = "study"
 """In result.json: whose trial it is (see `record.membership`); a single run has none."""
 RERUN_OF = "rerun_of"  # in the result of a trial that was trained again: the first one's record
@@ -175,12 +176,27 @@ def read_result(directory: str | Path) -> dict[str, Any]:
 
 
 def read_history(directory: str | Path) -> list[dict[str, Any]]:
-    """The rows of history.jsonl, without one that a killed process left unfinished."""
+    """The rows of history.jsonl, without one that a killed process left unfinished.
+
+    Raises:
+        UserError: it is broken.
+    """
+    path = Path(directory) / HISTORY
     try:
-        text = (Path(directory) / HISTORY).read_text(encoding="utf-8")
-    except FileNotFoundError:
+        lines = read_bytes(path, _MOST_HISTORY).splitlines(keepends=True)
+        rows = parsed(b"[" + b",".join(x for x in lines if x.endswith(b"}\n")) + b"]")
+        for row in rows:
+            if not isinstance(row, dict) or type(row.get("epoch")) is not int:
+                raise ValueError("a row has no epoch")
+            if not all(isinstance(value, int | float | None) for value in row.values()):
+                raise ValueError("a row holds what is no number")
+    except FileNotFoundError:  # nothing was validated yet
         return []
-    return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("}\n")]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"a record's {HISTORY} must be rows of numbers, but {path}: {error}"
+        ) from error
+    return list(rows)
 
 
 def at_full_weight(history: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -241,11 +257,8 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _read(directory: Path, name: str) -> dict[str, Any]:
     path = directory / name
     try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise ValueError(f"it has {size:,} bytes, more than {_MOST_BYTES:,}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"a record is a trial's directory with {name}, but {path} gives: {error}"
         ) from error

@@ -1,25 +1,88 @@
-"""Files of arrays and weights that may be somebody else's: read without running what they hold.
+"""Files of arrays and plain values that may be somebody else's: read without running anything.
 
 What a file says of its sizes is compared with what it has before any memory is asked for.
 """
 
 from __future__ import annotations
 
+import json
 import math
-import pickle
+import stat
+import tokenize
 import zipfile
-from collections.abc import Iterable
+import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.lib import format as npy
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
-    from torch import Tensor
+    from numpy.typing import NDArray
 
-_MOST_BYTES = 2**30  # of the small arrays in a record
+_MOST_JSON = 2**26  # bytes: a record has some kilobytes
+_MOST_DEPTH = 64  # of JSON within JSON
+_MOST_ARRAYS = 2**27  # bytes of the arrays in a record: one number an image and metric
+_MOST_MEMBERS = 1000  # of an .npz
+
+
+def check_regular(path: Path) -> int:
+    """The bytes of a file; a pipe, which would be waited for, or a device, without end, is none.
+
+    Raises:
+        OSError: it is no regular file, or cannot be looked at.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(0, "it is no regular file")
+    return found.st_size
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most so many bytes.
+
+    Raises:
+        ValueError: it has more.
+        OSError: it cannot be read.
+    """
+    size = check_regular(path)
+    if size > most:
+        raise ValueError(f"it has {size:,} bytes, more than {most:,}")
+    return path.read_bytes()
+
+
+def read_json(path: Path, most: int = _MOST_JSON) -> Any:
+    """The JSON in a regular file, as `parsed` reads it.
+
+    Raises:
+        ValueError: there is none, it is too deep or too large, or holds what is no text.
+        OSError: it cannot be read.
+    """
+    return parsed(read_bytes(path, most))
+
+
+def parsed(text: bytes | str) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: it is none, is nested so deeply that nobody could walk through it, or holds
+            text that is none (half of a surrogate pair).
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [content]
+    for _ in range(_MOST_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += [*value, *value.values()]
+            elif isinstance(value, list):
+                inner += value
+            elif isinstance(value, str) and not value.isascii():
+                value.encode()
+        if not inner:
+            return content
+        level = inner
+    raise ValueError("it is nested too deeply")
 
 
 def check_npy(file: IO[bytes], size: int) -> None:
@@ -32,90 +95,71 @@ def check_npy(file: IO[bytes], size: int) -> None:
     Raises:
         ValueError: it does, or is no array.
     """
+    from numpy.lib import format as npy
+
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file)
+    try:
+        shape, _, dtype = read(file)
+    except (SyntaxError, TypeError, tokenize.TokenError, MemoryError, RecursionError) as error:
+        raise ValueError(f"its header cannot be read ({first_line(error)})") from error
     if dtype.hasobject:
         return
     declared = math.prod(shape) * dtype.itemsize
-    if declared > size:
+    if declared > size or min(shape, default=0) < 0:
         raise ValueError(f"it declares {declared:,} bytes of {shape}, but has {size:,}")
 
 
-def check_npz(path: Path) -> int:
-    """Check all arrays of an .npz as `check_npy` does; returns their bytes, uncompressed.
+def check_npz(path: Path, most: int) -> None:
+    """Check all arrays of an .npz as `check_npy` does, before anything is unpacked.
 
     Raises:
-        ValueError: one is refused.
+        ValueError: one is refused, or together they have more than `most` bytes, uncompressed.
         zipfile.BadZipFile: it is no such file.
     """
-    total = 0
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            total += info.file_size
+        members = archive.infolist()
+        total = sum(info.file_size for info in members)
+        if total > most or len(members) > _MOST_MEMBERS:
+            raise ValueError(
+                f"its {len(members):,} arrays have {total:,} bytes unpacked, more than {most:,}"
+            )
+        for info in members:
             if info.filename.endswith(".npy"):
                 with archive.open(info) as member:
                     check_npy(member, info.file_size)
-    return total
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path, kinds: str = "biuf") -> dict[str, NDArray[Any]]:
     """The arrays in an .npz of a record.
 
-    Raises:
-        ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile: it cannot be read so.
-    """
-    total = check_npz(path)
-    if total > _MOST_BYTES:
-        raise ValueError(f"it holds {total:,} bytes, more than {_MOST_BYTES:,}")
-    # NumPy would leave a broken file open.
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint of PyTorch holds, if that is tensors and plain values.
+    Args:
+        path: of the file.
+        kinds: of the arrays, as NumPy's `dtype.kind` has them; others are refused.
 
     Raises:
-        ValueError: it holds anything else, cannot be read, or its tensors are larger than the file.
+        ValueError: it cannot be read so.
         OSError: it cannot be opened.
     """
-    import torch
+    import numpy as np
 
+    check_regular(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            # PyTorch stores without compression; older formats declare sizes that nobody checks.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("it is a compressed archive, which PyTorch does not write")
-            # PyTorch writes check sums, but does not compare them when it reads.
-            if damaged := archive.testzip():
-                raise ValueError(f"its part {damaged} is damaged")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError("it holds more than tensors and plain values") from error
-    # What PyTorch's reader and unpickler make of broken bytes.
+        check_npz(path, _MOST_ARRAYS)
+        # NumPy would leave a broken file open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    # What zipfile and NumPy make of broken bytes.
     except (
-        zipfile.BadZipFile, RuntimeError, EOFError, KeyError, TypeError, AttributeError,
-        IndexError, ImportError, OverflowError, MemoryError, AssertionError,
+        zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError, NotImplementedError,
+        TypeError, OverflowError,
     ) as error:  # fmt: skip
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"it cannot be read ({first_line})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__}")
-    state = content.get("state_dict")
-    check_tensors(state.values() if isinstance(state, dict) else (), path)
-    return content
+        raise ValueError(f"it cannot be read ({first_line(error)})") from error
+    if not all(isinstance(a, np.ndarray) and a.dtype.kind in kinds for a in arrays.values()):
+        raise ValueError("it holds more than what it should")
+    return arrays
 
 
-def check_tensors(tensors: Iterable[Any], path: Path) -> None:
-    """Refuse tensors that are larger than their file: views that repeat a few values.
-
-    Raises:
-        ValueError: they are.
-    """
-    import torch
-
-    held: list[Tensor] = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor)]
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in held)
-    if needed > path.stat().st_size:
-        raise ValueError(f"its tensors need {needed:,} bytes, more than the file has")
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, and its name where it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -8,7 +8,6 @@ renamed: their records stay whose they are.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.record import RESULT, STUDY, read_config, read_result
+from experiments.record.foreign import read_json
 from experiments.record.identity import identity
 
 OWNER = "study.json"
@@ -174,7 +174,7 @@ def identity_in(directory: Path, result: Mapping[str, Any]) -> str | None:
 def read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file, or None."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

@@ -16,8 +16,8 @@ from experiments.errors import TrialError
 from experiments.metrics import failure_told, measured, values_of
 from experiments.metrics.features import feature_distances
 from experiments.metrics.reconstruction import mean_image_psnr
+from experiments.record.checkpoint import read_saved
 from experiments.record.files import replacing
-from experiments.record.foreign import read_checkpoint
 from experiments.scoring.evaluation import draw_samples, evaluate, reconstruct
 from experiments.scoring.pictures import grid, reconstruction_grid, save_png
 
@@ -119,8 +119,4 @@ def some_of(batches: Batches) -> Tensor:
 
 def load_weights(network: Network, checkpoint: Path) -> None:
     """Load the network's weights from a checkpoint of `models.vae.VAE`, without running code."""
-    state = read_checkpoint(checkpoint)["state_dict"]
-    prefix = "network."
-    network.load_state_dict(
-        {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
-    )
+    network.load_state_dict(read_saved(checkpoint).weights)

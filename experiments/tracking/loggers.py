@@ -15,7 +15,7 @@ from experiments.config import LOGGERS, objectives
 from experiments.errors import Superseded, UserError, is_disk_full
 from experiments.metrics import METRICS
 from experiments.record import CONFIG, LAST, RESULT, Record, discard
-from experiments.record.foreign import read_checkpoint
+from experiments.record.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

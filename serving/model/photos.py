@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from experiments.data.decoding.decode import BadImageError, BombError, decode, quiet
+from experiments.data.sources.source import MAX_FILE_BYTES
 from experiments.errors import UserError
+from experiments.record.foreign import read_bytes
 from serving.model.checkpoints import Model
-
-_MAX_BYTES = 512 * 2**20
 
 
 def prepared(data: bytes, model: Model) -> Tensor:
@@ -35,13 +35,9 @@ def read_photo(path: Path, model: Model) -> Tensor:
         UserError: there is no such file, or it is no image that can be used.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(
-                f"a photo must have at most {_MAX_BYTES // 2**20} MiB, but {path} has more"
-            )
         with quiet():
-            return prepared(path.read_bytes(), model)
+            return prepared(read_bytes(path, MAX_FILE_BYTES), model)
     except OSError as error:
         raise UserError(f"a photo must be a readable file, but {path}: {error.strerror}") from error
-    except BadImageError as error:
+    except (BadImageError, ValueError) as error:  # ValueErrors of files that are too large
         raise UserError(f"a photo must be an image, but {path} is not: {error}") from error

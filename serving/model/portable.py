@@ -143,9 +143,13 @@ def write_torch(model: Model, part: str, path: Path) -> Run:
         program = torch.export.export(
             chosen.of(network), (example,), dynamic_shapes={chosen.takes: {0: batch}}
         )
+        for node in program.graph.nodes:  # where each was made, by paths of this machine
+            node.meta.pop("stack_trace", None)
         description = json.dumps(describe(model, part), indent=2)
-        torch.export.save(program, path, extra_files={DESCRIPTION: description})
-        module = torch.export.load(path).module()
+        with path.open("wb") as file:
+            torch.export.save(program, file, extra_files={DESCRIPTION: description})
+        with path.open("rb") as file:
+            module = torch.export.load(file).module()
     return lambda rows: list(module(rows))
 
 
@@ -176,6 +180,8 @@ def write_onnx(model: Model, part: str, path: Path) -> Run:
             verbose=False,
         )
     assert program is not None
+    for node in program.model.graph.all_nodes():  # where each was made, by paths of this machine
+        node.metadata_props.clear()
     program.model.metadata_props.update(describe(model, part))
     program.save(path, external_data=False)
     return _onnx_runner(path, chosen.takes)

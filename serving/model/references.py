@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.metrics import direction
+from experiments.metrics import METRICS, direction
 from experiments.record import RESULT, read_result
 from experiments.record.membership import (
     DESIGN,
@@ -19,7 +20,7 @@ from experiments.record.membership import (
     recommended,
     records_below,
 )
-from serving.model.ranking import Candidate, best
+from serving.model.best import Candidate, best
 
 KINDS = (
     "a .ckpt file, the directory of a trial or a sweep, a study (sqlite:///study.db#NAME) or a "
@@ -34,10 +35,7 @@ log = logging.getLogger(__name__)
 def find_checkpoint(reference: str) -> Path:
     """The checkpoint that a reference names.
 
-    A sweep and a study mean their best trial. It is of the configuration that the sweep's answer
-    recommends or, where there is none, of that with the best mean of the objective over its seeds
-    (those trained with several seeds stand above those with one). With several objectives, the
-    configuration of the Pareto front whose places in the single ones are best on average.
+    A sweep and a study mean the trial that they recommend (see `serving.model.best`).
 
     Args:
         reference: path of a checkpoint, of a trial's or of a sweep's directory; `URL#NAME` of an
@@ -56,16 +54,17 @@ def find_checkpoint(reference: str) -> Path:
 
         return _of_trial(best_directory(reference))
     path = Path(reference).expanduser()
-    if path.is_file():
-        return path
-    if not path.is_dir():
+    if path.is_dir():
+        return _of_trial(path if (path / RESULT).exists() else _best_of_sweep(path))
+    if not path.exists():
         raise UserError(f"`--checkpoint` must name {KINDS}, but there is no {reference}")
-    return _of_trial(path if (path / RESULT).exists() else _best_of_sweep(path))
+    return path
 
 
 def _of_trial(directory: Path) -> Path:
     result = read_result(directory)
-    path = directory / str(result.get("checkpoint") or _DEFAULT)
+    named = result.get("checkpoint") or _DEFAULT
+    path = directory / named if isinstance(named, str) else directory
     if ".." in path.parts or not path.is_relative_to(directory):
         raise UserError(
             f"the checkpoint of a record must be in the record, but that of {directory} is {path}; "
@@ -74,7 +73,7 @@ def _of_trial(directory: Path) -> Path:
     if not path.is_file():
         raise UserError(
             f"a trial must have a checkpoint to be used, but {directory} has none; it is "
-            f"{result.get('status')}"
+            f"{result.get('status')!s:.40}"
         )
     return path
 
@@ -91,49 +90,52 @@ def _best_of_sweep(directory: Path) -> Path:
             f"a sweep must have a completed trial to be used, but none of the {len(found)} in "
             f"{directory} is"
         )
-    if len({candidate.objectives for candidate in candidates}) > 1:
-        raise UserError(
-            f"the best of several trials is by one objective, but those in {directory} have "
-            "different ones; name the directory of one trial"
-        )
-    chosen = best(candidates)
-    log.info("best of %d trials: %s", len(candidates), chosen)
-    return Path(chosen.directory)
+    return best(candidates, str(directory)).directory
 
 
-def _candidates(directories: Iterable[Path]) -> Iterable[Candidate]:
+def _candidates(directories: Iterable[Path]) -> Iterator[Candidate]:
     for directory in directories:
         try:
             result = read_result(directory)
+            if is_foreign(result, _above(owner, directory)):
+                raise UserError(f"{directory} holds the record of {membership(result)}")
+            if result.get("status") != "completed":
+                continue
+            name, value = _objective(result, directory)
         except UserError as error:
             log.warning("left out: %s", error)
             continue
-        if is_foreign(result, _owner_above(directory)):
-            log.warning("left out: %s holds the record of %s", directory, membership(result))
-            continue
-        objective = result.get("objective") or {}
-        names, values = objective.get("names") or (), objective.get("values") or ()
-        if result.get("status") != "completed" or not names or None in values:
-            continue
-        parameters = dict(result.get("parameters") or {})
+        known = membership(result)
+        use = recommended(_above(lambda parent: read_object(parent / DESIGN), directory))
         yield Candidate(
-            directory=str(directory),
-            configuration=repr(sorted((k, v) for k, v in parameters.items() if k != "seed")),
-            objectives=tuple((name, direction(name)) for name in names),
-            values=tuple(map(float, values)),
-            recommended=_is_recommended(directory, result),
-            loss=str(parameters.get("loss.name", "")),
+            directory=directory,
+            objective=name,
+            value=value,
+            maximize=direction(name) == "maximize",
+            recommended=known is not None and known.trial in use,
         )
 
 
-def _is_recommended(directory: Path, result: Mapping[str, Any]) -> bool | None:
-    """Whether the sweep in whose directory a trial lies recommends it; None if it has no answer."""
-    known = membership(result)
-    designs = (read_object(parent / DESIGN) for parent in directory.parents)
-    use = recommended(next(filter(None, designs), None))
-    return known.trial in use if use and known is not None else None
+def _objective(result: Mapping[str, Any], directory: Path) -> tuple[str, float]:
+    """Name and value of the first objective.
+
+    Raises:
+        UserError: it is no metric that is known here, or has no value.
+    """
+    objective = result.get("objective")
+    first: list[Any] = []
+    for key in ("names", "values"):
+        values = objective.get(key) if isinstance(objective, dict) else None
+        first.append(values[0] if isinstance(values, list) and values else None)
+    name, value = first
+    if not isinstance(name, str) or name not in METRICS or not isinstance(value, int | float):
+        raise UserError(
+            f"the objective of a completed trial must be a metric with its value, but that of "
+            f"{directory} is {reprlib.repr(objective)}"
+        )
+    return name, float(value)
 
 
-def _owner_above(directory: Path) -> Mapping[str, str] | None:
-    """The study of the sweep in whose directory a trial lies."""
-    return next(filter(None, map(owner, directory.parents)), None)
+def _above(read: Callable[[Path], dict[str, Any] | None], directory: Path) -> dict[str, Any] | None:
+    """What is read in the nearest folder above that has it: that of the sweep."""
+    return next(filter(None, map(read, directory.parents)), None)

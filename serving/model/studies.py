@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
 from experiments.record import RESULT
-from experiments.record.addresses import sqlite_file, study_reference
+from experiments.record.addresses import reading_address, sqlite_file, study_reference
+from experiments.record.foreign import check_regular, first_line
 from experiments.record.membership import Membership, holds, recommended, records_below
-from serving.model.ranking import Candidate, best
+from serving.model.best import Candidate, best
 
 if TYPE_CHECKING:
     import optuna
@@ -25,39 +29,58 @@ _RULE = (
 )
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """A completed trial that left a record, and whose it is."""
+
+    candidate: Candidate
+    membership: Membership
+    config: str | None
+
+
 def best_directory(reference: str) -> Path:
     """The record of the best trial of the study `URL#NAME`.
 
     Raises:
-        UserError: there is no such study, it has no completed trial, or the best trial's record
-            is on another machine. The message holds no password.
+        UserError: there is no such study, it has no completed trial, the best trial's record is on
+            another machine, or Optuna is missing. The message holds no password.
     """
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError(
+            "a study is read by the package optuna, which is missing here: pip install optuna, or "
+            "name the directory of a trial"
+        )
     url, name = study_reference(reference)
     shown = _PASSWORD.sub(r"\1:***@", url or reference)
     if not url or not name:
         raise UserError(f"{_RULE}, but got {shown}")
-    study = _open(url, name, shown)
-    candidates = _candidates(study)
-    if not candidates:
+    file = _file(url, shown)
+    try:
+        trials = list(_trials(_load(url, name, file)))
+    except KeyError as error:
+        raise UserError(f"{_RULE}, but {shown} holds no study {name!r}") from error
+    except UserError:
+        raise
+    except Exception as error:  # Optuna and SQLAlchemy answer broken storages with any at all
+        reason = _PASSWORD.sub(r"\1:***@", first_line(error)[:300])
+        raise UserError(f"{_RULE}, but {shown} cannot be read: {reason}") from error
+    if not trials:
         raise UserError(f"a study must have a completed trial to be used, but {name!r} has none")
-    chosen = best(candidates)
-    return _record(study, Path(chosen.directory), _file(url, shown))
+    chosen = best([trial.candidate for trial in trials], f"the study {name!r}")
+    return _record(next(trial for trial in trials if trial.candidate is chosen), file)
 
 
-def _record(study: optuna.Study, directory: Path, file: Path | None) -> Path:
-    """The record of the trial whose directory that was, also where a sweep was moved as a whole."""
-    trial = next(t for t in study.trials if t.user_attrs.get("directory") == str(directory))
-    number = int(trial.system_attrs.get("failed_trial", trial.number))
-    own = Membership(study.user_attrs.get("study_id", ""), study.study_name, number)
-    config = trial.user_attrs.get("identity")
-    beside = records_below(file.parent) if file is not None and config is not None else ()
+def _record(trial: _Trial, file: Path | None) -> Path:
+    """The record of a trial, also where a sweep was moved as a whole."""
+    directory = trial.candidate.directory
+    beside = records_below(file.parent) if file is not None and trial.config is not None else ()
     for path in chain([directory], beside):
-        if holds(path, own, config):
+        if holds(path, trial.membership, trial.config):
             return path
     if (directory / RESULT).exists():
         raise UserError(
             f"a study's trial must be served from its own record, but {directory} holds that of "
-            f"another than {own}; train the trial again, or name another checkpoint"
+            f"another than {trial.membership}; train the trial again, or name another checkpoint"
         )
     raise UserError(
         f"the record of a study's best trial must be on this machine, but {directory} is not; "
@@ -65,75 +88,64 @@ def _record(study: optuna.Study, directory: Path, file: Path | None) -> Path:
     )
 
 
-def _open(url: str, name: str, shown: str) -> optuna.Study:
-    import optuna
-    from sqlalchemy.exc import SQLAlchemyError
-
-    path = _file(url, shown)
-    if path is not None and not path.is_file():
-        raise UserError(f"{_RULE}, but there is no {path}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.load_study(study_name=name, storage=_storage(url))
-    except KeyError as error:
-        raise UserError(f"{_RULE}, but {shown} holds no study {name!r}") from error
-    except (ValueError, ImportError, SQLAlchemyError) as error:
-        reason = _PASSWORD.sub(r"\1:***@", str(error).splitlines()[0])
-        raise UserError(f"{_RULE}, but {shown} cannot be opened: {reason}") from error
-
-
 def _file(url: str, shown: str) -> Path | None:
     """That of a storage in a file."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    if url.startswith("journal://"):
-        return Path(url.removeprefix("journal://"))
     try:
-        return sqlite_file(make_url(url))
+        is_journal = url.startswith("journal://")
+        path = Path(url.removeprefix("journal://")) if is_journal else sqlite_file(make_url(url))
     except (ArgumentError, ValueError):  # a port that is no number is a ValueError
         raise UserError(f"{_RULE}, but got {shown}") from None
+    try:
+        if path is not None:
+            check_regular(path)
+    except FileNotFoundError:
+        raise UserError(f"{_RULE}, but there is no {path}") from None
+    except OSError as error:
+        raise UserError(f"{_RULE}, but {path}: {error.strerror}") from error
+    return path
 
 
-def _storage(url: str) -> Any:
+def _load(url: str, name: str, file: Path | None) -> optuna.Study:
+    """The study, to be read."""
+    import optuna
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
 
-    if url.startswith("journal://"):
-        return JournalStorage(JournalFileBackend(url.removeprefix("journal://")))
-    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
-    # Optuna formats the URL, as if it were a template.
-    return RDBStorage(url.replace("{", "{{").replace("}", "}}"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage: optuna.storages.BaseStorage
+        if url.startswith("journal://"):
+            storage = JournalStorage(JournalFileBackend(str(file)))
+        else:
+            url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+            url = url if file is None else reading_address(file)
+            # Optuna formats the URL, as if it were a template.
+            template = url.replace("{", "{{").replace("}", "}}")
+            storage = RDBStorage(template, skip_table_creation=True)
+        return optuna.load_study(study_name=name, storage=storage)
 
 
-def _first(trial: optuna.trial.FrozenTrial) -> int:
-    """The number of the first of a chain of retries, by which a record knows its trial."""
-    return int(trial.system_attrs.get("failed_trial", trial.number))
-
-
-def _candidates(study: optuna.Study) -> list[Candidate]:
+def _trials(study: optuna.Study) -> Iterator[_Trial]:
     """The completed trials that left a record, as the sweep's own attributes describe them."""
     import optuna
 
-    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    params = {trial.number: trial.params for trial in trials}
-    names = study.metric_names or [str(i) for i in range(len(study.directions))]
-    ways = [direction.name.lower() for direction in study.directions]
-    use = recommended(study.user_attrs.get(_DESIGN))
-    found = []
-    for trial in trials:
-        directory = trial.user_attrs.get("directory")
-        if directory is None or "same_as" in trial.user_attrs:
+    attributes: Mapping[str, Any] = study.user_attrs
+    design = attributes.get(_DESIGN)
+    use = recommended(design if isinstance(design, Mapping) else None)
+    objective = str((study.metric_names or ["objective"])[0])
+    maximize = study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+        directory, config = (trial.user_attrs.get(key) for key in ("directory", "identity"))
+        if not isinstance(directory, str) or "same_as" in trial.user_attrs:
             continue
-        own = params.get(trial.user_attrs.get("confirms", trial.number), trial.params)
-        found.append(
-            Candidate(
-                directory=str(directory),
-                configuration=repr(sorted((k, v) for k, v in own.items() if k != "seed")),
-                objectives=tuple(zip(names, ways, strict=True)),
-                values=tuple(trial.values),
-                recommended=_first(trial) in use if use else None,
-            )
+        # A record knows its trial by the number of the first of a chain of retries.
+        first = trial.system_attrs.get("failed_trial", trial.number)
+        number = first if type(first) is int else trial.number
+        yield _Trial(
+            Candidate(Path(directory), objective, float(trial.values[0]), maximize, number in use),
+            Membership(str(attributes.get("study_id", "")), study.study_name, number),
+            config if isinstance(config, str) else None,
         )
-    return found

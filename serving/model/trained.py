@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from experiments.errors import UserError
 from experiments.record import RESULT, read_result
+from experiments.record.checkpoint import Saved
 from experiments.record.foreign import read_npz
 
 _SCORES = "validation.npz"
@@ -56,29 +56,24 @@ class Trained:
         return str(self.result["parameters"].get("data.fit", "crop"))
 
 
-def read_trained(checkpoint: Path, description: Mapping[str, Any]) -> Trained | None:
-    """The record that `checkpoint` is part of; None, with a line in the log, where there is none.
+def read_trained(saved: Saved) -> Trained | None:
+    """The record that a checkpoint is part of; None, with a line in the log, where there is none.
 
     Args:
-        checkpoint: in the folder `checkpoints` of a record.
-        description: of the network; a record of another network is not believed.
+        saved: in the folder `checkpoints` of a record; a record of another network is not believed.
     """
-    directory = checkpoint.absolute().parent.parent
+    directory = saved.path.absolute().parent.parent
     if not (directory / RESULT).exists():
-        log.info("%s has no record beside it: nothing is known of its training", checkpoint)
+        log.info("%s has no record beside it: nothing is known of its training", saved.path)
         return None
     try:
         result = read_result(directory)
         parameters = result["parameters"]
-        same = (
-            parameters["latent_dim"] == description["latent_dim"]
-            and parameters["model.name"] == description["model"]["name"]
-        )
-        if not same:
+        if (parameters["latent_dim"], parameters["model.name"]) != (saved.latent_dim, saved.name):
             raise UserError(f"{directory / RESULT} describes another network")
-        return Trained(result, _statistics(directory / _SCORES, description["latent_dim"]))
+        return Trained(result, _statistics(directory / _SCORES, saved.latent_dim))
     except (UserError, KeyError, TypeError) as error:
-        log.warning("the record of %s cannot be used: %s", checkpoint, error)
+        log.warning("the record of %s cannot be used: %s", saved.path, error)
         return None
 
 
@@ -87,15 +82,19 @@ def _statistics(path: Path, latent_dim: int) -> Statistics | None:
         return None
     try:
         scores = read_npz(path)
-        mean = scores.get("mean_per_unit")
         found = Statistics(
-            np.sort(scores["mse"]), scores["kl_per_unit"], mean, scores["variance_per_unit"]
+            np.sort(scores["mse"]),
+            scores["kl_per_unit"],
+            scores.get("mean_per_unit"),
+            scores["variance_per_unit"],
         )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         log.warning("%s cannot be read: %s", path, error)
         return None
     units = [found.kl, found.variance, *([] if found.mean is None else [found.mean])]
-    if found.mse.ndim != 1 or any(values.shape != (latent_dim,) for values in units):
+    shapes = {values.shape for values in units}
+    whole = all(np.isfinite(values).all() for values in (found.mse, *units))
+    if not whole or found.mse.ndim != 1 or not len(found.mse) or shapes != {(latent_dim,)}:
         log.warning("%s is of another model", path)
         return None
     return found

@@ -15,11 +15,13 @@ from optuna.trial import TrialState
 from experiments.cli import commands
 from experiments.errors import UserError
 from sweeps.plan import Plan, artifacts_directory
+from sweeps.results.ranking import best
 from sweeps.results.tables import write_results
 from sweeps.screen.summary import print_lines, print_paths, print_summary
 from sweeps.search import design
 from sweeps.storage.attributes import REASON, counted
 from sweeps.storage.opening import dashboard_command
+from sweeps.storage.private import first_of
 from sweeps.storage.retry import retry
 from sweeps.study.claims import Claims
 from sweeps.workers.logs import first_line
@@ -72,7 +74,11 @@ def report(
     retry(lambda: write_results(paths["results"], study, plan.objectives))
     retry(lambda: print_summary(study, plan.objectives))
     found = _called(conclude, plan) if conclude is not None else Conclusion()
-    retry(lambda: design.recommend(study, plan.directory, plan.design, found.use))
+    retry(
+        lambda: design.recommend(
+            study, plan.directory, plan.design, found.use or _best(study, plan)
+        )
+    )
     print_paths({**paths, **found.paths})
     reason = claims.stopping.reason() or claims.stopping.no_improvement()
     if reason is not None:
@@ -80,6 +86,13 @@ def report(
     log.info("to look closer: %s", _dashboard_command(plan))
     if found.answer:
         print_lines(["", "answer:", *found.answer])
+
+
+def _best(study: optuna.Study, plan: Plan) -> list[int]:
+    """The trials of the best configuration, for a sweep of which nothing was concluded."""
+    chosen = best(study, plan.objectives)
+    numbers = () if chosen is None else chosen.trials
+    return [first_of(t) for t in study.get_trials(deepcopy=False) if t.number in numbers]
 
 
 def _called(conclude: Callable[[], Conclusion], plan: Plan) -> Conclusion:

@@ -66,7 +66,9 @@ def _parameters(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {k: v["value"] for k, v in content.items() if k != "wandb_version"}
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+    except (
+        OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError,
+    ) as error:  # fmt: skip
         raise UserError(
             f"`{_PARAMETERS}` must name the file that `wandb agent` wrote, but {path} "
             f"cannot be read as one ({error})"

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,10 +143,10 @@ def read(path: Path) -> SweepFile:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         _refuse_expansion(content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"a W&B sweep file must be YAML that can be read, but {error}") from error
     if not isinstance(content, Mapping):
-        raise UserError(f"a W&B sweep file must hold keys, but got {content!r}")
+        raise UserError(f"a W&B sweep file must hold keys, but got {reprlib.repr(content)}")
     _check_keys(content)
     method = content.get("method")
     if method not in wandb_parameters.METHODS:

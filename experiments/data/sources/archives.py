@@ -13,25 +13,29 @@ import zipfile
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from experiments.data.sources.contents import LeftOut
 from experiments.data.sources.source import (
     EncodedSource,
     File,
     is_junk,
-    printable,
     read_file,
     unread,
 )
-from experiments.errors import UserError
+from experiments.errors import UserError, printable
 
 MAX_RATIO = 200
 """How far an archive may swell, beyond `HARMLESS_BYTES`: images hardly compress."""
 
 HARMLESS_BYTES = 2**30
+_HARMLESS_MEMBERS = 10_000
+_LEAST_BYTES = 32  # of a compressed .tar that a file in it takes: an image takes 100 or more
+_MOST_HEADER = 2**16  # bytes of what a .tar says of one file
+_LONGEST_NAME = 4096  # as file systems have it
 
 _BROKEN = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError,
@@ -126,27 +130,89 @@ class TarFile(_Archive):
     """A .tar, compressed or not; read from front to back."""
 
     def _inspect(self) -> int:
-        count = total = 0
-        with tarfile.open(self.root) as archive:
-            for member in archive:
+        count = seen = 0
+        most = max(_HARMLESS_MEMBERS, self.root.stat().st_size // _LEAST_BYTES)
+        with self._opened() as archive:
+            for member in archive.walked():
                 self._refuse_outside(member.name)
                 if member.issym():
                     target = posixpath.join(posixpath.dirname(member.name), member.linkname)
                     self._refuse_outside(member.name, target)
                 elif member.islnk():
                     self._refuse_outside(member.name, member.linkname)
-                total += member.size
-                self._refuse_swollen(total)
+                self._refuse_swollen(archive.offset)
+                seen += 1
+                if seen > most:
+                    raise UserError(
+                        f"an archive must have {_LEAST_BYTES} bytes or more a file, but "
+                        f"{self.root} has more than {most:,} files in "
+                        f"{self.root.stat().st_size:,} bytes; unpack it yourself if you trust it"
+                    )
                 count += member.isfile() and not is_junk(member.name)
         return count
 
     def _members(self) -> Iterator[File]:
-        with tarfile.open(self.root) as archive:
-            for member in archive:
+        with self._opened() as archive:
+            for member in archive.walked():
                 if member.isfile() and not is_junk(member.name):
                     name = printable(member.name)
-                    content = _content(name, partial(_opened, archive, member), member.size)
+                    content = _content(name, partial(archive.opened, member), member.size)
                     yield name, partial(_given, content)
+
+    @contextmanager
+    def _opened(self) -> Iterator[_Tar]:
+        with self.root.open("rb") as file, _Tar.open(fileobj=file) as archive:
+            assert isinstance(archive, _Tar)
+            yield archive
+
+
+class _Tar(tarfile.TarFile):
+    """A .tar of which one header is in memory at a time, however long it claims to be."""
+
+    def __init__(self, name: Any, mode: Any, fileobj: IO[bytes], **options: Any) -> None:
+        self._bounded = _Bounded(fileobj)
+        super().__init__(name, mode, self._bounded, **options)
+
+    def walked(self) -> Iterator[tarfile.TarInfo]:
+        """The members, in their order; none is kept."""
+        while True:
+            # Names and extended attributes are read whole.
+            self._bounded.left = _MOST_HEADER
+            member = self.next()
+            if member is None:
+                return
+            if max(len(member.name), len(member.linkname)) > _LONGEST_NAME:
+                raise tarfile.ReadError(f"a name of more than {_LONGEST_NAME:,} characters")
+            yield member
+            self.members.clear()  # type: ignore[attr-defined]
+
+    def opened(self, member: tarfile.TarInfo) -> IO[bytes]:
+        """A regular file."""
+        self._bounded.left = member.size + tarfile.BLOCKSIZE
+        opened = self.extractfile(member)
+        assert opened is not None
+        return opened
+
+
+class _Bounded:
+    """A file of which so many bytes are read, and no more.
+
+    Attributes:
+        left: bytes that may be read.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.left = _MOST_HEADER
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError("a header that has no end")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def open_archive(path: Path) -> EncodedSource:
@@ -181,12 +247,6 @@ def _content(name: str, opening: Callable[[], IO[bytes]], size: int) -> bytes | 
             return content
     except _BROKEN as error:
         return unread(name, printable(str(error)) or type(error).__name__)
-
-
-def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    opened = archive.extractfile(member)
-    assert opened is not None  # it is a regular file
-    return opened
 
 
 def _given(content: bytes | LeftOut) -> bytes | LeftOut:

@@ -17,7 +17,7 @@ from experiments.data.imageset import Remark
 from experiments.data.parallel import in_order
 from experiments.data.sources.contents import content_hash
 from experiments.data.sources.source import Decoded, Hashed, Source
-from experiments.data.sources.tensors import chosen, refuse_swollen, tensor_file
+from experiments.data.sources.tensors import chosen, most_unpacked, tensor_file
 from experiments.errors import UserError
 from experiments.record.foreign import check_npy, check_npz
 
@@ -87,7 +87,7 @@ class ArrayFile(Source):
 
 def _numpy_array(path: Path) -> NDArray[Any]:
     if path.suffix.lower() == ".npz":
-        refuse_swollen(check_npz(path), path)
+        check_npz(path, most_unpacked(path))
     else:
         with path.open("rb") as file:
             check_npy(file, path.stat().st_size)

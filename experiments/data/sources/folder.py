@@ -12,11 +12,10 @@ from experiments.data.sources.source import (
     EncodedSource,
     File,
     is_junk,
-    printable,
     read_file,
     unread,
 )
-from experiments.errors import UserError
+from experiments.errors import UserError, printable
 
 
 class Folder(EncodedSource):

@@ -21,7 +21,7 @@ from experiments.data.imageset import Remark
 from experiments.data.parallel import in_order
 from experiments.data.sources import kinds
 from experiments.data.sources.contents import LeftOut, Other, Unusable, content_hash
-from experiments.errors import UserError
+from experiments.errors import UserError, printable
 
 Hashed = tuple[str, str | LeftOut]
 """Name, and a hash of the content or why it was not read."""
@@ -32,7 +32,7 @@ Decoded = tuple[str, NDArray[np.uint8] | LeftOut, str | LeftOut]
 File = tuple[str, Callable[[], bytes | LeftOut]]
 """Name and reader of a file, which may raise OSError."""
 
-MAX_FILE_BYTES = 512 * 2**20
+MAX_FILE_BYTES = 256 * 2**20
 """A larger encoded image is not read."""
 
 _SETTLED_NS = 2 * 10**9  # file systems keep times to 2 s or better
@@ -161,12 +161,6 @@ def is_junk(name: str) -> bool:
     return any(
         part in _JUNK or (part.startswith(".") and part not in (".", "..")) for part in parts
     )
-
-
-def printable(name: str) -> str:
-    """The name with what a terminal cannot or must not show (control characters) escaped."""
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    return "".join(shown)
 
 
 def read_file(name: str, file: IO[bytes], size: int) -> bytes | LeftOut:

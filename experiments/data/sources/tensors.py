@@ -11,11 +11,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from experiments.data.sources.archives import MAX_RATIO, swells
+from experiments.data.sources.archives import MAX_RATIO
 from experiments.errors import UserError
+from experiments.record.checkpoint import load_tensors
 
 _PREFERRED = ("images", "imgs", "x", "data", "arr_0")
 _WEIGHTS = (".weight", ".bias", "state_dict")
+_HARMLESS_BYTES = 2**27
 _SHOWN = 20  # names in a message
 _SAVE = "save the pictures as one tensor (N, C, H, W): torch.save(images, 'images.pt')"
 _SAVE_DATASET = (
@@ -44,9 +46,9 @@ def tensor_file(path: Path) -> NDArray[Any]:
     tensor = chosen(loaded, path) if isinstance(loaded, Mapping) else loaded
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"it holds a {type(tensor).__name__}, not a tensor; {_SAVE}")
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        raise ValueError("it holds a sparse or quantized tensor; save a dense one")
-    refuse_swollen(tensor.numel() * tensor.element_size(), path)
+    needed, most = tensor.numel() * tensor.element_size(), most_unpacked(path)
+    if needed > most:
+        raise ValueError(f"its values repeat to {needed:,} bytes, more than {most:,}")
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
     array: NDArray[Any] = tensor.detach().resolve_conj().resolve_neg().numpy()
@@ -78,36 +80,21 @@ def chosen(arrays: Mapping[str, Any], path: Path) -> Any:
     )
 
 
-def refuse_swollen(total: int, path: Path) -> None:
-    """Refuse a decompression bomb.
-
-    Raises:
-        UserError: `total` bytes are far more than the file has.
-    """
-    size = path.stat().st_size
-    if swells(total, size):
-        raise UserError(
-            f"a file of arrays must not swell more than {MAX_RATIO} times, but {path} of "
-            f"{size:,} bytes swells to {total:,}, a decompression bomb"
-        )
+def most_unpacked(path: Path) -> int:
+    """Bytes up to which a file of arrays may swell; above it is a decompression bomb."""
+    return max(_HARMLESS_BYTES, MAX_RATIO * path.stat().st_size)
 
 
 def _loaded(path: Path) -> Any:
     """What the file holds; never by running code of it."""
-    import torch
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return load_tensors(path)
     except pickle.UnpicklingError as error:
         raise ValueError(_unpicklable(str(error))) from error
-    except RuntimeError as error:
-        if "TorchScript" in str(error):
-            raise ValueError(f"it holds a TorchScript program, not images; {_SAVE}") from error
-        raise ValueError(f"{str(error) or 'nothing'}; {_SAVE}") from error
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"it is no whole file of torch.save; {_SAVE}") from error
+    except ValueError as error:
+        raise ValueError(f"{error}; {_SAVE}") from error
 
 
 def _unpicklable(message: str) -> str:
@@ -118,6 +105,8 @@ def _unpicklable(message: str) -> str:
     found = re.search(r"(?:GLOBAL|class) ([\w.]+)", message)
     if found is None:
         return f"it is no whole file of torch.save; {_SAVE}"
+    if found[1].startswith("torch._utils."):
+        return "it holds a tensor that is not dense, but sparse or quantized, say; save a dense one"
     if found[1].startswith("numpy."):
         return (
             "it holds a NumPy array in a file of torch.save; save it with "
