@@ -181,16 +181,16 @@ def test_photos_from_elsewhere_are_noticed(client: httpx.Client, service: Servic
 
 def test_a_token_guards_the_api(trained: Path, tmp_path: Path) -> None:
     with (
-        run_service(trained, tmp_path, VAESWEEP_TOKEN="open sesame") as service,
+        run_service(trained, tmp_path, VAESWEEP_TOKEN="open-sesame") as service,
         service.client() as client,
     ):
         for path in ("/v1/model", "/metrics"):
-            for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "open sesame"}):
+            for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "open-sesame"}):
                 answer = client.get(path, headers=header)
                 assert answer.status_code == 401
                 assert answer.headers["www-authenticate"] == "Bearer"
             assert (
-                client.get(path, headers={"Authorization": "Bearer open sesame"}).status_code == 200
+                client.get(path, headers={"Authorization": "Bearer open-sesame"}).status_code == 200
             )
         assert client.get("/healthz").status_code == 200
         assert client.get("/").status_code == 200

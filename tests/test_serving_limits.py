@@ -93,7 +93,7 @@ def test_sigterm_lets_a_running_request_end(trained: Path, tmp_path: Path) -> No
 
 
 def test_named_pages_may_call_a_guarded_api_and_read_its_refusals(trained: Path) -> None:
-    app = create(load(trained), Settings(token="open sesame", cors=(PAGE,)))
+    app = create(load(trained), Settings(cors=(PAGE,)), "open-sesame")
     preflight = {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -24,6 +26,7 @@ from serving.api.messages import (
     Reconstructions,
 )
 from serving.api.settings import Settings
+from serving.api.uploads import Read
 from serving.encoding import animation, base64_png, png
 from serving.model import latents
 
@@ -45,9 +48,19 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         415: "a photo is no image that can be used",
         422: "a value is missing, unknown or out of range",
         429: "too many requests are waiting; see Retry-After",
+        503: "too many large requests at once; see Retry-After",
         504: "the answer took too long",
     }.items()
 }
+
+BODIES: dict[str, Callable[[Settings, int], int]] = {
+    "/v1/generate": lambda settings, _: settings.max_json(0),
+    "/v1/decode": Settings.max_json,
+    **dict.fromkeys(
+        ("/v1/encode", "/v1/reconstruct", "/v1/interpolate"), lambda settings, _: settings.max_bytes
+    ),
+}
+"""Bytes that the body of a path may have, by the service's limits and the model's latent units."""
 
 
 def _pictures(*kinds: str) -> dict[int | str, dict[str, Any]]:
@@ -57,13 +70,13 @@ def _pictures(*kinds: str) -> dict[int | str, dict[str, Any]]:
 def build(engine: Engine, settings: Settings) -> APIRouter:
     """The routes under /v1, in front of `engine`."""
     router = APIRouter(prefix="/v1", responses=PROBLEMS)
-    info = describe(engine.model, settings)
+    info = describe(engine.model, settings).model_dump_json()
     units = engine.model.network.latent_dim
 
-    @router.get("/model")
-    async def model() -> ModelInfo:
+    @router.get("/model", response_model=ModelInfo)
+    async def model() -> Response:
         """What is served: architecture, data, loss, scores and this service's limits."""
-        return info
+        return Response(info, media_type="application/json")
 
     @router.post("/generate", response_model=Generated, responses=_pictures("png"))
     async def generate(body: GenerateRequest, format: Format = "png") -> Response:  # noqa: A002
@@ -100,13 +113,13 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
     @router.post("/encode")
     async def encode(photos: Photos) -> Encoded:
         """The posterior of each photo."""
-        _, mean, log_variance = await engine.encode(await _read(photos, settings))
+        _, mean, log_variance = await engine.encode(_read(photos, settings))
         return Encoded(mean=mean.tolist(), log_variance=log_variance.tolist())
 
     @router.post("/reconstruct", response_model=Reconstructions, responses=_pictures("png"))
     async def reconstruct(photos: Photos, format: Format = "png") -> Response:  # noqa: A002
         """Photos and their reconstructions; JSON adds the metrics of each."""
-        found = await engine.reconstruct(await _read(photos, settings))
+        found = await engine.reconstruct(_read(photos, settings))
         if format == "png":
             return await _png(lambda: reconstruction_grid(found.x, found.x_hat))
         return await _json(
@@ -126,7 +139,7 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
         format: Motion = "png",  # noqa: A002
     ) -> Response:
         """The way from one photo to another, as a strip, an animation or single images."""
-        _, mean, _ = await engine.encode(await _read([first, second], settings))
+        _, mean, _ = await engine.encode(_read([first, second], settings))
         path = latents.interpolate(mean[0], mean[1], steps)
         images = await engine.decode(path)
         if format == "png":
@@ -144,9 +157,14 @@ def _bound(name: str, value: float, most: float) -> None:
         raise HTTPException(422, f"`{name}` must be at most {most:g}, but got {value:g}")
 
 
-async def _read(photos: list[UploadFile], settings: Settings) -> list[bytes]:
+def _read(photos: list[UploadFile], settings: Settings) -> list[Read]:
     _bound("photos", len(photos), settings.max_images)
-    return [await photo.read() for photo in photos]
+    return [partial(_content, photo) for photo in photos]
+
+
+def _content(photo: UploadFile) -> bytes:
+    photo.file.seek(0)
+    return photo.file.read()
 
 
 def _encoded(images: Tensor) -> list[str]:
