@@ -157,7 +157,7 @@ def test_a_body_is_bounded_whether_or_not_it_says_its_length(client: httpx.Clien
 
     answer = client.post("/v1/generate", content=unannounced())
     assert answer.status_code == 413
-    assert "at most 1048576 bytes" in answer.text
+    assert "at most 4096 bytes" in answer.text
 
 
 def test_metrics_count_requests_by_route(client: httpx.Client, service: Service) -> None:

@@ -71,7 +71,9 @@ def test_a_request_that_comes_slowly_is_not_waited_for(trained: Path, tmp_path: 
         run_service(trained, tmp_path, "--timeout", "0.02") as strict,
         socket.create_connection(address(strict), timeout=PATIENCE) as slow,
     ):
-        slow.sendall(b"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        slow.sendall(
+            b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+        )
         answer = slow.recv(4000)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"connection: close" in answer
@@ -80,7 +82,9 @@ def test_a_request_that_comes_slowly_is_not_waited_for(trained: Path, tmp_path: 
 def test_sigterm_lets_a_running_request_end(trained: Path, tmp_path: Path) -> None:
     with run_service(trained, tmp_path) as service:
         body = b'{"count": 4, "seed": 1}'
-        head = b"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = (
+            b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        )
         with socket.create_connection(address(service), timeout=PATIENCE) as begun:
             begun.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
             with service.client() as client:  # an answered request: the other one was read, too

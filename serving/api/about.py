@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def describe(model: Model, settings: Settings) -> ModelInfo:
 
 def _usable(name: str, result: Mapping[str, Any], of: Callable[[Mapping[str, Any]], Any]) -> Any:
     """A part of a record, as plain values that JSON can hold; None if it has none."""
-    kind = TypeAdapter[Any](ModelInfo.model_fields[name].annotation)
+    kind = TypeAdapter[Any](ModelInfo.model_fields[name].annotation or Any)
     try:
         text = kind.dump_json(kind.validate_python(of(result)))
         if len(text) > _MOST_BYTES:
@@ -92,7 +93,6 @@ _OF_RECORD: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "loss": _loss,
     "parameters": _parameters,
     "data": _data,
-    **{name: (lambda result, name=name: result[name]) for name in
-       ("metrics", "objective", "code", "packages")},
-}  # fmt: skip
+    **{name: itemgetter(name) for name in ("metrics", "objective", "code", "packages")},
+}
 """The parts of a record that are told."""

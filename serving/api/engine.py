@@ -20,7 +20,7 @@ from serving.api.settings import Settings
 from serving.api.uploads import Decoders, Read
 from serving.model import codec, latents
 from serving.model.checkpoints import Model
-from serving.monitoring.drift import Drift
+from serving.monitoring.drift import SHARE, Drift
 from serving.monitoring.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -104,8 +104,8 @@ class Engine:
         mean, log_variance = (await self.encoding(x)).chunk(2, dim=1)
         return x, mean, log_variance
 
-    async def reconstruct(self, photos: Sequence[Read]) -> Reconstructed:
-        """What the model makes of photos; they count for drift.
+    async def reconstruct(self, photos: Sequence[Read], client: str) -> Reconstructed:
+        """What the model makes of a client's photos; they count for drift.
 
         Raises:
             BadImageError: one is no image that can be used.
@@ -116,7 +116,7 @@ class Engine:
         # Where the network is, as two that use all cores at once hinder each other.
         metrics = await self._beside(reconstruction_metrics, x_hat, x.float() / 255)
         columns = {name: values.tolist() for name, values in metrics.items()}
-        self._watch(columns["mse"], mean)
+        self._watch(client, columns["mse"], mean)
         rows = [
             {name: v[i] if math.isfinite(v[i]) else None for name, v in columns.items()}
             for i in range(len(x))
@@ -134,11 +134,11 @@ class Engine:
     def _encode(self, x: Tensor) -> Tensor:
         return torch.cat(codec.encode(self.model.network, x), dim=1)
 
-    def _watch(self, errors: list[float], mean: Tensor) -> None:
+    def _watch(self, client: str, errors: list[float], mean: Tensor) -> None:
         if self._drift is None:
             return
-        for error, point in zip(errors, mean.double().numpy(), strict=True):
-            self._drift.add(error, point)
+        for error, point in list(zip(errors, mean.double().numpy(), strict=True))[-SHARE:]:
+            self._drift.add(client, error, point)
         self._telemetry.set_drift(self._drift.photos, self._drift.measure())
 
 

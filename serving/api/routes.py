@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
-from fastapi import APIRouter, File, HTTPException, Query, Response, UploadFile
+from fastapi import APIRouter, File, HTTPException, Query, Request, Response, UploadFile
 from torch import Tensor
 
 from experiments.scoring.pictures import grid, reconstruction_grid
@@ -117,9 +117,14 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
         return Encoded(mean=mean.tolist(), log_variance=log_variance.tolist())
 
     @router.post("/reconstruct", response_model=Reconstructions, responses=_pictures("png"))
-    async def reconstruct(photos: Photos, format: Format = "png") -> Response:  # noqa: A002
+    async def reconstruct(
+        request: Request,
+        photos: Photos,
+        format: Format = "png",  # noqa: A002
+    ) -> Response:
         """Photos and their reconstructions; JSON adds the metrics of each."""
-        found = await engine.reconstruct(_read(photos, settings))
+        client = request.client.host if request.client is not None else ""
+        found = await engine.reconstruct(_read(photos, settings), client)
         if format == "png":
             return await _png(lambda: reconstruction_grid(found.x, found.x_hat))
         return await _json(

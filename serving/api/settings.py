@@ -33,27 +33,42 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    timeout: float = Field(10.0, gt=0, le=3600, description="seconds for a request, body included")
-    queue: int = Field(64, ge=1, le=10**6, description="requests that may wait; more are refused")
-    batch: int = Field(64, ge=1, le=4096, description="images computed together")
-    max_mebibytes: float = Field(16.0, ge=0.001, le=4096, description="of a request")
-    max_megapixels: float = Field(40.0, ge=0.001, le=178, description="of a photo")
-    max_decode_mebibytes: int = Field(
-        192, ge=16, le=2**16, description="memory that a large photo may take while it is decoded"
+    timeout: float = Field(
+        default=10.0, gt=0, le=3600, description="seconds for a request, body included"
     )
-    max_images: int = Field(256, ge=1, le=4096, description="in a request")
-    max_temperature: float = Field(3.0, gt=0, le=100, description="of draws")
-    max_connections: int = Field(512, ge=8, le=2**16, description="open at once")
-    drift_window: int = Field(256, ge=128, le=10**6, description="photos drift is measured over")
+    queue: int = Field(
+        default=64, ge=1, le=10**6, description="requests that may wait; more are refused"
+    )
+    batch: int = Field(default=64, ge=1, le=4096, description="images computed together")
+    max_mebibytes: float = Field(default=16.0, ge=0.001, le=4096, description="of a request")
+    max_megapixels: float = Field(default=40.0, ge=0.001, le=178, description="of a photo")
+    max_decode_mebibytes: int = Field(
+        default=192,
+        ge=16,
+        le=2**16,
+        description="memory that a large photo may take while it is decoded",
+    )
+    max_images: int = Field(default=256, ge=1, le=4096, description="in a request")
+    max_temperature: float = Field(default=3.0, gt=0, le=100, description="of draws")
+    max_connections: int = Field(default=512, ge=8, le=2**16, description="open at once")
+    drift_window: int = Field(
+        default=256, ge=128, le=10**6, description="photos drift is measured over"
+    )
     drift_reconstruction: float = Field(
-        0.35, ge=0, le=1, description="distance of recent photos' errors that counts as drift"
+        default=0.35,
+        ge=0,
+        le=1,
+        description="distance of recent photos' errors that counts as drift",
     )
     drift_latent: float = Field(
-        1.5, ge=0, le=1e9, description="distance of recent photos' latents that counts as drift"
+        default=1.5,
+        ge=0,
+        le=1e9,
+        description="distance of recent photos' latents that counts as drift",
     )
-    cors: tuple[str, ...] = Field((), description="origins whose pages may call the API")
+    cors: tuple[str, ...] = Field(default=(), description="origins whose pages may call the API")
     hosts: tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[^*/\s]+)$")], ...] = Field(
-        (),
+        default=(),
         description="names that requests may call the service by, such as vae.example.org or "
         "*.example.org (this machine's own on a loopback address, any elsewhere)",
     )
@@ -91,11 +106,15 @@ class Command(Settings, BaseSettings):
     )
 
     checkpoint: str = Field(description=KINDS)
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every one")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for a free one")
-    threads: int | None = Field(None, ge=1, le=4096, description="of PyTorch; one a core")
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; 0.0.0.0 for every one"
+    )
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="port to listen on; 0 for a free one"
+    )
+    threads: int | None = Field(default=None, ge=1, le=4096, description="of PyTorch; one a core")
     token_file: Path | None = Field(
-        None, description=f"file with the bearer token (or set {TOKEN})"
+        default=None, description=f"file with the bearer token (or set {TOKEN})"
     )
 
     @classmethod
@@ -156,7 +175,7 @@ def token(file: Path | None) -> str | None:
         odd = next(c for c in found if not _HEADER_SAFE.fullmatch(c))
         raise UserError(
             "a token must be letters, digits and signs of ASCII without spaces or line ends, since "
-            f"it is sent in a header, but that of {source} has {ascii(odd)}; "
+            f"it is sent in a header, but that of {source} has {odd!a}; "
             "`openssl rand -hex 32` makes one"
         )
     return found

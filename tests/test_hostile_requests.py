@@ -1,0 +1,201 @@
+"""A real service under a thousand hostile requests: it lives, stays small, and serves the others."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from serving.monitoring.telemetry import MOST_MORE_BYTES
+from tests.hostile import requests as hostile
+from tests.hostile.images import saved
+from tests.hostile.requests import TOKEN, Hostile
+from tests.services import Service, run_service
+
+pytestmark = pytest.mark.slow
+
+LIMIT_SECONDS = 10
+"""Of a request, as the service has it."""
+SILENCE_SECONDS = 15
+"""After which it hangs up on who says nothing."""
+SLACK_SECONDS = 60
+"""That a busy machine may add."""
+AT_ONCE = 24
+"""Hostile clients."""
+KEPT_BYTES = 64 * 2**20
+"""Memory that need not be given back: what any requests leave behind, and the allocator keeps."""
+
+
+@dataclass
+class Outcome:
+    """Of a hostile request: its status, None where there was no answer, and its seconds."""
+
+    request: Hostile
+    status: int | None
+    seconds: float
+
+
+async def attack(request: Hostile, port: int) -> Outcome:
+    """Send a request as its client would, and take what comes."""
+    began = time.monotonic()
+    status = None
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        with suppress(ConnectionError):
+            for piece in request.pieces:
+                writer.write(piece)
+                await asyncio.wait_for(writer.drain(), LIMIT_SECONDS + SLACK_SECONDS)
+                if len(request.pieces) > 1:
+                    await asyncio.sleep(0.01)
+            if request.then == "ignore":
+                writer.transport.pause_reading()
+                await asyncio.sleep(1)
+            elif request.then != "leave":
+                status = await _status(reader)
+    except (TimeoutError, asyncio.LimitOverrunError):
+        return Outcome(request, None, float("inf"))
+    finally:
+        writer.transport.abort()
+    return Outcome(request, status, time.monotonic() - began)
+
+
+async def _status(reader: asyncio.StreamReader) -> int | None:
+    most = LIMIT_SECONDS + SILENCE_SECONDS + SLACK_SECONDS
+    line = await asyncio.wait_for(reader.readline(), most)
+    told = re.match(rb"HTTP/1\.1 (\d{3}) ", line)
+    return int(told[1]) if told else None
+
+
+async def attack_all(requests: list[Hostile], port: int) -> list[Outcome]:
+    """All of them, some at a time; those that only hold a connection hold it beside the others."""
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(request: Hostile) -> Outcome:
+        if request.then == "wait":
+            return await attack(request, port)
+        async with turn:
+            return await attack(request, port)
+
+    return await asyncio.gather(*map(one, requests))
+
+
+@dataclass
+class Memory:
+    """Of a service and its processes, in bytes."""
+
+    process: psutil.Process
+    most: int = 0
+
+    def now(self) -> int:
+        found = 0
+        with suppress(psutil.NoSuchProcess):
+            for process in (self.process, *self.process.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    found += process.memory_info().rss
+        self.most = max(self.most, found)
+        return found
+
+
+@dataclass
+class Honest:
+    """What an honest client saw."""
+
+    seconds: list[float] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def ask(self, service: Service) -> None:
+        """One of each request, on a connection of its own."""
+        photo = saved(hostile.noise(hostile.random.Random(0)), "JPEG")
+        with service.client(headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+            for path, body in (
+                ("/v1/generate?format=json", {"json": {"count": 4, "seed": 1}}),
+                ("/v1/reconstruct?format=json", {"files": {"photos": photo}}),
+                ("/v1/decode", {"json": {"latents": [[0.0, 1.0, 2.0, 3.0]]}}),
+            ):
+                began = time.monotonic()
+                try:
+                    answer = client.post(path, **body)  # type: ignore[arg-type]
+                    told = (
+                        "" if answer.status_code == 200 else f"{answer.status_code} {answer.text}"
+                    )
+                except httpx.TransportError as error:
+                    told = repr(error)
+                self.seconds.append(time.monotonic() - began)
+                self.refused += [f"{path}: {told}"] if told else []
+
+
+@contextmanager
+def beside(*works: object) -> Iterator[None]:
+    """Do the works again and again in threads of their own."""
+    over = threading.Event()
+
+    def again(work: object) -> None:
+        assert callable(work)
+        while not over.wait(0.05):
+            work()
+
+    threads = [threading.Thread(target=again, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def service(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    directory = tmp_path_factory.mktemp("attacked")
+    limit = ("--timeout", str(LIMIT_SECONDS))
+    with run_service(trained, directory, *limit, VAESWEEP_TOKEN=TOKEN) as running:
+        yield running
+
+
+def test_the_generator_makes_a_thousand_requests_of_thirty_kinds() -> None:
+    made = [(r.kind, r.then, r.pieces) for r in hostile.requests(3)]
+    assert len(made) >= 1000
+    assert len({kind for kind, *_ in made}) >= 30
+    assert made == [(r.kind, r.then, r.pieces) for r in hostile.requests(3)]
+
+
+def test_a_service_under_attack_lives_stays_small_and_serves_others(service: Service) -> None:
+    port = int(service.url.rpartition(":")[2])
+    requests = list(hostile.requests(17))
+    memory, honest = Memory(psutil.Process(service.process.pid)), Honest()
+    for _ in range(10):
+        honest.ask(service)
+    before = memory.now()
+    with beside(memory.now, lambda: honest.ask(service)):
+        outcomes = asyncio.run(attack_all(requests, port))
+    most = memory.most - before
+    seen = Counter((o.request.kind, o.status) for o in outcomes)
+    print(f"{most / 1e6:.0f} MB more at most", *sorted(map(str, seen.items())), sep="\n")
+    assert service.process.poll() is None
+
+    allowed = {None, 503, 504}
+    failed = {k: n for k, n in seen.items() if k[1] not in allowed and (k[1] or 0) >= 500}
+    assert failed == {}
+    assert [o.request.kind for o in outcomes if o.seconds == float("inf")] == []
+    assert honest.refused == []
+    assert max(honest.seconds) < LIMIT_SECONDS
+    assert most <= MOST_MORE_BYTES
+    for _ in range(100):  # what is cancelled ends in a moment
+        if memory.now() - before <= KEPT_BYTES:
+            break
+        time.sleep(0.1)
+    assert memory.now() - before <= KEPT_BYTES
+    log = service.log.read_text()
+    assert "Traceback" not in log
+    assert len(log) < 10**5
