@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import resource
@@ -34,6 +35,10 @@ _FILES = 256  # beside those of connections: uploads, pipes, the model
 _LINES = 10
 _LINES_SECONDS = 60
 _KINDS = 100
+
+
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+"""The GNU C library's: gives back what is free, which it does by itself at the heap's end only."""
 
 
 class Connection(H11Protocol):
@@ -92,6 +97,8 @@ class Server(uvicorn.Server):
                     idle or (connection.transport.is_closing() and silent > 2 * self._seconds)
                 ):
                     connection.drop()
+        if counter % 100 == 0 and _trim is not None:
+            await asyncio.to_thread(_trim, 0)
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -41,6 +41,8 @@ def test_a_full_queue_says_when_to_come_back(trained: Path, tmp_path: Path) -> N
             with small.client() as client:
                 while all(answer.status_code == 200 for answer in list(answers)):
                     answers.append(client.post("/v1/generate", json={"count": 2048}))
+                # Another one is no readier, and where there is none, a refusal is the answer.
+                assert client.get("/readyz").status_code == 200
 
         with ThreadPoolExecutor(12) as pool:
             list(pool.map(ask_until_one_is_refused, range(12)))

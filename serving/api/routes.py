@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -72,6 +73,7 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
     router = APIRouter(prefix="/v1", responses=PROBLEMS)
     info = describe(engine.model, settings).model_dump_json()
     units = engine.model.network.latent_dim
+    animations = ThreadPoolExecutor(1, "animations")  # which take more than any other answer
 
     @router.get("/model", response_model=ModelInfo)
     async def model() -> Response:
@@ -151,7 +153,8 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
             return await _png(lambda: grid(images, columns=steps))
         if format == "json":
             return await _json(lambda: Images(images=_encoded(images), latents=path.tolist()))
-        data = await asyncio.to_thread(_animated, images, format)
+        loop = asyncio.get_running_loop()
+        data = await loop.run_in_executor(animations, _animated, images, format)
         return Response(data, media_type=f"image/{format}")
 
     return router
@@ -177,7 +180,7 @@ def _encoded(images: Tensor) -> list[str]:
 
 
 def _animated(images: Tensor, kind: str) -> bytes:
-    return animation([grid(image[None], columns=1, padding=0) for image in images], kind)
+    return animation((grid(image[None], columns=1, padding=0) for image in images), kind)
 
 
 async def _png(make: Any, headers: dict[str, str] | None = None) -> Response:

@@ -26,6 +26,7 @@ from serving.model.checkpoints import Model
 Read = Callable[[], bytes]
 """Gives a photo's bytes when its turn has come, so that those that wait take no memory."""
 
+_FITS = ("crop", "pad", "squash")
 _QUICK_MEBIBYTES = 24
 _QUICK_SECONDS = 2
 _LARGE_SECONDS = 5
@@ -43,7 +44,8 @@ class Decoders:
         channels, size, _ = model.network.image_shape
         self._shape = (channels, size, size)
         self._mebibytes = settings.max_decode_mebibytes
-        fit = model.trained.fit if model.trained is not None else "crop"
+        fit = model.trained.fit if model.trained is not None else ""
+        fit = fit if fit in _FITS else "crop"  # a record may say anything
         options = {
             "size": size, "channels": channels, "fit": fit,
             "max-pixels": settings.max_pixels, "max-bytes": settings.max_bytes,
