@@ -36,8 +36,9 @@ ANSWER = struct.Struct(">cQ")
 
 _SCANNED = 10**9
 """Scans of a progressive JPEG times its pixels: each scan may visit every one of them."""
-_BYTES = 16
-"""Memory for a pixel that is decoded whole: red, green, blue, alpha, and copies for white."""
+_BYTES = {"L": 4, "RGB": 8}
+_MOST_BYTES = 16
+"""Memory for a pixel that is decoded whole, by its mode: four bytes, and copies made on the way."""
 _COEFFICIENTS = 6
 """Memory for a pixel of a progressive JPEG, which is kept as numbers of 16 bits until its end."""
 _DRAFT = 4  # as `decode` has it
@@ -96,6 +97,7 @@ def _needed(data: bytes, size: int, max_pixels: int) -> int:
             image.draft(None, (_DRAFT * size, _DRAFT * size))
             drafted = image.width * image.height
             progressive = image.info.get("progressive")
+            each = _BYTES.get(image.mode, _MOST_BYTES)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - Pillow's readers answer broken data with any; `decode` says so
@@ -103,14 +105,14 @@ def _needed(data: bytes, size: int, max_pixels: int) -> int:
     if pixels > max_pixels:
         raise BadImageError(f"it has {pixels:,} pixels, and {max_pixels:,} are allowed")
     if not progressive:
-        return drafted * _BYTES
+        return drafted * each
     scans = _scans(data, _SCANNED // max(1, pixels))
     if scans * pixels > _SCANNED:
         raise BadImageError(
             f"it has {scans} or more scans of {pixels:,} pixels each, which would take too long; "
             "save it as a JPEG that is not progressive"
         )
-    return pixels * _COEFFICIENTS + drafted * _BYTES
+    return pixels * _COEFFICIENTS + drafted * each
 
 
 def _scans(data: bytes, most: int) -> int:
@@ -150,7 +152,7 @@ def main() -> None:
     heif.DECODE_THREADS = AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     Image.MAX_IMAGE_PIXELS = None  # `max_pixels` is the limit
     Image.preinit()
-    _limit_memory(arguments.mebibytes + 2 * arguments.max_bytes // 2**20 + 8)
+    _limit_memory(arguments.mebibytes + arguments.max_bytes // 2**20 + 8)
     with quiet():
         serve(sys.stdin.buffer, sys.stdout.buffer, arguments)
 

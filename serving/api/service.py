@@ -53,6 +53,8 @@ def create(model: Model, settings: Settings, token: str | None = None) -> ASGIAp
         docs_url=None,  # theirs load scripts from elsewhere; see `serving.page`
         redoc_url=None,
         lifespan=lifespan,
+        # One more than may be, so that who sends too many is told how many may be.
+        form_limits={"max_files": settings.max_images + 1, "max_fields": 8, "max_part_size": 4096},
     )
     app.state.ready = False
     telemetry.watch_ready(lambda: app.state.ready)

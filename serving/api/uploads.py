@@ -27,7 +27,8 @@ Read = Callable[[], bytes]
 """Gives a photo's bytes when its turn has come, so that those that wait take no memory."""
 
 _FITS = ("crop", "pad", "squash")
-_QUICK_MEBIBYTES = 24
+_QUICK_MEBIBYTES = 16
+_QUICK_BYTES = 4 * 2**20
 _QUICK_SECONDS = 2
 _LARGE_SECONDS = 5
 _LARGE_WAITING = 8
@@ -46,14 +47,16 @@ class Decoders:
         self._mebibytes = settings.max_decode_mebibytes
         fit = model.trained.fit if model.trained is not None else ""
         fit = fit if fit in _FITS else "crop"  # a record may say anything
-        options = {
-            "size": size, "channels": channels, "fit": fit,
-            "max-pixels": settings.max_pixels, "max-bytes": settings.max_bytes,
-        }  # fmt: skip
-        quick = {"mebibytes": min(_QUICK_MEBIBYTES, self._mebibytes), "seconds": _QUICK_SECONDS}
-        large = {"mebibytes": self._mebibytes, "seconds": _LARGE_SECONDS}
-        self._quick = _Lane({**options, **quick}, ["--forecast"], 2, settings.queue)
-        self._large = _Lane({**options, **large}, [], 1, _LARGE_WAITING)
+        common = [f"--size={size}", f"--channels={channels}", f"--fit={fit}"]
+        common += [f"--max-pixels={settings.max_pixels}"]
+        quick = ["--forecast", f"--seconds={_QUICK_SECONDS}"]
+        quick += [f"--mebibytes={min(_QUICK_MEBIBYTES, self._mebibytes)}"]
+        large = [f"--seconds={_LARGE_SECONDS}", f"--mebibytes={self._mebibytes}"]
+        few = min(_QUICK_BYTES, settings.max_bytes)
+        self._quick = _Lane([*common, *quick], few, processes=2, waiting=settings.queue)
+        self._large = _Lane(
+            [*common, *large], settings.max_bytes, processes=1, waiting=_LARGE_WAITING
+        )
 
     async def decode(self, read: Read) -> Tensor:
         """The image (C, H, W), uint8, of a photo.
@@ -92,11 +95,10 @@ class Decoders:
 class _Lane:
     """Threads, each of which hands one photo at a time to a process."""
 
-    def __init__(
-        self, options: dict[str, object], flags: list[str], processes: int, waiting: int
-    ) -> None:
-        self._command = [sys.executable, "-m", "serving.api.decoder", *flags]
-        self._command += [f"--{name}={value}" for name, value in options.items()]
+    def __init__(self, options: list[str], max_bytes: int, *, processes: int, waiting: int) -> None:
+        self._command = [sys.executable, "-m", "serving.api.decoder", *options]
+        self._command += [f"--max-bytes={max_bytes}"]
+        self._max_bytes = max_bytes
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="photos")
         self._most, self._limit, self._asked = processes, processes + waiting, 0
         self._idle: list[subprocess.Popen[bytes]] = []
@@ -141,6 +143,8 @@ class _Lane:
 
     def _work(self, job: _Job) -> tuple[Kind, bytes]:
         data = job.read()
+        if len(data) > self._max_bytes:
+            return Kind.TOO_MUCH, b""
         process = self._free()
         try:
             if not job.begin(process):
