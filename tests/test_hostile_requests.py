@@ -99,9 +99,12 @@ class Memory:
     def now(self) -> int:
         found = 0
         with suppress(psutil.NoSuchProcess):
-            for process in (self.process, *self.process.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    found += process.memory_info().rss
+            found += self.process.memory_info().rss
+            for process in self.process.children():
+                # One that has just been forked is its parent once more, until it is the decoder.
+                with suppress(psutil.Error):
+                    if "serving.api.decoder" in process.cmdline():
+                        found += process.memory_info().rss
         self.most = max(self.most, found)
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 import torch
 from fastapi import APIRouter, File, HTTPException, Query, Request, Response, UploadFile
+from pydantic import BaseModel
 from torch import Tensor
 
-from experiments.scoring.pictures import grid, reconstruction_grid
+from experiments.scoring.pictures import Picture, grid, reconstruction_grid
 from serving.api.about import describe
 from serving.api.engine import Engine
 from serving.api.messages import (
@@ -30,6 +32,9 @@ from serving.api.settings import Settings
 from serving.api.uploads import Read
 from serving.encoding import animation, base64_png, png
 from serving.model import latents
+
+_FEW = 16
+"""Images in an answer that costs little."""
 
 Format = Annotated[Literal["png", "json"], Query(description="of the answer")]
 Motion = Annotated[Literal["png", "gif", "webp", "json"], Query(description="of the answer")]
@@ -73,7 +78,22 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
     router = APIRouter(prefix="/v1", responses=PROBLEMS)
     info = describe(engine.model, settings).model_dump_json()
     units = engine.model.network.latent_dim
-    animations = ThreadPoolExecutor(1, "animations")  # which take more than any other answer
+    large = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "large")
+
+    async def answer(images: int, make: Callable[[], bytes]) -> bytes:
+        """What `make` gives; large answers wait for each other only."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(large if images > _FEW else None, make)
+
+    async def as_png(
+        images: int, make: Callable[[], Picture], headers: dict[str, str] | None = None
+    ) -> Response:
+        data = await answer(images, lambda: png(make()))
+        return Response(data, media_type="image/png", headers=headers)
+
+    async def as_json(images: int, make: Callable[[], BaseModel]) -> Response:
+        data = await answer(images, lambda: make().model_dump_json().encode())
+        return Response(data, media_type="application/json")
 
     @router.get("/model", response_model=ModelInfo)
     async def model() -> Response:
@@ -90,14 +110,17 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
         images = await engine.decode(z)
         if format == "png":
             columns = max(1, round(body.count**0.5))
-            return await _png(lambda: grid(images, columns=columns), {"X-Seed": str(seed)})
-        return await _json(
+            return await as_png(
+                body.count, lambda: grid(images, columns=columns), {"X-Seed": str(seed)}
+            )
+        return await as_json(
+            body.count,
             lambda: Generated(
                 images=_encoded(images),
                 latents=z.tolist(),
                 seed=seed,
                 temperature=body.temperature,
-            )
+            ),
         )
 
     @router.post("/decode", response_model=Images, responses=_pictures("png"))
@@ -109,8 +132,10 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
             raise HTTPException(422, f"each latent must have {units} values, but got {wrong[0]}")
         images = await engine.decode(torch.tensor(body.latents, dtype=torch.float32))
         if format == "png":
-            return await _png(lambda: grid(images))
-        return await _json(lambda: Images(images=_encoded(images), latents=body.latents))
+            return await as_png(len(images), lambda: grid(images))
+        return await as_json(
+            len(images), lambda: Images(images=_encoded(images), latents=body.latents)
+        )
 
     @router.post("/encode")
     async def encode(photos: Photos) -> Encoded:
@@ -128,14 +153,15 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
         client = request.client.host if request.client is not None else ""
         found = await engine.reconstruct(_read(photos, settings), client)
         if format == "png":
-            return await _png(lambda: reconstruction_grid(found.x, found.x_hat))
-        return await _json(
+            return await as_png(len(found.x), lambda: reconstruction_grid(found.x, found.x_hat))
+        return await as_json(
+            len(found.x),
             lambda: Reconstructions(
                 photos=_encoded(found.x),
                 images=_encoded(found.x_hat),
                 latents=found.mean.tolist(),
                 metrics=found.metrics,
-            )
+            ),
         )
 
     @router.post("/interpolate", response_model=Images, responses=_pictures("png", "gif", "webp"))
@@ -150,11 +176,12 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
         path = latents.interpolate(mean[0], mean[1], steps)
         images = await engine.decode(path)
         if format == "png":
-            return await _png(lambda: grid(images, columns=steps))
+            return await as_png(steps, lambda: grid(images, columns=steps))
         if format == "json":
-            return await _json(lambda: Images(images=_encoded(images), latents=path.tolist()))
-        loop = asyncio.get_running_loop()
-        data = await loop.run_in_executor(animations, _animated, images, format)
+            return await as_json(
+                steps, lambda: Images(images=_encoded(images), latents=path.tolist())
+            )
+        data = await answer(_FEW + 1, lambda: _animated(images, format))
         return Response(data, media_type=f"image/{format}")
 
     return router
@@ -181,13 +208,3 @@ def _encoded(images: Tensor) -> list[str]:
 
 def _animated(images: Tensor, kind: str) -> bytes:
     return animation((grid(image[None], columns=1, padding=0) for image in images), kind)
-
-
-async def _png(make: Any, headers: dict[str, str] | None = None) -> Response:
-    data = await asyncio.to_thread(lambda: png(make()))
-    return Response(data, media_type="image/png", headers=headers)
-
-
-async def _json(make: Any) -> Response:
-    data = await asyncio.to_thread(lambda: make().model_dump_json())
-    return Response(data, media_type="application/json")
