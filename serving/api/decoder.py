@@ -88,6 +88,8 @@ def _answer(data: bytes, arguments: argparse.Namespace) -> tuple[Kind, bytes]:
 def _needed(data: bytes, size: int, max_pixels: int) -> int:
     """Bytes of memory that the photo takes, by its header; 0 where that is broken.
 
+    Scans of a JPEG cost time as pixels do, and count for as much.
+
     Raises:
         BadImageError: its header declares more than is decoded.
     """
@@ -112,7 +114,7 @@ def _needed(data: bytes, size: int, max_pixels: int) -> int:
             f"it has {scans} or more scans of {pixels:,} pixels each, which would take too long; "
             "save it as a JPEG that is not progressive"
         )
-    return pixels * _COEFFICIENTS + drafted * each
+    return pixels * _COEFFICIENTS + drafted * each + scans * pixels // 4
 
 
 def _scans(data: bytes, most: int) -> int:
