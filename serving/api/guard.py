@@ -33,7 +33,7 @@ _PROTECTED = ("/v1/", "/metrics")
 _PROBES = ("/healthz", "/readyz", "/metrics")  # asked for by address
 _METHODS = frozenset(("GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"))
 _SMALL = 2**16  # bytes of a body that need not wait for others
-_WHOLE = 3  # of the largest bodies, that may be there at once
+_WHOLE = 2  # of the largest bodies, that may be there at once
 
 bearer = HTTPBearer(auto_error=False, description="the token that the service was started with")
 log = logging.getLogger(__name__)
