@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import composed, machine, photos, result
+from common import ROOT, composed, machine, photos, result
 from service import Ask, Load, Service, load, run_service
 
 CLIENTS = 32
@@ -152,6 +153,24 @@ def memory(service: Service, asks: Sequence[Ask], requests: int) -> tuple[float,
     return seen[-1] - seen[0], loads
 
 
+def attacked(service: Service, asks: Sequence[Ask], requests: int) -> list[Load]:
+    """What one honest client sees alone, and beside a thousand hostile requests, printed."""
+    alone = load(service, asks, 1, requests)
+    command = [sys.executable, "-m", "tests.hostile.attack", str(service.port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as attack:
+        beside = Load("beside hostile requests")
+        while attack.poll() is None:
+            found = load(service, asks, 1, len(asks))
+            beside.seconds += found.seconds
+            beside.errors += found.errors
+    print(f"\n{'an honest client':<28}  {'p50 ms':>8}  {'p99 ms':>8}")
+    for name, way in (("alone", alone), ("beside hostile requests", beside)):
+        print(f"{name:<28}  {way.percentile(50) * 1e3:>8.1f}  {way.percentile(99) * 1e3:>8.1f}")
+    ratio = beside.percentile(99) / alone.percentile(99)
+    result("service: an honest client's p99 beside hostile requests, against alone", ratio, "< 3")
+    return [alone, beside]
+
+
 def failures(loads: Sequence[Load], limit: float) -> list[str]:
     """What must not happen."""
     bad = [f"{each.name}: {reason}" for each in loads for reason in each.errors]
@@ -199,8 +218,9 @@ def measure(arguments: argparse.Namespace, model: str, directory: str) -> list[s
             together = throughput(service, unbatched, asks, arguments.requests // 10)
         print_throughput(together)
         growth, mixed = memory(service, asks, arguments.requests)
+        honest = attacked(service, asks, arguments.requests // 10)
     warn_of_other_work()
-    loads = [*alone, *(way for row in together for way in row), *mixed]
+    loads = [*alone, *(way for row in together for way in row), *mixed, *honest]
     found = failures(loads, Settings().timeout)
     result(f"service: memory over {arguments.requests:,} requests", growth, f"<= {GROWTH_MIB}",
            unit="MiB more")  # fmt: skip

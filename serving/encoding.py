@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def base64_png(image: NDArray[np.uint8]) -> str:
     return base64.b64encode(png(image)).decode("ascii")
 
 
-def animation(frames: Sequence[Picture], kind: str, milliseconds: int = 60) -> bytes:
+def animation(frames: Iterable[Picture], kind: str, milliseconds: int = 60) -> bytes:
     """Pictures (H, W, 3) of one shape as a GIF or WebP that goes there and back, for ever.
 
     Raises:
@@ -46,7 +46,12 @@ def animation(frames: Sequence[Picture], kind: str, milliseconds: int = 60) -> b
     """
     if kind not in ANIMATIONS:
         raise ValueError(f"an animation must be one of {', '.join(ANIMATIONS)}, but got {kind!r}")
-    loop = [Image.fromarray(frame) for frame in [*frames, *frames[-2:0:-1]]]
+    images = [
+        # As Pillow would by itself, but each once, and one after the other.
+        Image.fromarray(frame).quantize() if kind == "gif" else Image.fromarray(frame)
+        for frame in frames
+    ]
+    loop = [*images, *images[-2:0:-1]]
     options: dict[str, Any] = {"lossless": True} if kind == "webp" else {"disposal": 1}
     buffer = io.BytesIO()
     loop[0].save(

@@ -56,7 +56,9 @@ ROOMS = {
         "registry", "ranks", "network", "classic", "conv", "resnet", "finite", "cuda_graph",
         "clipping", "optimizers", "vae",
     ],
-    "serving": ["encoding", "model", "monitoring", "page", "api", "export", "generate", "app"],
+    "serving": [
+        "encoding", "model", "monitoring", "page", "api", "export", "generate", "server", "app",
+    ],
 }  # fmt: skip
 """Rooms and modules of these packages, lowest first: each imports from itself and from those before
 it only. The package itself may import any."""

@@ -22,8 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pathspec import PathSpec
 
-from serving.api.settings import Settings
-from serving.app import _parser
+from serving.api.settings import Settings, options
 from tests.servers import free_port, missing
 from tests.services import running
 from tests.shipping import ROOT, health_command, lint, locked, stages
@@ -236,7 +235,7 @@ def test_the_service_is_started_with_flags_that_it_has() -> None:
     entry = json.loads(stages()["serve"].last("ENTRYPOINT"))[3:]
     own = json.loads(stages()["serve"].last("CMD"))
     for command in (own, COMPOSE["services"]["serve"]["command"]):
-        arguments = _parser().parse_args([*entry, *map(default, command)])
+        arguments = options([*entry, *map(default, command)])
         assert arguments.host == "0.0.0.0"
         assert f"else {arguments.port})" in health_command()[-1]
     assert stages()["serve"].last("EXPOSE") == str(arguments.port)

@@ -19,8 +19,7 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from serving.api.settings import Settings
-from serving.app import _parser
+from serving.api.settings import Settings, options
 from tests.conftest import TINY
 from tests.servers import missing
 from tests.shipping import ROOT, VARIABLES, documents, filled, lint
@@ -205,7 +204,7 @@ def test_the_service_is_started_with_flags_that_it_has() -> None:
     (run,) = documents("deploy/google/run.yaml")
     for owner in (deployment, run):
         (container,) = owner["spec"]["template"]["spec"]["containers"]
-        arguments = _parser().parse_args(container["args"])
+        arguments = options(container["args"])
         assert arguments.port == container["ports"][0]["containerPort"]
         (mount, *_) = container["volumeMounts"]
         assert arguments.checkpoint.startswith(mount["mountPath"] + "/")

@@ -41,6 +41,8 @@ def test_a_full_queue_says_when_to_come_back(trained: Path, tmp_path: Path) -> N
             with small.client() as client:
                 while all(answer.status_code == 200 for answer in list(answers)):
                     answers.append(client.post("/v1/generate", json={"count": 2048}))
+                # Another one is no readier, and where there is none, a refusal is the answer.
+                assert client.get("/readyz").status_code == 200
 
         with ThreadPoolExecutor(12) as pool:
             list(pool.map(ask_until_one_is_refused, range(12)))
@@ -71,7 +73,9 @@ def test_a_request_that_comes_slowly_is_not_waited_for(trained: Path, tmp_path: 
         run_service(trained, tmp_path, "--timeout", "0.02") as strict,
         socket.create_connection(address(strict), timeout=PATIENCE) as slow,
     ):
-        slow.sendall(b"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        slow.sendall(
+            b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+        )
         answer = slow.recv(4000)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"connection: close" in answer
@@ -80,7 +84,9 @@ def test_a_request_that_comes_slowly_is_not_waited_for(trained: Path, tmp_path: 
 def test_sigterm_lets_a_running_request_end(trained: Path, tmp_path: Path) -> None:
     with run_service(trained, tmp_path) as service:
         body = b'{"count": 4, "seed": 1}'
-        head = b"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = (
+            b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        )
         with socket.create_connection(address(service), timeout=PATIENCE) as begun:
             begun.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
             with service.client() as client:  # an answered request: the other one was read, too
@@ -93,7 +99,7 @@ def test_sigterm_lets_a_running_request_end(trained: Path, tmp_path: Path) -> No
 
 
 def test_named_pages_may_call_a_guarded_api_and_read_its_refusals(trained: Path) -> None:
-    app = create(load(trained), Settings(token="open sesame", cors=(PAGE,)))
+    app = create(load(trained), Settings(cors=(PAGE,)), "open-sesame")
     preflight = {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization",

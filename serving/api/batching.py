@@ -1,7 +1,8 @@
 """Concurrent requests computed together.
 
-While one batch is computed, what arrives waits; all of it is the next batch. So a lone request
-waits for nobody, and many at once cost little more than one.
+While one batch is computed, what arrives waits. So a lone request waits for nobody, and many at
+once cost little more than one. Half of a batch is for who waits longest, the rest for those who
+want least: who asks for one image waits for no hundreds of another's.
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -31,8 +31,9 @@ class QueueFullError(Exception):
 
 @dataclass(eq=False)  # tensors cannot be compared as a whole
 class _Job:
-    rows: Tensor
+    left: Tensor
     answer: asyncio.Future[Tensor]
+    done: list[Tensor] = field(default_factory=list)
 
 
 class Batcher:
@@ -40,7 +41,7 @@ class Batcher:
 
     Args:
         work: maps (N, ...) to (N, ...), row by row; one call at a time.
-        most: rows in a call; a caller with more is alone in one.
+        most: rows in a call; a caller with more has several.
         waiting: callers that may wait.
         observe: told the rows of every call.
     """
@@ -57,14 +58,15 @@ class Batcher:
         self._most = most
         self._limit = waiting
         self._observe = observe
-        self._jobs: deque[_Job] = deque()
+        self._jobs: list[_Job] = []
+        self._running: list[_Job] = []
         self._runner: asyncio.Task[None] | None = None
         self._seconds_per_row = 0.0
 
     @property
     def waiting(self) -> int:
-        """Callers that wait now."""
-        return len(self._jobs)
+        """Callers that wait now, and have nothing yet."""
+        return sum(not job.done and job not in self._running for job in self._jobs)
 
     async def __call__(self, rows: Tensor) -> Tensor:
         """The results (N, ...) of rows (N, ...).
@@ -74,8 +76,8 @@ class Batcher:
         Raises:
             QueueFullError: as many callers wait as may.
         """
-        if len(self._jobs) >= self._limit:
-            rows_waiting = sum(len(job.rows) for job in self._jobs)
+        if self.waiting >= self._limit:
+            rows_waiting = sum(len(job.left) for job in self._jobs)
             raise QueueFullError(max(1, math.ceil(rows_waiting * self._seconds_per_row)))
         job = _Job(rows, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
@@ -89,26 +91,44 @@ class Batcher:
 
     async def _run(self) -> None:
         while self._jobs:
-            batch = self._take()
-            rows = torch.cat([job.rows for job in batch])
+            parts = self._take()
+            self._running = [job for job, _ in parts]
+            rows = torch.cat([job.left[:count] for job, count in parts])
             started = time.perf_counter()
             try:
                 found = await self._work(rows)
             except Exception as error:  # noqa: BLE001  # each caller gets it
-                for job in batch:
-                    if not job.answer.done():
-                        job.answer.set_exception(error)
+                for job in self._running:
+                    self._end(job, error)
                 continue
             self._seconds_per_row = (time.perf_counter() - started) / len(rows)
             self._observe(len(rows))
-            for job, own in zip(batch, found.split([len(j.rows) for j in batch]), strict=True):
-                if not job.answer.done():
-                    job.answer.set_result(own)
+            own = found.split([count for _, count in parts])
+            for (job, count), result in zip(parts, own, strict=True):
+                job.left = job.left[count:]
+                job.done.append(result)
+                if not len(job.left):
+                    self._end(job, torch.cat(job.done))
+        self._running = []
 
-    def _take(self) -> list[_Job]:
-        batch = [self._jobs.popleft()]
-        count = len(batch[0].rows)
-        while self._jobs and count + len(self._jobs[0].rows) <= self._most:
-            batch.append(self._jobs.popleft())
-            count += len(batch[-1].rows)
-        return batch
+    def _end(self, job: _Job, result: Tensor | Exception) -> None:
+        if job in self._jobs:
+            self._jobs.remove(job)
+        if job.answer.done():  # cancelled
+            return
+        if isinstance(result, Exception):
+            job.answer.set_exception(result)
+        else:
+            job.answer.set_result(result)
+
+    def _take(self) -> list[tuple[_Job, int]]:
+        """Who gets how many rows computed next."""
+        first, *others = self._jobs
+        counts = {id(first): min(len(first.left), max(1, self._most // 2))}
+        room = self._most - counts[id(first)]
+        for job in (*sorted(others, key=lambda job: len(job.left)), first):
+            more = min(len(job.left) - counts.get(id(job), 0), room)
+            if more:
+                counts[id(job)] = counts.get(id(job), 0) + more
+                room -= more
+        return [(job, counts[id(job)]) for job in self._jobs if id(job) in counts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +17,10 @@ from experiments.metrics.reconstruction import reconstruction_metrics
 from experiments.scoring.evaluation import to_uint8
 from serving.api.batching import Batcher
 from serving.api.settings import Settings
-from serving.api.uploads import decoded
+from serving.api.uploads import Decoders, Read
 from serving.model import codec, latents
 from serving.model.checkpoints import Model
-from serving.monitoring.drift import Drift
+from serving.monitoring.drift import SHARE, Drift
 from serving.monitoring.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -48,9 +48,9 @@ class Engine:
 
     def __init__(self, model: Model, settings: Settings, telemetry: Telemetry) -> None:
         self.model = model
-        self._settings = settings
         self._telemetry = telemetry
         self._thread = _one_thread()
+        self._photos = Decoders(model, settings)
         limits = {"most": settings.batch, "waiting": settings.queue}
         observe = telemetry.batch.observe
         self.decoding = Batcher(partial(self._beside, self._decode), observe=observe, **limits)
@@ -67,19 +67,21 @@ class Engine:
         )
 
     @property
-    def has_room(self) -> bool:
-        """Whether another request may wait."""
-        return max(self.decoding.waiting, self.encoding.waiting) < self._settings.queue
+    def processes(self) -> list[int]:
+        """Numbers of those beside this one."""
+        return self._photos.processes
 
     def warm_up(self) -> None:
         """Run everything once, so that the first request is as fast as the others."""
+        self._photos.start()
         z = latents.draw(1, self.model.network.latent_dim, seed=0)
         x = to_uint8(self._decode(z))
         self._encode(x)
         reconstruction_metrics(x.float() / 255, x.float() / 255)
 
     def close(self) -> None:
-        """End the network's thread; a service that is started again gets another."""
+        """End threads and processes; a service that is started again gets others."""
+        self._photos.close()
         ended, self._thread = self._thread, _one_thread()
         ended.shutdown(wait=True, cancel_futures=True)
 
@@ -91,22 +93,19 @@ class Engine:
         """
         return to_uint8(await self.decoding(z))
 
-    async def encode(self, photos: list[bytes]) -> tuple[Tensor, Tensor, Tensor]:
+    async def encode(self, photos: Sequence[Read]) -> tuple[Tensor, Tensor, Tensor]:
         """Images, uint8, and the means and log-variances of the posteriors of photos.
 
         Raises:
             BadImageError: one is no image that can be used.
             QueueFullError: too many requests wait.
         """
-        limit = self._settings.max_pixels
-        x = torch.stack(
-            [await asyncio.to_thread(decoded, photo, self.model, limit) for photo in photos]
-        )
+        x = torch.stack([await self._photos.decode(photo) for photo in photos])
         mean, log_variance = (await self.encoding(x)).chunk(2, dim=1)
         return x, mean, log_variance
 
-    async def reconstruct(self, photos: list[bytes]) -> Reconstructed:
-        """What the model makes of photos; they count for drift.
+    async def reconstruct(self, photos: Sequence[Read], client: str) -> Reconstructed:
+        """What the model makes of a client's photos; they count for drift.
 
         Raises:
             BadImageError: one is no image that can be used.
@@ -117,7 +116,7 @@ class Engine:
         # Where the network is, as two that use all cores at once hinder each other.
         metrics = await self._beside(reconstruction_metrics, x_hat, x.float() / 255)
         columns = {name: values.tolist() for name, values in metrics.items()}
-        self._watch(columns["mse"], mean)
+        self._watch(client, columns["mse"], mean)
         rows = [
             {name: v[i] if math.isfinite(v[i]) else None for name, v in columns.items()}
             for i in range(len(x))
@@ -135,11 +134,11 @@ class Engine:
     def _encode(self, x: Tensor) -> Tensor:
         return torch.cat(codec.encode(self.model.network, x), dim=1)
 
-    def _watch(self, errors: list[float], mean: Tensor) -> None:
+    def _watch(self, client: str, errors: list[float], mean: Tensor) -> None:
         if self._drift is None:
             return
-        for error, point in zip(errors, mean.double().numpy(), strict=True):
-            self._drift.add(error, point)
+        for error, point in list(zip(errors, mean.double().numpy(), strict=True))[-SHARE:]:
+            self._drift.add(client, error, point)
         self._telemetry.set_drift(self._drift.photos, self._drift.measure())
 
 

@@ -7,9 +7,12 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.settings import Settings
@@ -27,7 +30,12 @@ HEADERS = (
 )  # fmt: skip
 
 _PROTECTED = ("/v1/", "/metrics")
+_PROBES = ("/healthz", "/readyz", "/metrics")  # asked for by address
+_METHODS = frozenset(("GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"))
+_SMALL = 2**16  # bytes of a body that need not wait for others
+_WHOLE = 2  # of the largest bodies, that may be there at once
 
+bearer = HTTPBearer(auto_error=False, description="the token that the service was started with")
 log = logging.getLogger(__name__)
 
 
@@ -38,52 +46,87 @@ class Guard:
         app: the service.
         settings: its limits.
         telemetry: where requests are counted.
+        model: what each answer says it came from.
+        token: that requests must bear; None asks for none.
+        bodies: the largest body, in bytes, of each path that takes one.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        telemetry: Telemetry,
+        *,
+        model: str,
+        token: str | None,
+        bodies: Mapping[str, int],
+    ) -> None:
         self._app = app
-        self._settings = settings
+        hosts = list(settings.hosts) or ["*"]
+        self._by_name = TrustedHostMiddleware(app, hosts, www_redirect=False)
+        self._seconds = settings.timeout
         self._telemetry = telemetry
-        self._token = settings.token.encode() if settings.token is not None else None
+        self._headers = (*HEADERS, (b"x-model", model.encode()))
+        self._token = token.encode() if token is not None else None
+        self._bodies = bodies
+        self._most = settings.max_bytes  # of what nobody reads
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send, self._settings.max_bytes)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        exchange = _Exchange(self, receive, send, self._bodies.get(scope["path"], self._most))
+        exchange.without_body = method == "HEAD"
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}
         started = time.perf_counter()
         try:
             await self._answer(scope, exchange)
         finally:
+            self._held -= exchange.held
             route = getattr(scope.get("route"), "path", "other")
             self._telemetry.seconds.labels(route).observe(time.perf_counter() - started)
-            self._telemetry.requests.labels(route, scope["method"], exchange.status).inc()
+            self._telemetry.requests.labels(route, method, exchange.status).inc()
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
-        headers = dict(scope["headers"])
-        if not self._may(scope["path"], headers.get(b"authorization", b"")):
+        if scope["path"].startswith(_PROTECTED) and not await self._may(Request(scope)):
             challenge = [(b"www-authenticate", b"Bearer")]
             await exchange.refuse(401, "a bearer token is needed for this", challenge)
             return
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._settings.max_bytes:
-            await exchange.refuse(413, _too_large(self._settings.max_bytes))
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length[:20]) > exchange.max_bytes:
+            await exchange.refuse(413, _too_large(exchange.max_bytes))
             return
+        app = self._app if scope["path"] in _PROBES else self._by_name
         try:
-            async with asyncio.timeout(self._settings.timeout):
-                await self._app(scope, exchange.receive, exchange.send)
+            async with asyncio.timeout(self._seconds):
+                await app(scope, exchange.receive, exchange.send)
         except TimeoutError:
             status, who = (504, "the answer") if exchange.received else (408, "the request")
-            await exchange.refuse(status, f"{who} took more than {self._settings.timeout:g} s")
+            await exchange.refuse(status, f"{who} took more than {self._seconds:g} s")
         except Exception:  # the outermost: whatever it is, it is logged whole and answered
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("%s %.200r failed", scope["method"], scope["path"])
             await exchange.refuse(500, "the server failed; its log says why")
 
-    def _may(self, path: str, authorization: bytes) -> bool:
-        if self._token is None or not path.startswith(_PROTECTED):
+    async def _may(self, request: Request) -> bool:
+        if self._token is None:
             return True
-        kind, _, token = authorization.partition(b" ")
-        return hmac.compare_digest(token.strip(), self._token) and kind.lower() == b"bearer"
+        borne = await bearer(request)
+        return borne is not None and hmac.compare_digest(
+            borne.credentials.encode("latin-1", "replace"), self._token
+        )
+
+    def hold(self, size: int) -> bool:
+        """Count bytes of a body that came; whether there is room for them."""
+        self._held += size
+        return self._held <= _WHOLE * self._most
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Of every answer."""
+        return self._headers
 
 
 def _too_large(max_bytes: int) -> str:
@@ -96,28 +139,41 @@ class _Exchange:
     Attributes:
         status: of the answer, "499" while there is none.
         received: whether the request's body has come, whole.
+        held: bytes of it that came.
+        without_body: whether the answer must have none.
     """
 
-    def __init__(self, receive: Receive, send: Send, max_bytes: int) -> None:
+    def __init__(self, guard: Guard, receive: Receive, send: Send, max_bytes: int) -> None:
+        self._guard = guard
         self._receive = receive
         self._send = send
-        self._left = self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self.status = "499"
         self.received = False
+        self.held = 0
+        self.without_body = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            # Of this kind, since FastAPI makes any other the client's broken body.
-            raise HTTPException(413, _too_large(self._max_bytes), {"Connection": "close"})
+        size = len(message.get("body", b""))
+        self.held += size
+        has_room = self._guard.hold(size)
+        # Of this kind, since FastAPI makes any other the client's broken body.
+        if self.held > self.max_bytes:
+            raise HTTPException(413, _too_large(self.max_bytes), {"Connection": "close"})
+        if not has_room and self.held > _SMALL:
+            headers = {"Connection": "close", "Retry-After": "1"}
+            raise HTTPException(503, "too many large requests at once; try again in 1 s", headers)
         self.received = self.received or not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = str(message["status"])
-            message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
+            headers = [*message.get("headers", ()), *self._guard.headers]
+            message = {**message, "headers": headers}
+        elif self.without_body:
+            message = {**message, "body": b""}
         await self._send(message)
 
     async def refuse(

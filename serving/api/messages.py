@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Latent = Annotated[
     list[Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]],
-    Field(min_length=1, max_length=4096),
+    Field(min_length=1, max_length=4096, fail_fast=True),
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
 
@@ -30,7 +30,7 @@ class DecodeRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    latents: Annotated[list[Latent], Field(min_length=1, max_length=4096)]
+    latents: Annotated[list[Latent], Field(min_length=1, max_length=4096, fail_fast=True)]
 
 
 class Images(BaseModel):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
-from fastapi import APIRouter, File, HTTPException, Query, Response, UploadFile
+from fastapi import APIRouter, File, HTTPException, Query, Request, Response, UploadFile
+from pydantic import BaseModel
 from torch import Tensor
 
-from experiments.scoring.pictures import grid, reconstruction_grid
+from experiments.scoring.pictures import Picture, grid, reconstruction_grid
 from serving.api.about import describe
 from serving.api.engine import Engine
 from serving.api.messages import (
@@ -24,8 +29,12 @@ from serving.api.messages import (
     Reconstructions,
 )
 from serving.api.settings import Settings
+from serving.api.uploads import Read
 from serving.encoding import animation, base64_png, png
 from serving.model import latents
+
+_FEW = 16
+"""Images in an answer that costs little."""
 
 Format = Annotated[Literal["png", "json"], Query(description="of the answer")]
 Motion = Annotated[Literal["png", "gif", "webp", "json"], Query(description="of the answer")]
@@ -45,9 +54,19 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         415: "a photo is no image that can be used",
         422: "a value is missing, unknown or out of range",
         429: "too many requests are waiting; see Retry-After",
+        503: "too many large requests at once; see Retry-After",
         504: "the answer took too long",
     }.items()
 }
+
+BODIES: dict[str, Callable[[Settings, int], int]] = {
+    "/v1/generate": lambda settings, _: settings.max_json(0),
+    "/v1/decode": Settings.max_json,
+    **dict.fromkeys(
+        ("/v1/encode", "/v1/reconstruct", "/v1/interpolate"), lambda settings, _: settings.max_bytes
+    ),
+}
+"""Bytes that the body of a path may have, by the service's limits and the model's latent units."""
 
 
 def _pictures(*kinds: str) -> dict[int | str, dict[str, Any]]:
@@ -57,13 +76,29 @@ def _pictures(*kinds: str) -> dict[int | str, dict[str, Any]]:
 def build(engine: Engine, settings: Settings) -> APIRouter:
     """The routes under /v1, in front of `engine`."""
     router = APIRouter(prefix="/v1", responses=PROBLEMS)
-    info = describe(engine.model, settings)
+    info = describe(engine.model, settings).model_dump_json()
     units = engine.model.network.latent_dim
+    large = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "large")
 
-    @router.get("/model")
-    async def model() -> ModelInfo:
+    async def answer(images: int, make: Callable[[], bytes]) -> bytes:
+        """What `make` gives; large answers wait for each other only."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(large if images > _FEW else None, make)
+
+    async def as_png(
+        images: int, make: Callable[[], Picture], headers: dict[str, str] | None = None
+    ) -> Response:
+        data = await answer(images, lambda: png(make()))
+        return Response(data, media_type="image/png", headers=headers)
+
+    async def as_json(images: int, make: Callable[[], BaseModel]) -> Response:
+        data = await answer(images, lambda: make().model_dump_json().encode())
+        return Response(data, media_type="application/json")
+
+    @router.get("/model", response_model=ModelInfo)
+    async def model() -> Response:
         """What is served: architecture, data, loss, scores and this service's limits."""
-        return info
+        return Response(info, media_type="application/json")
 
     @router.post("/generate", response_model=Generated, responses=_pictures("png"))
     async def generate(body: GenerateRequest, format: Format = "png") -> Response:  # noqa: A002
@@ -75,14 +110,17 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
         images = await engine.decode(z)
         if format == "png":
             columns = max(1, round(body.count**0.5))
-            return await _png(lambda: grid(images, columns=columns), {"X-Seed": str(seed)})
-        return await _json(
+            return await as_png(
+                body.count, lambda: grid(images, columns=columns), {"X-Seed": str(seed)}
+            )
+        return await as_json(
+            body.count,
             lambda: Generated(
                 images=_encoded(images),
                 latents=z.tolist(),
                 seed=seed,
                 temperature=body.temperature,
-            )
+            ),
         )
 
     @router.post("/decode", response_model=Images, responses=_pictures("png"))
@@ -94,28 +132,36 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
             raise HTTPException(422, f"each latent must have {units} values, but got {wrong[0]}")
         images = await engine.decode(torch.tensor(body.latents, dtype=torch.float32))
         if format == "png":
-            return await _png(lambda: grid(images))
-        return await _json(lambda: Images(images=_encoded(images), latents=body.latents))
+            return await as_png(len(images), lambda: grid(images))
+        return await as_json(
+            len(images), lambda: Images(images=_encoded(images), latents=body.latents)
+        )
 
     @router.post("/encode")
     async def encode(photos: Photos) -> Encoded:
         """The posterior of each photo."""
-        _, mean, log_variance = await engine.encode(await _read(photos, settings))
+        _, mean, log_variance = await engine.encode(_read(photos, settings))
         return Encoded(mean=mean.tolist(), log_variance=log_variance.tolist())
 
     @router.post("/reconstruct", response_model=Reconstructions, responses=_pictures("png"))
-    async def reconstruct(photos: Photos, format: Format = "png") -> Response:  # noqa: A002
+    async def reconstruct(
+        request: Request,
+        photos: Photos,
+        format: Format = "png",  # noqa: A002
+    ) -> Response:
         """Photos and their reconstructions; JSON adds the metrics of each."""
-        found = await engine.reconstruct(await _read(photos, settings))
+        client = request.client.host if request.client is not None else ""
+        found = await engine.reconstruct(_read(photos, settings), client)
         if format == "png":
-            return await _png(lambda: reconstruction_grid(found.x, found.x_hat))
-        return await _json(
+            return await as_png(len(found.x), lambda: reconstruction_grid(found.x, found.x_hat))
+        return await as_json(
+            len(found.x),
             lambda: Reconstructions(
                 photos=_encoded(found.x),
                 images=_encoded(found.x_hat),
                 latents=found.mean.tolist(),
                 metrics=found.metrics,
-            )
+            ),
         )
 
     @router.post("/interpolate", response_model=Images, responses=_pictures("png", "gif", "webp"))
@@ -126,14 +172,16 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
         format: Motion = "png",  # noqa: A002
     ) -> Response:
         """The way from one photo to another, as a strip, an animation or single images."""
-        _, mean, _ = await engine.encode(await _read([first, second], settings))
+        _, mean, _ = await engine.encode(_read([first, second], settings))
         path = latents.interpolate(mean[0], mean[1], steps)
         images = await engine.decode(path)
         if format == "png":
-            return await _png(lambda: grid(images, columns=steps))
+            return await as_png(steps, lambda: grid(images, columns=steps))
         if format == "json":
-            return await _json(lambda: Images(images=_encoded(images), latents=path.tolist()))
-        data = await asyncio.to_thread(_animated, images, format)
+            return await as_json(
+                steps, lambda: Images(images=_encoded(images), latents=path.tolist())
+            )
+        data = await answer(_FEW + 1, lambda: _animated(images, format))
         return Response(data, media_type=f"image/{format}")
 
     return router
@@ -144,9 +192,14 @@ def _bound(name: str, value: float, most: float) -> None:
         raise HTTPException(422, f"`{name}` must be at most {most:g}, but got {value:g}")
 
 
-async def _read(photos: list[UploadFile], settings: Settings) -> list[bytes]:
+def _read(photos: list[UploadFile], settings: Settings) -> list[Read]:
     _bound("photos", len(photos), settings.max_images)
-    return [await photo.read() for photo in photos]
+    return [partial(_content, photo) for photo in photos]
+
+
+def _content(photo: UploadFile) -> bytes:
+    photo.file.seek(0)
+    return photo.file.read()
 
 
 def _encoded(images: Tensor) -> list[str]:
@@ -154,14 +207,4 @@ def _encoded(images: Tensor) -> list[str]:
 
 
 def _animated(images: Tensor, kind: str) -> bytes:
-    return animation([grid(image[None], columns=1, padding=0) for image in images], kind)
-
-
-async def _png(make: Any, headers: dict[str, str] | None = None) -> Response:
-    data = await asyncio.to_thread(lambda: png(make()))
-    return Response(data, media_type="image/png", headers=headers)
-
-
-async def _json(make: Any) -> Response:
-    data = await asyncio.to_thread(lambda: make().model_dump_json())
-    return Response(data, media_type="application/json")
+    return animation((grid(image[None], columns=1, padding=0) for image in images), kind)

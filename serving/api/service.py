@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -19,14 +19,20 @@ from serving import page
 from serving.api import routes
 from serving.api.batching import QueueFullError
 from serving.api.engine import Engine
-from serving.api.guard import Guard
+from serving.api.guard import Guard, bearer
 from serving.api.settings import Settings
 from serving.model.checkpoints import Model
 from serving.monitoring.telemetry import Telemetry
 
 
-def create(model: Model, settings: Settings) -> ASGIApp:
-    """The whole service, ready to be run by an ASGI server."""
+def create(model: Model, settings: Settings, token: str | None = None) -> ASGIApp:
+    """The whole service, ready to be run by an ASGI server.
+
+    Args:
+        model: that is served.
+        settings: its limits.
+        token: that requests of the API must bear; None asks for none.
+    """
     telemetry = Telemetry()
     engine = Engine(model, settings, telemetry)
     telemetry.model.info(_labels(model))
@@ -34,6 +40,7 @@ def create(model: Model, settings: Settings) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine.warm_up()
+        telemetry.watch_memory(lambda: engine.processes)
         app.state.ready = True
         yield
         app.state.ready = False
@@ -46,9 +53,12 @@ def create(model: Model, settings: Settings) -> ASGIApp:
         docs_url=None,  # theirs load scripts from elsewhere; see `serving.page`
         redoc_url=None,
         lifespan=lifespan,
+        # One more than may be, so that who sends too many is told how many may be.
+        form_limits={"max_files": settings.max_images + 1, "max_fields": 8, "max_part_size": 4096},
     )
     app.state.ready = False
-    telemetry.watch_ready(lambda: app.state.ready and engine.has_room)
+    telemetry.watch_ready(lambda: app.state.ready)
+    secured = [Security(bearer)] if token is not None else []
 
     @app.exception_handler(BadImageError)
     async def bad_image(request: Request, error: BadImageError) -> JSONResponse:
@@ -74,19 +84,21 @@ def create(model: Model, settings: Settings) -> ASGIApp:
 
     @app.get("/readyz", response_class=PlainTextResponse, responses={503: {}})
     async def readyz() -> PlainTextResponse:
-        """Whether requests are welcome: the model is loaded and the queue has room."""
-        if app.state.ready and engine.has_room:
+        """Whether the model is there; who comes while the queue is full is told so by a 429."""
+        if app.state.ready:
             return PlainTextResponse("ready")
-        return PlainTextResponse("busy" if app.state.ready else "not ready", 503)
+        return PlainTextResponse("not ready", 503)
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, dependencies=secured)
     async def metrics() -> PlainTextResponse:
         """For Prometheus."""
         return PlainTextResponse(telemetry.text(), media_type=CONTENT_TYPE_LATEST)
 
-    app.include_router(routes.build(engine, settings))
+    app.include_router(routes.build(engine, settings), dependencies=secured)
     app.include_router(page.build(app))
-    guarded = Guard(app, settings, telemetry)
+    units = model.network.latent_dim
+    bodies = {path: limit(settings, units) for path, limit in routes.BODIES.items()}
+    guarded = Guard(app, settings, telemetry, model=model.version, token=token, bodies=bodies)
     if not settings.cors:
         return guarded
     # Outside, as browsers ask for permission without the token, and may read refusals, too.
@@ -95,7 +107,7 @@ def create(model: Model, settings: Settings) -> ASGIApp:
         allow_origins=list(settings.cors),
         allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type"],
-        expose_headers=["X-Seed", "Retry-After"],
+        expose_headers=["X-Seed", "X-Model", "Retry-After"],
     )
 
 
@@ -107,10 +119,12 @@ def _told(error: Mapping[str, Any]) -> str:
 
 
 def _labels(model: Model) -> dict[str, str]:
-    parameters = model.trained.result["parameters"] if model.trained is not None else {}
+    """Whatever the record says, as text that a line can hold."""
+    parameters = model.trained.result.get("parameters") if model.trained is not None else None
+    loss = parameters.get("loss.name", "") if isinstance(parameters, Mapping) else ""
     return {
         "version": model.version,
         "network": model.name,
         "latent_dim": str(model.network.latent_dim),
-        "loss": str(parameters.get("loss.name", "")),
+        "loss": str(loss)[:100].encode(errors="backslashreplace").decode(),
     }

@@ -1,38 +1,181 @@
-"""What a service allows and how long it takes."""
+"""What a service allows and how long it takes: the options of its command."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from experiments.errors import UserError
+from serving.model.references import KINDS
+
+TOKEN = "VAESWEEP_TOKEN"
+"""Environment variable with the bearer token."""
+
+_BYTES_PER_NUMBER = 32
+"""Of JSON: 17 digits, sign, exponent and comma, with room for spaces."""
+_LEAST_JSON = 4096
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Of a service.
+class Settings(BaseModel):
+    """Of a service."""
 
-    Attributes:
-        timeout: seconds that a request may take, its body included.
-        queue: requests that may wait for the network; one more is answered 429.
-        batch: images computed together at most.
-        max_bytes: of a request's body.
-        max_pixels: of an uploaded photo, read from its header before it is decoded.
-        max_images: in one request.
-        max_temperature: of draws.
-        token: that requests must bear; None asks for none.
-        cors: origins whose pages may call the API.
-        drift_window: photos that drift is measured over.
-        drift_reconstruction: drift above which the photos count as different, see `Drift`.
-        drift_latent: the same for the latent distribution.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timeout: float = Field(
+        default=10.0, gt=0, le=3600, description="seconds for a request, body included"
+    )
+    queue: int = Field(
+        default=64, ge=1, le=10**6, description="requests that may wait; more are refused"
+    )
+    batch: int = Field(default=64, ge=1, le=4096, description="images computed together")
+    max_mebibytes: float = Field(default=16.0, ge=0.001, le=4096, description="of a request")
+    max_megapixels: float = Field(default=40.0, ge=0.001, le=178, description="of a photo")
+    max_decode_mebibytes: int = Field(
+        default=192,
+        ge=16,
+        le=2**16,
+        description="memory that a large photo may take while it is decoded",
+    )
+    max_images: int = Field(default=256, ge=1, le=4096, description="in a request")
+    max_temperature: float = Field(default=3.0, gt=0, le=100, description="of draws")
+    max_connections: int = Field(default=512, ge=8, le=2**16, description="open at once")
+    drift_window: int = Field(
+        default=256, ge=128, le=10**6, description="photos drift is measured over"
+    )
+    drift_reconstruction: float = Field(
+        default=0.35,
+        ge=0,
+        le=1,
+        description="distance of recent photos' errors that counts as drift",
+    )
+    drift_latent: float = Field(
+        default=1.5,
+        ge=0,
+        le=1e9,
+        description="distance of recent photos' latents that counts as drift",
+    )
+    cors: tuple[str, ...] = Field(default=(), description="origins whose pages may call the API")
+    hosts: tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[^*/\s]+)$")], ...] = Field(
+        default=(),
+        description="names that requests may call the service by, such as vae.example.org or "
+        "*.example.org (this machine's own on a loopback address, any elsewhere)",
+    )
+
+    @property
+    def max_bytes(self) -> int:
+        """Of a request's body."""
+        return int(self.max_mebibytes * 2**20)
+
+    @property
+    def max_pixels(self) -> int:
+        """Of an uploaded photo, read from its header before it is decoded."""
+        return int(self.max_megapixels * 10**6)
+
+    def max_json(self, latent_dim: int) -> int:
+        """Bytes of a request to decode: as many as `max_images` latents can need."""
+        needed = _LEAST_JSON + _BYTES_PER_NUMBER * self.max_images * latent_dim
+        return min(self.max_bytes, needed)
+
+
+class Command(Settings, BaseSettings):
+    """A page and an API for a trained model: --checkpoint outputs/vae/<trial>.
+
+    Listens on this machine only, unless told otherwise. SIGTERM and Ctrl-C let running requests
+    end.
     """
 
-    timeout: float = 10.0
-    queue: int = 64
-    batch: int = 64
-    max_bytes: int = 16 * 2**20
-    max_pixels: int = 40_000_000
-    max_images: int = 256
-    max_temperature: float = 3.0
-    token: str | None = None
-    cors: tuple[str, ...] = ()
-    drift_window: int = 256
-    drift_reconstruction: float = 0.35
-    drift_latent: float = 1.5
+    model_config = SettingsConfigDict(
+        cli_prog_name="python -m serving.app",
+        cli_kebab_case=True,
+        cli_enforce_required=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        extra="forbid",
+    )
+
+    checkpoint: str = Field(description=KINDS)
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; 0.0.0.0 for every one"
+    )
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="port to listen on; 0 for a free one"
+    )
+    threads: int | None = Field(default=None, ge=1, le=4096, description="of PyTorch; one a core")
+    token_file: Path | None = Field(
+        default=None, description=f"file with the bearer token (or set {TOKEN})"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Of the command line alone: Kubernetes sets variables such as VAESWEEP_PORT on its own."""
+        return (init_settings,)
+
+
+def options(arguments: Sequence[str]) -> Command:
+    """The command's options.
+
+    Raises:
+        UserError: a value is none that it may be.
+        SystemExit: help was asked for, or an option is unknown or missing.
+    """
+    try:
+        return CliApp.run(Command, cli_args=list(arguments))
+    except ValidationError as error:
+        raise UserError("; ".join(map(_told, error.errors()))) from None
+
+
+def _told(error: object) -> str:
+    assert isinstance(error, dict)
+    name = str(error["loc"][0]).replace("_", "-")
+    rule = str(error["msg"]).partition(", unable")[0]
+    rule = rule.replace("Input should be", "must be").replace("String should", "must")
+    return f"`--{name}` {rule}, but got {error['input']}"
+
+
+def token(file: Path | None) -> str | None:
+    """The bearer token of a file, or else of the environment; None if there is none.
+
+    Raises:
+        UserError: it cannot be read, or no header of a request could hold it.
+    """
+    if file is None:
+        found, source = os.environ.get(TOKEN, ""), TOKEN
+        if not found:
+            return None
+    else:
+        source = f"`--token-file` {file}"
+        try:
+            found = file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        except (OSError, UnicodeError) as error:
+            raise UserError(
+                f"`--token-file` must be a readable file, but {file}: {error}"
+            ) from error
+        if not found:
+            raise UserError(f"`--token-file` must hold a token, but {file} is empty")
+    if not _HEADER_SAFE.fullmatch(found):
+        odd = next(c for c in found if not _HEADER_SAFE.fullmatch(c))
+        raise UserError(
+            "a token must be letters, digits and signs of ASCII without spaces or line ends, since "
+            f"it is sent in a header, but that of {source} has {odd!a}; "
+            "`openssl rand -hex 32` makes one"
+        )
+    return found

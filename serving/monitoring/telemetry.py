@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import resource
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,6 +19,9 @@ from prometheus_client import (
 
 OBJECTIVE_SECONDS = 1.0
 """99 % of the requests should be answered within; a bound of the histogram."""
+
+MOST_MORE_BYTES = 300 * 2**20
+"""That all requests together may take beyond what the service has when it starts."""
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, OBJECTIVE_SECONDS, 2.5, 5.0, 10.0, 30.0)
 
@@ -51,6 +57,14 @@ class Telemetry:
         self._limit = Gauge(
             "vaesweep_queue_limit", "Requests that may wait for a part", registry=registry
         )
+        self._memory = Gauge(
+            "vaesweep_memory_bytes", "Of the service and its decoders", registry=registry
+        )
+        self._expected = Gauge(
+            "vaesweep_memory_expected_bytes",
+            "That no requests should make it exceed",
+            registry=registry,
+        )
         self._ready = Gauge("vaesweep_ready", "Whether requests are welcome", registry=registry)
         self._drift = Gauge(
             "vaesweep_drift",
@@ -78,6 +92,15 @@ class Telemetry:
         """Read from `ready` whether requests are welcome, whenever it is asked for."""
         self._ready.set_function(ready)
 
+    def watch_memory(self, processes: Callable[[], Sequence[int]]) -> None:
+        """Read the memory of this process and others whenever it is asked for."""
+
+        def all_of_it() -> float:
+            return sum(map(_resident, [os.getpid(), *processes()]))
+
+        self._expected.set(all_of_it() + MOST_MORE_BYTES)
+        self._memory.set_function(all_of_it)
+
     def set_thresholds(self, **thresholds: float) -> None:
         """Of the kinds of drift."""
         for kind, threshold in thresholds.items():
@@ -92,3 +115,12 @@ class Telemetry:
     def text(self) -> bytes:
         """In Prometheus' format."""
         return generate_latest(self._registry)
+
+
+def _resident(process: int) -> int:
+    """Bytes of a process in memory; 0 where none is, or Linux is not."""
+    try:
+        statm = Path(f"/proc/{process}/statm").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return int(statm.split()[1]) * resource.getpagesize()

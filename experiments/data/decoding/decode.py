@@ -217,7 +217,7 @@ def _refuse_huge(pixels: int, size_bytes: int) -> None:
 
 
 def _fitted(image: Image.Image, size: int, channels: int, fit: str) -> NDArray[np.uint8]:
-    image = _opaque(image).convert("L" if channels == 1 else "RGB")
+    image = _in_mode(_opaque(image), "L" if channels == 1 else "RGB")
     width, height = image.size
     short, long = min(width, height), max(width, height)
     if fit == "crop":
@@ -285,6 +285,10 @@ def _scaled(image: Image.Image, white: int | None) -> Image.Image:
 def _opaque(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image
-    image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, image)
+    return Image.alpha_composite(white, _in_mode(image, "RGBA"))
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The image itself where it is in that mode, of which Pillow would make a copy."""
+    return image if image.mode == mode else image.convert(mode)
