@@ -23,6 +23,7 @@ from packaging.utils import canonicalize_name
 from pathspec import PathSpec
 
 from serving.api.settings import Settings, options
+from serving.server import END_SECONDS
 from tests.servers import free_port, missing
 from tests.services import running
 from tests.shipping import ROOT, health_command, lint, locked, stages
@@ -200,7 +201,7 @@ def test_a_service_that_is_stopped_has_the_time_that_it_needs() -> None:
     script = (ROOT / "deploy/slurm/sweep.sbatch").read_text()
     (checkpoint,) = re.findall(r"--signal=B:TERM@(\d+)", script)
     assert seconds["sweep"] == seconds["train"] == int(checkpoint)
-    assert seconds["serve"] > Settings().timeout + 5  # serving.app lets requests end
+    assert seconds["serve"] > Settings().timeout + END_SECONDS  # requests end
 
 
 def test_the_service_has_bounds_of_memory_and_of_temporary_files() -> None:

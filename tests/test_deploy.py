@@ -20,6 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from serving.api.settings import Settings, options
+from serving.server import END_SECONDS
 from tests.conftest import TINY
 from tests.servers import missing
 from tests.shipping import ROOT, VARIABLES, documents, filled, lint
@@ -95,8 +96,8 @@ def test_a_pod_that_goes_is_left_by_requests_before_it_ends() -> None:
     (container,) = spec["containers"]
     program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
     assert program == "sleep"
-    # serving.app lets requests end for its time limit and five seconds more.
-    assert spec["terminationGracePeriodSeconds"] >= int(seconds) + Settings().timeout + 5
+    # serving.app lets requests end for its time limit and some seconds more.
+    assert spec["terminationGracePeriodSeconds"] >= int(seconds) + Settings().timeout + END_SECONDS
     assert pod("kubernetes/sweep.yaml")["terminationGracePeriodSeconds"] == 120
 
 
