@@ -101,9 +101,8 @@ def interpolation(model: Model, photos: list[str], options: Options) -> list[Pic
 def traversal(model: Model, photo: str, units: list[int] | None, options: Options) -> Picture:
     """A row for each unit, in which it goes from -3 to 3 and all others stay."""
     from serving.model import latents
-    from serving.model.units import informative
 
-    chosen = informative(model, _UNITS) if units is None else units
+    chosen = model.informative_units(_UNITS) if units is None else units
     points = latents.traverse(_point(model, photo, options), chosen, options.steps)
     return _grid(model, points, options, columns=options.steps)
 

@@ -29,7 +29,6 @@ from serving.generate import (
 )
 from serving.model import codec, latents
 from serving.model.checkpoints import load
-from serving.model.units import informative
 from tests import networks
 from tests.conftest import ROOT
 
@@ -119,7 +118,7 @@ def test_the_informative_units_are_those_with_most_kl(trained: Path) -> None:
     assert model.trained is not None
     assert model.trained.statistics is not None
     kl = model.trained.statistics.kl
-    units = informative(model, 3)
+    units = model.informative_units(3)
     assert sorted(kl[units], reverse=True) == list(kl[units])
     assert kl[units].min() >= max(np.delete(kl, units))
 

@@ -12,12 +12,20 @@ import pandas as pd
 import decisions
 from analysis import labels
 from analysis.comparison.alike import LEVEL
+from analysis.comparison.seeds import (
+    SCORED,
+    alike_throughout,
+    counted,
+    grouped,
+    is_of,
+    levels_in,
+    with_others,
+)
 from analysis.ranking import merit
 from analysis.runs import CONFIRM
 from decisions import Array
 
 _ENDED = ("completed", "pruned", "failed")
-_SCORED = "scored"
 _COMPARED = 2  # levels, and seeds of each, that make a comparison
 _WORST_FIRST = ("failed", "pruned")
 
@@ -109,13 +117,13 @@ def levels_of(
     values = ended.reindex(columns=columns).apply(pd.to_numeric, errors="coerce")
     finite = np.isfinite(values).all(axis=1)
     ended = ended.assign(
-        **{_SCORED: (ended["status"] == "completed") & finite},
+        **{SCORED: (ended["status"] == "completed") & finite},
         # A training that ended with no number has failed, whatever it says.
         status=ended["status"].mask((ended["status"] == "completed") & ~finite, "failed"),
         seed=ended["seed"].fillna(0).astype(int),
     )
     names = list(dict.fromkeys(ended[LEVEL]))
-    with_scores = set(ended.loc[ended[_SCORED], LEVEL])
+    with_scores = set(ended.loc[ended[SCORED], LEVEL])
     completed = set(trials.loc[trials["status"] == "completed", LEVEL])
     dead = [name for name in names if name not in with_scores | completed]
     left_out = []
@@ -132,12 +140,12 @@ def levels_of(
         return Levels([], left_out, [], [])
     if most is None:
         return _chosen(ended, objectives, searched, by, left_out)
-    is_fresh = ended[_SCORED] & (ended["phase"] == CONFIRM)
+    is_fresh = ended[SCORED] & (ended["phase"] == CONFIRM)
     if is_fresh.any():
         best = list(dict.fromkeys(ended.loc[is_fresh, LEVEL]))
         how = f"of {len(with_scores)} configurations the {len(best)} that were trained again"
     else:
-        means = ended.assign(merit=merit(ended[ended[_SCORED]], objectives))
+        means = ended.assign(merit=merit(ended[ended[SCORED]], objectives))
         means = means.groupby(LEVEL)["merit"].mean().sort_values(ascending=False, kind="stable")
         best = list(means.index[:most])
         how = f"of {len(with_scores)} configurations the best {len(best)}"
@@ -155,7 +163,7 @@ def _chosen(
 ) -> Levels:
     notes, unconfirmed = [], []
     again = ended[ended["phase"] == CONFIRM]
-    fresh = again[again[LEVEL].isin(again.loc[again[_SCORED], LEVEL])]
+    fresh = again[again[LEVEL].isin(again.loc[again[SCORED], LEVEL])]
     searched_for = ended[ended["phase"] != CONFIRM]
     if fresh[LEVEL].nunique() == 1 < searched_for[LEVEL].nunique() and _is_repeated(searched_for):
         fresh, ended = fresh[:0], searched_for  # one alone could be compared with nothing
@@ -172,30 +180,30 @@ def _chosen(
             )
         kept = {
             name: [_confirmed_best(searched_for[searched_for[LEVEL] == name], rows, objectives)]
-            for name, rows in _grouped(fresh)
+            for name, rows in grouped(fresh)
         }
-        fresh, of_others, ignored = _with_others(fresh, searched_for, kept)
-        rows = fresh[_is_of(fresh, kept)]
+        fresh, of_others, ignored = with_others(fresh, searched_for, kept)
+        rows = fresh[is_of(fresh, kept)]
         notes.append("compared are fresh seeds of the configuration that the search chose for each")
         if of_others:
-            notes.append(f"{_counted(of_others, 'training')} of other sweeps among them")
+            notes.append(f"{counted(of_others, 'training')} of other sweeps among them")
         if ignored:
             notes.append(
-                f"{_counted(ignored, 'training')} of other sweeps, not of what the search chose, "
+                f"{counted(ignored, 'training')} of other sweeps, not of what the search chose, "
                 f"{'do' if ignored > 1 else 'does'} not count"
             )
     elif _is_repeated(ended):
-        single = [name for name, rows in _grouped(ended) if not _is_repeated(rows)]
+        single = [name for name, rows in grouped(ended) if not _is_repeated(rows)]
         if ended[LEVEL].nunique() - len(single) >= _COMPARED:  # one training is no evidence
             left_out += [f"{name} has one seed so far: not compared" for name in single]
             ended = ended[~ended[LEVEL].isin(single)]
-        rows, more = _alike_throughout(ended, searched, by)
-        kept = {name: _tried(rows) for name, rows in _grouped(rows)}
+        rows, more = alike_throughout(ended, searched, by)
+        kept = {name: _tried(rows) for name, rows in grouped(rows)}
         notes += [*more, *_tries(kept)]
     else:
-        best = {name: _best_of_search(rows, objectives) for name, rows in _grouped(ended)}
-        kept, rows = best, ended[_is_of(ended, best)]
-        counts = {name: len(_tried(of)) for name, of in _grouped(ended)}
+        best = {name: _best_of_search(rows, objectives) for name, rows in grouped(ended)}
+        kept, rows = best, ended[is_of(ended, best)]
+        counts = {name: len(_tried(of)) for name, of in grouped(ended)}
         if len(again):
             left_out.append(
                 "no confirmation succeeded: what there is are single trainings, of which the "
@@ -204,10 +212,10 @@ def _chosen(
         if max(counts.values()) > 1:
             tried = ", ".join(f"{name} {count}" for name, count in counts.items())
             notes.append(f"each is the best of its trials so far ({tried})")
-    rows = rows.sort_values(_SCORED, ascending=False, kind="stable")  # a retry counts
+    rows = rows.sort_values(SCORED, ascending=False, kind="stable")  # a retry counts
     notes += _repeated_otherwise(rows, objectives)
     rows = rows.drop_duplicates(["configuration", "seed"]).sort_index()
-    alive = set(rows.loc[rows[_SCORED], LEVEL])
+    alive = set(rows.loc[rows[SCORED], LEVEL])
     lost = [name for name in kept if name not in alive]
     if lost:
         left_out.append(
@@ -223,7 +231,7 @@ def _chosen(
         _level(
             name, of, kept[name], seeds, tries, objectives, parameters, confirmed=bool(len(fresh))
         )
-        for name, of in _grouped(rows)
+        for name, of in grouped(rows)
     ]
     few = [level.name for level in found if not level.weights.any()]
     if few:
@@ -250,7 +258,7 @@ def _level(
     *,
     confirmed: bool,
 ) -> Level:
-    scored = rows[rows[_SCORED]]
+    scored = rows[rows[SCORED]]
     table = _merit(scored, objectives).reindex(index=configurations, columns=seeds)
     # Best first: the one that stands for the level.
     rank = pd.DataFrame({"seeds": table.notna().sum(axis=1), "merit": table.mean(axis=1)})
@@ -272,7 +280,7 @@ def _level(
         trials=trials.to_numpy(),
         weights=weights,
         confirmed=confirmed,
-        failed=len(set(rows.loc[~rows[_SCORED], "seed"]) - judged) if judged else 0,
+        failed=len(set(rows.loc[~rows[SCORED], "seed"]) - judged) if judged else 0,
         seconds=tuple(float(time) for time in times if np.isfinite(time)),
     )
 
@@ -294,8 +302,8 @@ def _confirmed_best(search: pd.DataFrame, fresh: pd.DataFrame, objectives: Seque
     A search that went on may have chosen another one since, which has fewer fresh seeds as yet. As
     in the sweep itself, that is the one that counts.
     """
-    confirmed = set(fresh.loc[fresh[_SCORED], "configuration"])
-    known = search[search[_SCORED] & search["configuration"].isin(confirmed)]
+    confirmed = set(fresh.loc[fresh[SCORED], "configuration"])
+    known = search[search[SCORED] & search["configuration"].isin(confirmed)]
     if known.empty:
         return _most_seeds(fresh, objectives)
     means = _merit(known.drop_duplicates(["configuration", "seed"]), objectives).mean(axis=1)
@@ -304,123 +312,20 @@ def _confirmed_best(search: pd.DataFrame, fresh: pd.DataFrame, objectives: Seque
 
 def _most_seeds(rows: pd.DataFrame, objectives: Sequence[str]) -> str:
     """The confirmed configuration of a level with most seeds, the better one of several."""
-    means = _merit(rows[rows[_SCORED]].drop_duplicates(["configuration", "seed"]), objectives)
+    means = _merit(rows[rows[SCORED]].drop_duplicates(["configuration", "seed"]), objectives)
     order = pd.DataFrame({"seeds": means.notna().sum(axis=1), "merit": means.mean(axis=1)})
     return str(order.sort_values(["seeds", "merit"], kind="stable").index[-1])
 
 
 def _best_of_search(rows: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
-    scored = rows[rows[_SCORED]].drop_duplicates("configuration").assign(seed=0)
+    scored = rows[rows[SCORED]].drop_duplicates("configuration").assign(seed=0)
     return [str(_merit(scored, objectives)[0].idxmax())]
 
 
 def _is_repeated(rows: pd.DataFrame) -> bool:
     """Whether a configuration was trained with several seeds."""
-    seeds = rows[rows[_SCORED]].groupby("configuration")["seed"].nunique()
+    seeds = rows[rows[SCORED]].groupby("configuration")["seed"].nunique()
     return bool((seeds > 1).any())
-
-
-def _with_others(
-    fresh: pd.DataFrame, searched_for: pd.DataFrame, kept: Mapping[str, Sequence[str]]
-) -> tuple[pd.DataFrame, int, int]:
-    """Confirmations, and what other sweeps trained of the same with seeds that chose nothing.
-
-    Returns:
-        Both; how many are of others, and how many of theirs do not count.
-    """
-    sweeps = searched_for.reindex(columns=["sweep"])["sweep"]
-    is_other = ~sweeps.isin(fresh.reindex(columns=["sweep"])["sweep"])
-    seen = searched_for[~is_other & searched_for[_SCORED]]
-    known = set(zip(seen["configuration"], seen["seed"], strict=True))
-    pairs = zip(searched_for["configuration"], searched_for["seed"], strict=True)
-    is_new = pd.Series([pair not in known for pair in pairs], searched_for.index)
-    others = searched_for[is_other & is_new]
-    counted = others[_is_of(others, kept)]
-    return pd.concat([fresh, counted]).sort_index(), len(counted), len(others) - len(counted)
-
-
-def _alike_throughout(
-    ended: pd.DataFrame, searched: Sequence[str], by: Sequence[str]
-) -> tuple[pd.DataFrame, list[str]]:
-    """The trials at the grid points that all levels have, of each level with the same seeds.
-
-    Where there are no such points with several seeds, they are each level's own.
-    """
-    columns = [
-        c
-        for c in searched
-        if c in ended.columns
-        and c not in by
-        and all(rows[c].notna().all() for _, rows in _grouped(ended))
-    ]
-    notes = []
-    inside = ended
-    if columns:
-        points = ended[columns].map(str).agg("\n".join, axis=1)
-        shared = set.intersection(*(set(points[rows.index]) for _, rows in _grouped(ended)))
-        alike = _alike([rows for _, rows in _grouped(ended[points.isin(shared)])], points)
-        if alike is None:
-            notes.append(
-                f"no value of {labels.listed(columns)} was trained with several seeds by all: each "
-                "is compared by its own configurations, the best of as many tries"
-            )
-        else:
-            inside = alike
-            lost = ended[~points.isin(shared)]
-            if len(lost):
-                count = points[lost.index].nunique()
-                notes.append(
-                    f"compared over the {_counted(len(shared), 'grid point')} "
-                    f"({', '.join(columns)}) that all levels have; {count} of "
-                    f"{labels.listed(_levels_of(lost))} that others lack "
-                    f"{'are' if count > 1 else 'is'} left out"
-                )
-            ended = ended[points.isin(shared)]
-    own = [_alike([rows], rows["configuration"]) for _, rows in _grouped(inside)]
-    if all(rows is not None for rows in own):
-        inside = pd.concat(own).sort_index()
-    lost = ended[~ended.index.isin(inside.index)]
-    if len(lost):
-        notes.append(
-            f"{_counted(len(lost), 'training')} of {labels.listed(_levels_of(lost))} "
-            f"{'are' if len(lost) > 1 else 'is'} left out: what is chosen among must all have the "
-            "same seeds"
-        )
-    return inside, notes
-
-
-def _alike(levels: Sequence[pd.DataFrame], points: pd.Series) -> pd.DataFrame | None:
-    """Of levels, the trials at those points at which all trials of a level have the same seeds.
-
-    In a grid that is not yet finished, a point that has the first seed alone would be chosen for
-    how lucky that is, and be judged by no other. Of the ways to leave such out, it is the one that
-    keeps most points with most seeds beyond the first of the level that has fewest; None where
-    none keeps any.
-    """
-    if not levels:
-        return None
-    tables = [pd.crosstab(points[rows.index], rows["seed"]) > 0 for rows in levels]
-    counts = pd.concat([table.sum(axis=1) for table in tables], axis=1).sum(axis=1)
-    order = counts.sort_values(ascending=False, kind="stable").index
-    of_first = [np.logical_and.accumulate(table.reindex(order).to_numpy()) for table in tables]
-    beyond = [np.maximum(kept.sum(axis=1) - 1, 0) for kept in of_first]
-    worth = np.min(beyond, axis=0) * np.arange(1, len(order) + 1)
-    best = int(np.argmax(worth))
-    if not worth[best]:
-        return None
-    chosen = set(order[: best + 1])
-    return pd.concat(
-        rows[points[rows.index].isin(chosen) & rows["seed"].isin(table.columns[kept[best]])]
-        for rows, table, kept in zip(levels, tables, of_first, strict=True)
-    ).sort_index()
-
-
-def _levels_of(rows: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(rows[LEVEL]))
-
-
-def _counted(count: int, of: str) -> str:
-    return f"{count} {of}{'' if count == 1 else 's'}"
 
 
 def _tries(kept: Mapping[str, Sequence[str]]) -> list[str]:
@@ -447,7 +352,7 @@ def first_reason(rows: pd.DataFrame) -> str:
 
 def _repeated_otherwise(rows: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
     """That trainings with the same settings and seed reached something else."""
-    scored = rows[rows[_SCORED]]
+    scored = rows[rows[SCORED]]
     columns = [f"val/{name}" for name in objectives]
     first = scored.drop_duplicates(["configuration", "seed"])
     other = scored.drop_duplicates(["configuration", "seed", *columns])
@@ -455,7 +360,7 @@ def _repeated_otherwise(rows: pd.DataFrame, objectives: Sequence[str]) -> list[s
     if other.empty:
         return []
     return [
-        f"{_counted(len(other), 'training')} of {labels.listed(_levels_of(other))} "
+        f"{counted(len(other), 'training')} of {labels.listed(levels_in(other))} "
         f"{'have' if len(other) > 1 else 'has'} the settings and the seed of an earlier one, but "
         "other scores (of other code, or another machine?): the earlier one counts"
     ]
@@ -464,7 +369,7 @@ def _repeated_otherwise(rows: pd.DataFrame, objectives: Sequence[str]) -> list[s
 def _missing(rows: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
     """Trainings of a level that gave no score."""
     notes = []
-    for name, of in _grouped(rows):
+    for name, of in grouped(rows):
         single = of["configuration"].nunique() == 1
         total, unit = (len(seeds), "seeds") if single else (len(of), "trainings")
         for status in _WORST_FIRST:
@@ -479,11 +384,3 @@ def _missing(rows: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
 
 def _tried(rows: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(rows["configuration"]))
-
-
-def _grouped(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [(str(name), of) for name, of in rows.groupby(LEVEL, sort=False)]
-
-
-def _is_of(rows: pd.DataFrame, kept: Mapping[str, Sequence[str]]) -> pd.Series:
-    return rows["configuration"].isin({c for some in kept.values() for c in some})

@@ -14,7 +14,6 @@ from experiments.metrics import METRICS
 from serving.api.messages import Limits, Measure, ModelInfo, Unit
 from serving.api.settings import Settings
 from serving.model.checkpoints import Model
-from serving.model.units import informative
 
 _UNITS = 12
 _SHOWN = ("lr", "latent_dim", "beta", "batch_size", "max_epochs", "seed", "model.", "optimizer.")
@@ -35,7 +34,7 @@ def describe(model: Model, settings: Settings) -> ModelInfo:
     statistics = model.trained.statistics if model.trained is not None else None
     units = [
         Unit(unit=unit, kl=float(statistics.kl[unit]) if statistics is not None else None)
-        for unit in informative(model, _UNITS)
+        for unit in model.informative_units(_UNITS)
     ]
     return ModelInfo(
         version=model.version,

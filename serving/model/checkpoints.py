@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from experiments.record.checkpoint import read_saved
@@ -31,6 +32,16 @@ class Model:
     version: str
     path: Path
     trained: Trained | None
+
+    def informative_units(self, most: int) -> list[int]:
+        """At most `most` latent units, those first that cost most KL on the validation images.
+
+        Without a record the units are as good as each other, and come in their order.
+        """
+        statistics = self.trained.statistics if self.trained is not None else None
+        if statistics is None:
+            return list(range(min(most, self.network.latent_dim)))
+        return [int(unit) for unit in np.argsort(-statistics.kl, kind="stable")[:most]]
 
 
 def load(reference: str | Path) -> Model:
