@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from experiments.machine import plugins
+from experiments.machine.code import changes, code_revision, source_hash
 from experiments.record import read_result
-from experiments.record.code import changes, code_revision, source_hash
 from tests.conftest import Compose
 from tests.test_resume import interrupt, session
 from tests.words import trusting

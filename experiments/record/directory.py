@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.record.code import changes, code_revision, package_versions
+from experiments.machine.code import changes, code_revision, package_versions
 from experiments.record.fence import LOCK_FILE, OWNER_FILE, writing
 from experiments.record.files import replacing
 from experiments.record.foreign import parsed, read_bytes, read_json
