@@ -65,7 +65,7 @@ def test_the_command_line_wins_over_a_saved_set(compose: Compose) -> None:
         ("objective=[]", "a metric or a list of metrics"),
         ("objective=[psnr,psnr]", "but got .'psnr', 'psnr'.; name each once"),
         ("beta=1e308", "`beta` must be 0 or more, at most 1e9"),
-        ("optimizer.weight_decay=1e10", "lower optimizer.weight_decay"),
+        ("optimizer.weight_decay=1e10", "must be 0 or more, at most 1000"),
         ("data.fit=zoom", "`data.fit` must be one of crop, pad, squash"),
         ("data.max_bad_fraction=2", r"`data.max_bad_fraction` must be in \[0, 1\]"),
         ("objective=3", "a metric or a list of metrics"),

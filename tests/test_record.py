@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from experiments.errors import UserError
+from experiments.machine import code
 from experiments.record import (
     SCHEMA_VERSION,
     Record,
-    code,
     discard,
     read_config,
     read_result,

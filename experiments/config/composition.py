@@ -131,12 +131,6 @@ def validate(config: Mapping[str, Any]) -> None:
                 f"`objective` must be one of {', '.join(validated())} (or a list of them), "
                 f"but got {objective!r}; {FROM_OUTSIDE}"
             )
-    decay, lr = config["optimizer"]["weight_decay"], config["lr"]
-    if decay * lr > 1:
-        raise UserError(
-            "`optimizer.weight_decay` x `lr` must be at most 1, the share that each step takes off "
-            f"the weights, but got {decay:g} x {lr:g}; lower optimizer.weight_decay"
-        )
     warmup, epochs = config["kl"]["warmup_epochs"], config["max_epochs"]
     if warmup >= epochs:
         raise UserError(
@@ -242,7 +236,7 @@ _RULES: dict[str, Rule] = {
     "max_epochs": _integer(1),
     "kl.warmup_epochs": _NOT_NEGATIVE,
     "kl.free_bits": _NOT_NEGATIVE,
-    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.weight_decay": _number("0 or more, at most 1000", lambda v: 0 <= v <= 1000),
     "optimizer.schedule": _one_of(SCHEDULES),
     "optimizer.plateau_factor": _number("between 0 and 1", lambda v: 0 < v < 1),
     "optimizer.plateau_patience": _integer(0),
