@@ -83,7 +83,7 @@ def test_a_photo_that_is_too_large_is_told_so(decoders: uploads.Decoders, side: 
 def test_a_photo_that_takes_too_much_memory_is_told_so_and_others_are_decoded(
     decoders: uploads.Decoders,
 ) -> None:
-    with pytest.raises(BadImageError, match="it needs more than 172 MiB of memory"):
+    with pytest.raises(BadImageError, match="it needs more than 192 MiB of memory"):
         asyncio.run(decoders.decode(lambda: large("RGBA")))
     for _ in range(3):
         assert asyncio.run(decoders.decode(photo)).shape == (3, 32, 32)
