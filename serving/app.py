@@ -59,11 +59,11 @@ def main() -> None:
         command = options(sys.argv[1:])
         secret = token(command.token_file)
 
-        from serving import server
         from serving.api.service import create
+        from serving.server import log_seldom, run
     except ImportError as error:
         raise UserError(f"the service needs more packages: {commands.install('serve')}") from error
-    server.log_seldom()
+    log_seldom()
     listener = _listen(command.host, command.port)
     host, port = listener.getsockname()[:2]
     from experiments.machine.device import take_threads
@@ -73,7 +73,7 @@ def main() -> None:
     settings = command.model_copy(update={"hosts": command.hosts or _hosts(command.host, host)})
     app = create(load(command.checkpoint), settings, secret)
     logging.getLogger(__name__).info("page and API: http://%s (Ctrl-C to end)", _shown(host, port))
-    server.run(app, listener, settings)
+    run(app, listener, settings)
 
 
 if __name__ == "__main__":

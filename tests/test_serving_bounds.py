@@ -305,7 +305,7 @@ def test_every_answer_names_its_model_and_head_is_get_without_a_body(model: Mode
     assert ask(app, "GET", "/nowhere").headers["x-model"] == model.version
 
 
-ODD: list[Any] = [None, "text", 3, [], {}, [[1]], {"a": {"b": [1]}}, float("nan"), "\ud800", True]
+ODD: list[Any] = [None, "text", 3, [], {}, [[1]], {"a": {"b": [1]}}, float("nan"), True]
 
 
 @pytest.mark.parametrize("key", ["metrics", "objective", "data", "code", "packages", "parameters"])
