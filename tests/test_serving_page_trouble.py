@@ -13,7 +13,7 @@ from tests.pages import LAST, changed, checkpoint, refused, silence, source, str
 from tests.services import Service, run_service
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Route
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = [pytest.mark.slow, pytest.mark.trains]
 
@@ -94,6 +94,13 @@ def test_trouble_is_told_where_it_arose_and_a_click_tries_again(
         assert [error for error in window.errors if "Failed to load resource" not in error] == []
 
 
+def sign_in(page: Page) -> None:
+    """Give the token, and wait for the images."""
+    page.fill("#token", TOKEN)
+    page.press("#token", "Enter")
+    page.wait_for_selector(LAST)
+
+
 def test_a_slider_whose_picture_did_not_come_asks_again_by_a_click(
     browser: Browser, service: Service
 ) -> None:
@@ -159,9 +166,7 @@ def test_a_token_that_was_kept_and_cannot_be_sent_does_not_lock_the_page(
             "sessionStorage.getItem('token') ?? sessionStorage.setItem('token', '€')"
         )
         page.goto(guarded.url)
-        page.fill("#token", TOKEN)
-        page.press("#token", "Enter")
-        page.wait_for_selector(LAST)
+        sign_in(page)
         assert [error for error in window.errors if "401" not in error] == []
 
 
@@ -175,9 +180,7 @@ def test_a_browser_that_keeps_nothing_can_still_open_a_service_with_a_token(
             " { get() { throw new DOMException('forbidden', 'SecurityError'); } })"
         )
         page.goto(guarded.url)
-        page.fill("#token", TOKEN)
-        page.press("#token", "Enter")
-        page.wait_for_selector(LAST)
+        sign_in(page)
         assert [error for error in window.errors if "401" not in error] == []
 
 

@@ -32,6 +32,7 @@ HEADERS = (
 _PROTECTED = ("/v1/", "/metrics")
 _PROBES = ("/healthz", "/readyz", "/metrics")  # asked for by address
 _METHODS = frozenset(("GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"))
+_NAMED = "vaesweep.named"  # in a scope
 _SMALL = 2**16  # bytes of a body that need not wait for others
 _WHOLE = 2  # of the largest bodies, that may be there at once
 
@@ -63,7 +64,7 @@ class Guard:
     ) -> None:
         self._app = app
         hosts = list(settings.hosts) or ["*"]
-        self._by_name = TrustedHostMiddleware(app, hosts, www_redirect=False)
+        self._hosts = TrustedHostMiddleware(_named, hosts, www_redirect=False)
         self._seconds = settings.timeout
         self._telemetry = telemetry
         self._headers = (*HEADERS, (b"x-model", model.encode()))
@@ -99,16 +100,28 @@ class Guard:
         if not length.isdigit() or int(length[:20]) > exchange.max_bytes:
             await exchange.refuse(413, _too_large(exchange.max_bytes))
             return
-        app = self._app if scope["path"] in _PROBES else self._by_name
+        if scope["path"] not in _PROBES and not await self._is_named(scope):
+            await exchange.refuse(
+                400,
+                "the header Host must be a name of this service; "
+                "`python -m serving.app --hosts NAME` tells it its name",
+            )
+            return
         try:
             async with asyncio.timeout(self._seconds):
-                await app(scope, exchange.receive, exchange.send)
+                await self._app(scope, exchange.receive, exchange.send)
         except TimeoutError:
             status, who = (504, "the answer") if exchange.received else (408, "the request")
             await exchange.refuse(status, f"{who} took more than {self._seconds:g} s")
         except Exception:  # the outermost: whatever it is, it is logged whole and answered
             log.exception("%s %.200r failed", scope["method"], scope["path"])
             await exchange.refuse(500, "the server failed; its log says why")
+
+    async def _is_named(self, scope: Scope) -> bool:
+        """Whether the request calls the service by a name that it has."""
+        asked = {**scope, _NAMED: False}
+        await self._hosts(asked, _nothing, _nowhere)
+        return bool(asked[_NAMED])
 
     async def _may(self, request: Request) -> bool:
         if self._token is None:
@@ -127,6 +140,19 @@ class Guard:
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
         """Of every answer."""
         return self._headers
+
+
+async def _named(scope: Scope, receive: Receive, send: Send) -> None:
+    """What the check of names lets through."""
+    scope[_NAMED] = True
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def _nowhere(message: Message) -> None:
+    """Its own refusal, which says not what to do."""
 
 
 def _too_large(max_bytes: int) -> str:

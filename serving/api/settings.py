@@ -147,6 +147,8 @@ def _told(error: object) -> str:
     assert isinstance(error, dict)
     name = str(error["loc"][0]).replace("_", "-")
     rule = str(error["msg"]).partition(", unable")[0]
+    if error["type"] == "string_pattern_mismatch":  # of names alone
+        rule = "must be names such as vae.example.org or *.example.org"
     rule = rule.replace("Input should be", "must be").replace("String should", "must")
     return f"`--{name}` {rule}, but got {error['input']}"
 
