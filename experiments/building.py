@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import losses
 import models
 from experiments.config import SOURCES, objectives
 from experiments.data import ImageSet, Splits, split
-from experiments.errors import DiskFullError, UserError, is_disk_full
+from experiments.errors import UserError, is_disk_full
 from experiments.machine.loading import loading
 from experiments.metrics import METRICS, added
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 _STEPS_BETWEEN_VALIDATIONS = 50
 _EVALUATION_BATCH = 256
-_RECORD_BYTES = 16 * 2**20  # pictures, history and logs
 
 
 @dataclass(frozen=True)
@@ -340,25 +338,6 @@ def check_extractor(config: Mapping[str, Any], images: ImageSet) -> None:
 
         with _for_people():
             try_extractor(path, torch.tensor(images.images[:2]))
-
-
-def check_space(directory: Path, network_bytes: int, *, resumable: bool = False) -> None:
-    """Refuse a disk that could not take the record and its checkpoints.
-
-    Raises:
-        DiskFullError: there is too little space left.
-        UserError: there would be too little on the empty disk.
-    """
-    # The last checkpoint has weights, their average, two moments and the best; once more while
-    # it is replaced.
-    needed = _RECORD_BYTES + (14 if resumable else 4) * network_bytes
-    disk = shutil.disk_usage(directory)
-    if disk.free < needed:
-        error = DiskFullError if needed < disk.total else UserError
-        raise error(
-            f"the output directory needs {needed // 2**20} MiB for this trial, but {directory} "
-            f"has {disk.free // 2**20} MiB left; make room or set hydra.run.dir elsewhere"
-        )
 
 
 def _recordable(config: Mapping[str, Any], hardware: Hardware) -> bool:

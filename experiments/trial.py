@@ -19,7 +19,7 @@ from experiments.metrics import METRICS
 from experiments.ranks.environment import be_rank_zero, ranks_hidden
 from experiments.ranks.process_group import ProcessGroup, process_group_of
 from experiments.record import LAST, RESULT, Record, at_full_weight, discard, hardware_settings
-from experiments.record.files import remove, remove_unfinished
+from experiments.record.files import check_space, remove, remove_unfinished
 from experiments.record.membership import refuse_taken
 from experiments.tracking.loggers import open_loggers
 
@@ -185,7 +185,7 @@ def _prepare(
     data, when, loss, vae = building.build(config, images, hardware, ranks)
     record.directory.mkdir(parents=True, exist_ok=True)
     network_bytes = sum(p.numel() * p.element_size() for p in vae.network.parameters())
-    building.check_space(record.directory, network_bytes, resumable=resumable)
+    check_space(record.directory, network_bytes, resumable=resumable)
     record.result |= {
         "hardware": {
             **vars(hardware),

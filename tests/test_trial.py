@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 import losses
-from experiments import building
 from experiments.errors import TrialError, UserError, is_disk_full
 from experiments.record import read_history, read_result
+from experiments.record.files import check_space
 from experiments.trial import run_trial
 
 Compose = Callable[..., dict[str, Any]]
@@ -234,7 +234,7 @@ def test_a_disk_that_is_too_small_even_empty_is_not_waited_for(
         now = usage._replace(total=total, free=2**20)
         monkeypatch.setattr(shutil, "disk_usage", lambda path, now=now: now)
         with pytest.raises(UserError, match="1 MiB left") as refused:
-            building.check_space(tmp_path, 2**20)
+            check_space(tmp_path, 2**20)
         assert is_disk_full(refused.value) == is_waited_for
 
 

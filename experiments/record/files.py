@@ -1,17 +1,19 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the space that they need."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from experiments.errors import UserError
+from experiments.errors import DiskFullError, UserError
 from experiments.record.fence import writing
 
 _SUFFIX = ".part"
+_RECORD_BYTES = 16 * 2**20  # pictures, history and logs
 
 
 @contextmanager
@@ -96,3 +98,22 @@ def remove_unfinished(directory: Path) -> None:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid4().hex[:12]}{_SUFFIX}")
+
+
+def check_space(directory: Path, network_bytes: int, *, resumable: bool = False) -> None:
+    """Refuse a disk that could not take the record and its checkpoints.
+
+    Raises:
+        DiskFullError: there is too little space left.
+        UserError: there would be too little on the empty disk.
+    """
+    # The last checkpoint has weights, their average, two moments and the best; once more while
+    # it is replaced.
+    needed = _RECORD_BYTES + (14 if resumable else 4) * network_bytes
+    disk = shutil.disk_usage(directory)
+    if disk.free < needed:
+        error = DiskFullError if needed < disk.total else UserError
+        raise error(
+            f"the output directory needs {needed // 2**20} MiB for this trial, but {directory} "
+            f"has {disk.free // 2**20} MiB left; make room or set hydra.run.dir elsewhere"
+        )
