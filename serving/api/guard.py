@@ -103,8 +103,8 @@ class Guard:
         if scope["path"] not in _PROBES and not await self._is_named(scope):
             await exchange.refuse(
                 400,
-                "the header Host must be a name of this service; "
-                "`python -m serving.app --hosts NAME` tells it its name",
+                "the header Host must be a name of this service; the option --hosts tells it its "
+                "names",
             )
             return
         try:
