@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis import repeated
-from analysis.runs import DEGREE, Runs
+from analysis.runs import DEGREE, Runs, values_of
 from experiments.cli.commands import train
 from experiments.cli.grammar import key_of, literal
 from experiments.record.membership import records_below
@@ -170,7 +170,7 @@ def _new_study(
     if name is not None:
         changed["name"] = literal(_next_name(name, runs))
     kept = [text for text in typed if not _is_searched(text)]
-    return _Option(seeds * math.prod(rows.nunique()), kept, changed, is_new=True)
+    return _Option(seeds * math.prod(_counts(rows)), kept, changed, is_new=True)
 
 
 def _seeds(runs: Runs) -> list[int]:
@@ -180,7 +180,12 @@ def _seeds(runs: Runs) -> list[int]:
 def _is_product(levels: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a grid holds these levels and nothing else: each has the same other settings."""
     rows = pd.DataFrame(list(levels))
-    return bool(math.prod(rows.nunique()) == len(rows))
+    return math.prod(_counts(rows)) == len(rows)
+
+
+def _counts(rows: pd.DataFrame) -> list[int]:
+    """How many values each column has; options that no level has are as good as one."""
+    return [max(1, len(values_of(rows, column))) for column in rows.columns]
 
 
 def _next_name(name: str, runs: Runs) -> str:
@@ -305,7 +310,7 @@ def _choices(rows: pd.DataFrame, runs: Runs) -> dict[str, str]:
     choices = {"name": literal(name)} if name else {}
     for column in runs.searched:
         if column in rows.columns:
-            values = rows[column].dropna().drop_duplicates()
+            values = values_of(rows, column)
             choices[_key(column)] = ",".join(_text(column, value) for value in values)
     return choices
 

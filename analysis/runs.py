@@ -131,6 +131,21 @@ def column_of(key: str) -> str:
     return f"{key}.name" if key in GROUPS else key
 
 
+def is_null(column: str, value: Any) -> bool:
+    """Whether a missing value of a column is a null, which a config may well say.
+
+    Every config has each key but the options of a choice: `loss.window_size` is none of `mse`.
+    """
+    is_option = column.partition(".")[0] in GROUPS and not column.endswith(".name")
+    return bool(pd.isna(value)) and not is_option
+
+
+def values_of(trials: pd.DataFrame, column: str) -> list[Any]:
+    """The different values of a column, in the order of the trials; None where it is null."""
+    known = [None if is_null(column, value) else value for value in trials[column].unique()]
+    return [value for value in dict.fromkeys(known) if value is None or not pd.isna(value)]
+
+
 def check_margin(name: str, value: Any) -> None:
     """Raise ValueError unless it is a margin of a metric."""
     if name not in METRICS or not _is_number(value) or not 0 <= value < float("inf"):

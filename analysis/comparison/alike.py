@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis import labels
-from analysis.runs import DEGREE, FINGERPRINT, Design, Runs
+from analysis.runs import DEGREE, FINGERPRINT, Design, Runs, values_of
 from decisions import LEAST_PLAN
 from experiments.errors import UserError
 
@@ -31,14 +31,14 @@ def design_of(runs: Runs) -> Design | None:
     said = list(runs.designs.values())
     if not said:
         return None
-    first = said[0]
-    is_one = all(one.compare == first.compare for one in said)
+    compared = {one.compare for one in said if one.compare}
+    compare = compared.pop() if len(compared) == 1 else ()
     margins: dict[str, float] = {}
     for name, margin in (item for one in said for item in one.margins.items()):
         margins[name] = min(margin, margins.get(name, margin))  # what is equal by each of them
     return Design(
-        first.compare if is_one and set(first.compare) <= set(runs.trials.columns) else (),
-        first.planned if len({looks(one) for one in said}) == 1 else None,
+        compare if set(compare) <= set(runs.trials.columns) else (),
+        said[0].planned if len({looks(one) for one in said}) == 1 else None,
         margins,
     )
 
@@ -104,7 +104,11 @@ def check_columns(runs: Runs, by: Sequence[str]) -> None:
 
 
 def _choices(runs: Runs, name: str) -> int:
-    return int(runs.trials[name].nunique()) if name in runs.trials else 0
+    """How many values of a column there are; null is one if a completed trial has it."""
+    if name not in runs.trials:
+        return 0
+    is_null = None in values_of(_completed(runs.trials), name)
+    return int(runs.trials[name].nunique()) + is_null
 
 
 class Comparable(NamedTuple):
@@ -167,7 +171,7 @@ def of_trials(runs: Runs, names: Iterable[str]) -> Runs:
 def unsearched(runs: Runs, by: Sequence[str]) -> list[str]:
     """Columns by which trials differ although no sweep searched them, such as the batch size."""
     known = {*by, *runs.searched, *_IMAGES, *_SOURCE, *_SPLIT, *_SCALES}
-    return [c for c in runs.varied if c not in known and _choices(runs, c) > 1]
+    return [c for c in runs.varied if c not in known and runs.trials[c].nunique() > 1]
 
 
 def _with_levels(trials: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,17 +13,20 @@ import pandas as pd
 import decisions
 from analysis import labels
 from analysis.comparison.alike import LEVEL
+from analysis.comparison.confirmed import confirmed
 from analysis.comparison.seeds import (
     SCORED,
     alike_throughout,
     counted,
+    first_reason,
     grouped,
     is_of,
+    is_repeated,
     levels_in,
-    with_others,
+    merit_by_seed,
 )
 from analysis.ranking import merit
-from analysis.runs import CONFIRM
+from analysis.runs import CONFIRM, is_null
 from decisions import Array
 
 _ENDED = ("completed", "pruned", "failed")
@@ -43,7 +47,8 @@ class Level:
         weights: (C, S), how much each counts; a seed's add up to 1, or 0.
         confirmed: whether the seeds are fresh ones, drawn after the configuration was chosen.
         failed: how many of the seeds with which it was trained gave no score.
-        seconds: that each training of that configuration took, as far as that is known.
+        seconds: that each training of that configuration took, as far as that is known; none of
+            several sweeps, which may have run on different machines.
     """
 
     name: str
@@ -161,39 +166,16 @@ def _chosen(
     by: Sequence[str],
     left_out: list[str],
 ) -> Levels:
-    notes, unconfirmed = [], []
+    found = confirmed(ended, objectives)
     again = ended[ended["phase"] == CONFIRM]
-    fresh = again[again[LEVEL].isin(again.loc[again[SCORED], LEVEL])]
-    searched_for = ended[ended["phase"] != CONFIRM]
-    if fresh[LEVEL].nunique() == 1 < searched_for[LEVEL].nunique() and _is_repeated(searched_for):
-        fresh, ended = fresh[:0], searched_for  # one alone could be compared with nothing
-    if len(fresh):
-        others = [n for n in dict.fromkeys(ended[LEVEL]) if n not in set(fresh[LEVEL])]
-        unconfirmed = [name for name in others if name not in set(again[LEVEL])]
-        broken = [name for name in others if name not in unconfirmed]
-        if unconfirmed:
-            left_out.append(f"not confirmed: {labels.listed(unconfirmed)}, and so not compared")
-        if broken:
-            why = first_reason(again[again[LEVEL].isin(broken)])
-            left_out.append(
-                f"no confirmation of {labels.listed(broken)} succeeded: not compared{why}"
-            )
-        kept = {
-            name: [_confirmed_best(searched_for[searched_for[LEVEL] == name], rows, objectives)]
-            for name, rows in grouped(fresh)
-        }
-        fresh, of_others, ignored = with_others(fresh, searched_for, kept)
-        rows = fresh[is_of(fresh, kept)]
-        notes.append("compared are fresh seeds of the configuration that the search chose for each")
-        if of_others:
-            notes.append(f"{counted(of_others, 'training')} of other sweeps among them")
-        if ignored:
-            notes.append(
-                f"{counted(ignored, 'training')} of other sweeps, not of what the search chose, "
-                f"{'do' if ignored > 1 else 'does'} not count"
-            )
-    elif _is_repeated(ended):
-        single = [name for name, rows in grouped(ended) if not _is_repeated(rows)]
+    notes, unconfirmed = list[str](), list[str]()
+    if found is not None:
+        rows, kept, unconfirmed = found.rows, found.kept, found.unconfirmed
+        left_out += found.left_out
+        notes += [*found.notes, *_tries(kept)]
+    elif is_repeated(ended[ended["phase"] != CONFIRM]):
+        ended = ended[~(ended[SCORED] & (ended["phase"] == CONFIRM))]  # of one level alone
+        single = [name for name, rows in grouped(ended) if not is_repeated(rows)]
         if ended[LEVEL].nunique() - len(single) >= _COMPARED:  # one training is no evidence
             left_out += [f"{name} has one seed so far: not compared" for name in single]
             ended = ended[~ended[LEVEL].isin(single)]
@@ -227,19 +209,22 @@ def _chosen(
     seeds = list(dict.fromkeys(rows["seed"]))
     tries = min(map(len, kept.values()))
     parameters = [c for c in dict.fromkeys(("loss.name", *by, *searched)) if c in rows.columns]
-    found = [
-        _level(
-            name, of, kept[name], seeds, tries, objectives, parameters, confirmed=bool(len(fresh))
-        )
-        for name, of in grouped(rows)
-    ]
-    few = [level.name for level in found if not level.weights.any()]
+    make = partial(
+        _level,
+        objectives=objectives,
+        parameters=parameters,
+        confirmed=found is not None,
+        # The times of several sweeps may be those of different machines.
+        is_timed=rows.reindex(columns=["sweep"])["sweep"].nunique() < _COMPARED,
+    )
+    levels = [make(name, of, kept[name], seeds, tries) for name, of in grouped(rows)]
+    few = [level.name for level in levels if not level.weights.any()]
     if few:
         left_out.append(
             f"{labels.listed(few)} {'has' if len(few) == 1 else 'have'} one seed of several "
             "configurations, which no other seed can judge: not compared"
         )
-    judged = [level for level in found if level.weights.any()]
+    judged = [level for level in levels if level.weights.any()]
     single = [one.name for one in judged if one.weights.any(axis=0).sum() < _COMPARED]
     if len(judged) - len(single) >= _COMPARED:  # what one training reached is no evidence
         judged = [level for level in judged if level.name not in single]
@@ -253,79 +238,47 @@ def _level(
     configurations: Sequence[str],
     seeds: Sequence[int],
     tries: int,
+    *,
     objectives: Sequence[str],
     parameters: Sequence[str],
-    *,
     confirmed: bool,
+    is_timed: bool,
 ) -> Level:
     scored = rows[rows[SCORED]]
-    table = _merit(scored, objectives).reindex(index=configurations, columns=seeds)
-    # Best first: the one that stands for the level.
-    rank = pd.DataFrame({"seeds": table.notna().sum(axis=1), "merit": table.mean(axis=1)})
-    order = rank.sort_values(["seeds", "merit"], ascending=False, kind="stable").index
-    table = table.loc[order]
+    table = merit_by_seed(scored, objectives).reindex(index=configurations, columns=seeds)
+    shares = decisions.chosen_by_other_seeds(table.to_numpy(dtype=float), tries)
+    # First the one that stands for the level: whose seeds count most.
+    rank = pd.DataFrame({"share": shares.sum(axis=1), "merit": table.mean(axis=1)}, table.index)
+    rank = rank.round(9).sort_values(["share", "merit"], ascending=False, kind="stable")
+    order = rank.index
+    weights = shares[table.index.get_indexer(order)]
     names = scored.pivot(index="configuration", columns="seed", values="trial")
     trials = names.reindex(index=order, columns=seeds).astype(object)
     trials = trials.where(trials.notna(), None)
-    scores = table.to_numpy(dtype=float)
-    weights = decisions.chosen_by_other_seeds(scores, tries)
     of_first = scored[scored["configuration"] == order[0]]
     first = of_first.to_dict("records")[0]  # of Python's own numbers
     times = pd.to_numeric(of_first.get("seconds/total", pd.Series(dtype=float)), errors="coerce")
+    times = times[np.isfinite(times)]
     judged = {seed for seed, share in zip(seeds, weights.sum(axis=0), strict=True) if share}
     return Level(
         name=name,
-        parameters={c: first[c] for c in parameters if not pd.isna(first[c])},
+        parameters={
+            c: None if pd.isna(first[c]) else first[c]
+            for c in parameters
+            if not pd.isna(first[c]) or is_null(c, first[c])
+        },
         configurations=tuple(order),
         trials=trials.to_numpy(),
         weights=weights,
         confirmed=confirmed,
         failed=len(set(rows.loc[~rows[SCORED], "seed"]) - judged) if judged else 0,
-        seconds=tuple(float(time) for time in times if np.isfinite(time)),
+        seconds=tuple(map(float, times)) if is_timed else (),
     )
-
-
-def _merit(scored: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
-    """How good each configuration (rows) is with each seed (columns), more is better.
-
-    Of several objectives it is the sum of the places among the trials with that seed.
-    """
-    of_seeds = [merit(rows, objectives) for _, rows in scored.groupby("seed")]
-    return scored.assign(merit=pd.concat(of_seeds)).pivot(
-        index="configuration", columns="seed", values="merit"
-    )
-
-
-def _confirmed_best(search: pd.DataFrame, fresh: pd.DataFrame, objectives: Sequence[str]) -> str:
-    """The configuration of a level that its search chose, of those that were confirmed.
-
-    A search that went on may have chosen another one since, which has fewer fresh seeds as yet. As
-    in the sweep itself, that is the one that counts.
-    """
-    confirmed = set(fresh.loc[fresh[SCORED], "configuration"])
-    known = search[search[SCORED] & search["configuration"].isin(confirmed)]
-    if known.empty:
-        return _most_seeds(fresh, objectives)
-    means = _merit(known.drop_duplicates(["configuration", "seed"]), objectives).mean(axis=1)
-    return str(means.idxmax())
-
-
-def _most_seeds(rows: pd.DataFrame, objectives: Sequence[str]) -> str:
-    """The confirmed configuration of a level with most seeds, the better one of several."""
-    means = _merit(rows[rows[SCORED]].drop_duplicates(["configuration", "seed"]), objectives)
-    order = pd.DataFrame({"seeds": means.notna().sum(axis=1), "merit": means.mean(axis=1)})
-    return str(order.sort_values(["seeds", "merit"], kind="stable").index[-1])
 
 
 def _best_of_search(rows: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
     scored = rows[rows[SCORED]].drop_duplicates("configuration").assign(seed=0)
-    return [str(_merit(scored, objectives)[0].idxmax())]
-
-
-def _is_repeated(rows: pd.DataFrame) -> bool:
-    """Whether a configuration was trained with several seeds."""
-    seeds = rows[rows[SCORED]].groupby("configuration")["seed"].nunique()
-    return bool((seeds > 1).any())
+    return [str(merit_by_seed(scored, objectives)[0].idxmax())]
 
 
 def _tries(kept: Mapping[str, Sequence[str]]) -> list[str]:
@@ -341,13 +294,6 @@ def _tries(kept: Mapping[str, Sequence[str]]) -> list[str]:
         f"of each what the best of {least} configurations is expected to reach, of those tried "
         f"({tried}): {how}"
     ]
-
-
-def first_reason(rows: pd.DataFrame) -> str:
-    """Why the first of those failed that say why: `; the first that failed: ...`, or nothing."""
-    failed = rows[rows["status"] == "failed"].reindex(columns=["reason"])["reason"].dropna()
-    lines = str(failed.iloc[0]).strip().splitlines() if len(failed) else []
-    return f"; the first that failed: {lines[0]:.200}" if lines else ""
 
 
 def _repeated_otherwise(rows: pd.DataFrame, objectives: Sequence[str]) -> list[str]:

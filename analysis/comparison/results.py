@@ -145,6 +145,5 @@ def candidates(result: Result, levels: Sequence[Level]) -> list[Candidate]:
 
 def settings(level: Level) -> str:
     """What else was chosen for a level: «latent 64, lr 0.0003»."""
-    said = level.name.split(", ")
     others = (labels.group_label({key: value}) for key, value in level.parameters.items())
-    return ", ".join(text for text in others if text not in said)
+    return ", ".join(text for text in others if f", {text}, " not in f", {level.name}, ")

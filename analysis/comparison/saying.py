@@ -11,8 +11,8 @@ import pandas as pd
 
 from analysis import commands, labels
 from analysis.comparison.alike import looks
-from analysis.comparison.levels import first_reason
 from analysis.comparison.results import answer, candidates
+from analysis.comparison.seeds import first_reason
 from analysis.runs import CONFIRM, Runs
 from decisions import Answer, for_all
 from experiments.scoring.symptoms import BETTER_THAN_MEAN

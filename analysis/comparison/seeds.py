@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis import labels
 from analysis.comparison.alike import LEVEL
+from analysis.ranking import merit
 
 SCORED = "scored"
 """The column that says whether a training was completed with finite objectives."""
-
-
-def with_others(
-    fresh: pd.DataFrame, searched_for: pd.DataFrame, kept: Mapping[str, Sequence[str]]
-) -> tuple[pd.DataFrame, int, int]:
-    """Confirmations, and what other sweeps trained of the same with seeds that chose nothing.
-
-    Returns:
-        Both; how many are of others, and how many of theirs do not count.
-    """
-    sweeps = searched_for.reindex(columns=["sweep"])["sweep"]
-    is_other = ~sweeps.isin(fresh.reindex(columns=["sweep"])["sweep"])
-    seen = searched_for[~is_other & searched_for[SCORED]]
-    known = set(zip(seen["configuration"], seen["seed"], strict=True))
-    pairs = zip(searched_for["configuration"], searched_for["seed"], strict=True)
-    is_new = pd.Series([pair not in known for pair in pairs], searched_for.index)
-    others = searched_for[is_other & is_new]
-    same = others[is_of(others, kept)]
-    return pd.concat([fresh, same]).sort_index(), len(same), len(others) - len(same)
 
 
 def alike_throughout(
@@ -52,7 +36,7 @@ def alike_throughout(
     if columns:
         points = ended[columns].map(str).agg("\n".join, axis=1)
         shared = set.intersection(*(set(points[rows.index]) for _, rows in grouped(ended)))
-        alike = _alike([rows for _, rows in grouped(ended[points.isin(shared)])], points)
+        alike = with_same_seeds([rows for _, rows in grouped(ended[points.isin(shared)])], points)
         if alike is None:
             notes.append(
                 f"no value of {labels.listed(columns)} was trained with several seeds by all: each "
@@ -70,7 +54,7 @@ def alike_throughout(
                     f"{'are' if count > 1 else 'is'} left out"
                 )
             ended = ended[points.isin(shared)]
-    own = [_alike([rows], rows["configuration"]) for _, rows in grouped(inside)]
+    own = [with_same_seeds([rows], rows["configuration"]) for _, rows in grouped(inside)]
     if all(rows is not None for rows in own):
         inside = pd.concat(own).sort_index()
     lost = ended[~ended.index.isin(inside.index)]
@@ -83,29 +67,36 @@ def alike_throughout(
     return inside, notes
 
 
-def _alike(levels: Sequence[pd.DataFrame], points: pd.Series) -> pd.DataFrame | None:
+def with_same_seeds(levels: Sequence[pd.DataFrame], points: pd.Series) -> pd.DataFrame | None:
     """Of levels, the trials at those points at which all trials of a level have the same seeds.
 
     In a grid that is not yet finished, a point that has the first seed alone would be chosen for
-    how lucky that is, and be judged by no other. Of the ways to leave such out, it is the one that
-    keeps most points with most seeds beyond the first of the level that has fewest; None where
-    none keeps any.
+    how lucky that is, and be judged by no other. Of the ways to leave such out that were looked
+    at, it is the one that keeps most points times seeds beyond the first, of the level that has
+    fewest, and most points of several such; None where none keeps any. Looked at are all points
+    that have what a point has, and what the points with most trials have in common.
     """
     if not levels:
         return None
     tables = [pd.crosstab(points[rows.index], rows["seed"]) > 0 for rows in levels]
-    counts = pd.concat([table.sum(axis=1) for table in tables], axis=1).sum(axis=1)
-    order = counts.sort_values(ascending=False, kind="stable").index
-    of_first = [np.logical_and.accumulate(table.reindex(order).to_numpy()) for table in tables]
-    beyond = [np.maximum(kept.sum(axis=1) - 1, 0) for kept in of_first]
-    worth = np.min(beyond, axis=0) * np.arange(1, len(order) + 1)
-    best = int(np.argmax(worth))
-    if not worth[best]:
+    has = pd.concat(tables, axis=1).fillna(value=False).astype(bool)
+    trained = has.to_numpy()
+    most_first = trained[np.argsort(-trained.sum(axis=1), kind="stable")]
+    common = np.vstack([trained, np.logical_and.accumulate(most_first)])
+    ends = np.cumsum([0, *(table.shape[1] for table in tables)])
+
+    def worth(kept: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[int, int]:
+        seeds = min(int(kept[i:j].sum()) for i, j in pairwise(ends))
+        count = int((trained | ~kept).all(axis=1).sum())
+        return max(seeds - 1, 0) * count, count
+
+    best = max(np.unique(common, axis=0), key=worth)
+    if not worth(best)[0]:
         return None
-    chosen = set(order[: best + 1])
+    chosen = has.index[(trained | ~best).all(axis=1)]
     return pd.concat(
-        rows[points[rows.index].isin(chosen) & rows["seed"].isin(table.columns[kept[best]])]
-        for rows, table, kept in zip(levels, tables, of_first, strict=True)
+        rows[points[rows.index].isin(chosen) & rows["seed"].isin(table.columns[best[i:j]])]
+        for rows, table, (i, j) in zip(levels, tables, pairwise(ends), strict=True)
     ).sort_index()
 
 
@@ -127,3 +118,27 @@ def grouped(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def is_of(rows: pd.DataFrame, kept: Mapping[str, Sequence[str]]) -> pd.Series:
     """Whether rows are of the configurations that were kept of some level."""
     return rows["configuration"].isin({c for some in kept.values() for c in some})
+
+
+def is_repeated(rows: pd.DataFrame) -> bool:
+    """Whether a configuration was trained with several seeds."""
+    seeds = rows[rows[SCORED]].groupby("configuration")["seed"].nunique()
+    return bool((seeds > 1).any())
+
+
+def merit_by_seed(scored: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
+    """How good each configuration (rows) is with each seed (columns), more is better.
+
+    Of several objectives it is the sum of the places among the trials with that seed.
+    """
+    of_seeds = [merit(rows, objectives) for _, rows in scored.groupby("seed")]
+    return scored.assign(merit=pd.concat(of_seeds)).pivot(
+        index="configuration", columns="seed", values="merit"
+    )
+
+
+def first_reason(rows: pd.DataFrame) -> str:
+    """Why the first of those failed that say why: `; the first that failed: ...`, or nothing."""
+    failed = rows[rows["status"] == "failed"].reindex(columns=["reason"])["reason"].dropna()
+    lines = str(failed.iloc[0]).strip().splitlines() if len(failed) else []
+    return f"; the first that failed: {lines[0]:.200}" if lines else ""
