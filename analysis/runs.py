@@ -76,7 +76,7 @@ class Runs:
         trials: as above; empty, but with the columns that every trial has, if there are none.
         history: as above.
         broken: what could not be read.
-        objectives: names of the metrics that the sweeps searched by; empty if they differ.
+        objectives: names of the metrics that all sweeps searched by; empty if there is none.
         searched: columns of `trials` that the sweeps searched over, without the seed.
         designs: how sweeps compare, by name, where they say so.
         varied: columns by which trials differ, searched or not, without the seed.

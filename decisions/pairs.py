@@ -146,7 +146,7 @@ def adjusted_means(scores: Array) -> Array:
     design = np.zeros((len(rows), count + seeds))
     design[np.arange(len(rows)), rows] = 1
     design[np.arange(len(rows)), count + columns] = 1
-    centre = scores[known].mean() if known.any() else 0.0
+    centre = scores[known].mean()
     effects = np.linalg.lstsq(design, scores[known] - centre, rcond=None)[0]
     used = known.any(axis=0)
     if np.linalg.matrix_rank(design) < known.any(axis=1).sum() + used.sum() - 1:

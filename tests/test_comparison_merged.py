@@ -12,6 +12,8 @@ import pytest
 from analysis.comparison import Comparison, compare
 from analysis.comparison.alike import design_of, groups_of
 from analysis.runs import Design, Runs
+from analysis.sources.found import Findings, Found
+from analysis.sources.tables import runs_of
 from tests.planted import Planted, findings, runs
 
 FRESH = range(100, 105)
@@ -151,3 +153,19 @@ def test_times_of_several_sweeps_are_not_compared() -> None:
     )
     assert any("fastest" in line for line in together.verdict), together.verdict
     assert not any("fastest" in line for line in apart.verdict)
+
+
+@pytest.mark.parametrize(
+    ("others", "common"),
+    [(("ssim", "psnr"), ("psnr", "ssim")), (("psnr",), ("psnr",)), (("kl",), ())],
+)
+def test_sweeps_are_compared_by_the_objectives_that_all_have(
+    others: tuple[str, ...], common: tuple[str, ...]
+) -> None:
+    findings = Findings(
+        [
+            Found(sweep, sweep, 0, "cats", {"objective": objectives}, {"status": "completed"})
+            for sweep, objectives in (("a", ("psnr", "ssim")), ("b", others))
+        ]
+    )
+    assert runs_of(findings).objectives == common

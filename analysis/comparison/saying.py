@@ -14,7 +14,7 @@ from analysis.comparison.alike import looks
 from analysis.comparison.results import answer, candidates
 from analysis.comparison.seeds import first_reason
 from analysis.runs import CONFIRM, Runs
-from decisions import Answer, for_all
+from decisions import LEAST_PLAN, Answer, for_all
 from experiments.scoring.symptoms import BETTER_THAN_MEAN
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ _SAID = {
     "equal": "practically equal",
     "open": "open",
 }
-_FIRST_PLAN = 3
-"""Seeds of each that are proposed where nobody has planned any."""
 
 
 def said(
@@ -233,7 +231,7 @@ def _settling(
     asked = is_open or range(len(levels))
     failing = max((seeds[i] + levels[i].failed) / max(seeds[i], 1) for i in asked)
     fresh = None
-    least = max(*seeds, comparison.planned or _FIRST_PLAN)
+    least = max(*seeds, comparison.planned or LEAST_PLAN)
     wanted: int | None = least
     if max(seeds) < 2:
         again = runs.trials.loc[runs.trials["phase"] == CONFIRM, "status"]

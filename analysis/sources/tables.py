@@ -99,11 +99,10 @@ def _history(names: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
 
 
 def _objectives(found: Sequence[Found]) -> tuple[str, ...]:
-    named = {trial.config["objective"] for trial in found if "objective" in trial.config}
-    if len(named) != 1:
-        return ()
-    (objective,) = named
-    return objective if isinstance(objective, tuple) else (objective,)
+    """Those that all have, in the order of the first."""
+    named = dict.fromkeys(t.config["objective"] for t in found if "objective" in t.config)
+    several = [each if isinstance(each, tuple) else (each,) for each in named]
+    return tuple(n for n in several[0] if all(n in each for each in several)) if several else ()
 
 
 def _searched(findings: Findings) -> tuple[str, ...]:
