@@ -61,6 +61,7 @@ class Runs:
     - `trial`: unique text, `<sweep>/<number>`, or `<name>/<directory>` of a single run;
     - `source`, `sweep`, `number` (missing for a single run), `phase` ("search" or "confirm");
     - `status`: completed, pruned, failed, interrupted, running or waiting; `reason`; `seed`;
+      `started`, the time in ISO 8601;
     - every key of the flat config by its name, such as `loss.name`, `loss.scale`, `lr`,
       `latent_dim`, `beta`, `model.name`, `data.size`;
     - `configuration`: the same text for trials that differ in nothing but the seed;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ import pytest
 
 from analysis.comparison import Comparison, compare
 from analysis.comparison.alike import design_of, groups_of
+from analysis.load import load
 from analysis.runs import Design, Runs
 from analysis.sources.found import Findings, Found
 from analysis.sources.tables import runs_of
 from tests.planted import Planted, findings, runs
+from tests.records import result, write
 
 FRESH = range(100, 105)
 LEADS = {"mse": 0.6, "l1": 0.0}
@@ -169,3 +172,20 @@ def test_sweeps_are_compared_by_the_objectives_that_all_have(
         ]
     )
     assert runs_of(findings).objectives == common
+
+
+@pytest.mark.parametrize("of_sweeps", [True, False])
+def test_seeds_are_looked_at_as_they_were_trained_whichever_sweep_is_named_first(
+    tmp_path: Path, of_sweeps: bool
+) -> None:
+    """Else there would be two answers, of which one could choose."""
+    for sweep, day, seeds in (("b", 1, range(3)), ("a", 2, range(3, 6))):
+        for number, seed in enumerate(seeds):
+            content = result(20.0 + seed, seed=seed, name=sweep)
+            content["started"] = f"2026-11-0{day}T00:00:00+00:00"
+            write(tmp_path / sweep / "sweep" / str(number), content)
+        if of_sweeps:
+            (tmp_path / sweep / "sweep" / "multirun.yaml").write_text("{}")
+    for names in ("ab", "ba"):
+        trials = load(*(tmp_path / name / "sweep" for name in names)).trials
+        assert trials["seed"].tolist() == list(range(6))

@@ -144,6 +144,7 @@ def row_of(result: Mapping[str, Any]) -> Row:
         "status": result.get("status"),
         "reason": result.get("reason"),
         "seed": result.get("seed"),
+        "started": result.get("started"),
         "epochs": epochs,
         "steps": result.get("steps"),
         "seconds/total": timings.get("total_seconds"),

@@ -15,7 +15,8 @@ Config = Mapping[str, Any]
 """Flat, with hashable values."""
 
 _FIRST = (
-    "trial", "source", "sweep", "number", "phase", "status", "reason", "seed", "configuration",
+    "trial", "source", "sweep", "number", "phase", "status", "reason", "seed", "started",
+    "configuration",
 )  # fmt: skip
 _LAST = (
     "epochs", "steps", "seconds/total", "seconds/fit", "seconds/epoch", "images_per_second",
@@ -45,10 +46,29 @@ def runs_of(findings: Findings) -> Runs:
 
 
 def _ordered(found: Iterable[Found]) -> list[Found]:
-    """By sweep, in the order found, and number."""
+    """By sweep, the one that began first before the others, and number; single runs by their time.
+
+    Seeds are looked at in this order, whichever source was named first. Where nobody knows when a
+    sweep began, sweeps are in the order found.
+    """
     found = list(found)
-    places = {sweep: i for i, sweep in enumerate(dict.fromkeys(trial.sweep for trial in found))}
-    return sorted(found, key=lambda trial: (places[trial.sweep], trial.number or 0))
+    began: dict[str | None, list[str]] = {}
+    for trial in found:
+        began.setdefault(trial.sweep, []).append(_started(trial))
+    first = {sweep: min(filter(None, times), default="") for sweep, times in began.items()}
+    names = sorted(began, key=lambda sweep: first[sweep]) if all(first.values()) else list(began)
+    places = {sweep: i for i, sweep in enumerate(names)}
+
+    def place(trial: Found) -> tuple[int, int, str]:
+        is_single = trial.number is None
+        return places[trial.sweep], trial.number or 0, _started(trial) if is_single else ""
+
+    return sorted(found, key=place)
+
+
+def _started(trial: Found) -> str:
+    """When, in ISO 8601; empty if nobody knows."""
+    return str(trial.row.get("started") or "")
 
 
 def _names(found: Iterable[Found]) -> list[str]:

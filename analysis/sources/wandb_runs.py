@@ -100,6 +100,7 @@ def _found(run: Any, config: Row, summary: Row, logged: Sequence[Row], source: s
         "status": status,
         "reason": summary.get("reason"),
         "seed": config.get("seed"),
+        "started": getattr(run, "created_at", None),
         "epochs": history[-1]["epoch"] + 1 if history else None,
         "steps": history[-1]["step"] if history else None,
         "seconds/total": summary.get("_runtime"),
