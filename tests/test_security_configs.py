@@ -595,7 +595,7 @@ def test_the_command_reads_trust_before_any_config(how: str, tmp_path: Path) -> 
          "experiments=theirs", "logger=none", *COMMANDS[how]],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "VAESWEEP_TRUST=... python run.py" in ended.stderr
     assert not mark.exists()
 
