@@ -78,7 +78,7 @@ def test_what_cannot_be_done_is_refused_before_any_work(tiny_sweep: Path, tmp_pa
         (["--format", "csv", "--margin", "psnr=1"], "`--margin` must go with an answer"),
     ):
         refused = report(str(tiny_sweep), *arguments)
-        assert (refused.returncode, refused.stdout) == (1, "")
+        assert (refused.returncode, refused.stdout) == (2, "")
         assert rule in refused.stderr
         assert "Traceback" not in refused.stderr
 

@@ -202,7 +202,7 @@ def test_a_link_may_have_any_seed_that_the_service_takes(
         page.wait_for_selector(LAST)
         settled(page, f"seed={largest}&")
         assert page.input_value("#seed") == largest
-        assert page.inner_text("#sliders output >> nth=0") == "0.00", "without a sign"
+        assert page.inner_text("[title^='Latent unit 0'] output") == "0.00", "without a sign"
         before = source(page, "#grid img")
         for seed, valid in ((largest[:-1] + "2", False), ("8" * 16, True)):
             page.fill("#seed", seed)

@@ -104,8 +104,7 @@ def test_a_service_that_is_silent_is_told_to_be_waited_for(
         page.goto(f"{service.url}/?seed=7")
         waiting = "Waiting for the server …"
         told(page, "status", waiting)
-        page.unroute("**/v1/*")
-        held.pop().continue_()
+        page.unroute("**/v1/*")  # which lets go of what was held
         page.wait_for_selector(LAST)
         silence(page)
 
@@ -121,8 +120,6 @@ def test_a_service_that_is_silent_is_told_to_be_waited_for(
         page.set_input_files("#photo", str(trained / "samples.png"))
         told(page, "photo-told", "Looking at the photo …")
         page.unroute("**/v1/*")
-        for route in held:
-            route.continue_()
         page.wait_for_selector("#made", state="visible")
         changed(page, "#grid img", first)
         silence(page)
