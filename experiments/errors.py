@@ -75,8 +75,11 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 def exit_status(error: BaseException) -> int:
     """Of a command that an error for people ends."""
-    kinds = (PassingError, ConnectionError, TimeoutError, socket.gaierror)
-    passes = is_disk_full(error) or any(isinstance(e, kinds) for e in _with_causes(error))
+    passes = is_disk_full(error) or any(
+        isinstance(e, PassingError | ConnectionError | TimeoutError)
+        or (isinstance(e, socket.gaierror) and e.errno == socket.EAI_AGAIN)
+        for e in _with_causes(error)
+    )
     return PASSING if passes else REFUSED
 
 
