@@ -20,7 +20,6 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from serving.api import guard
 from serving.api.settings import Settings, options
 from serving.server import END_SECONDS
 from tests.conftest import TINY
@@ -180,10 +179,9 @@ def test_uploads_fill_no_disk_of_the_node_and_fit_their_volume() -> None:
     (volume,) = (v for v in pod("kubernetes/serve.yaml")["volumes"] if v["name"] == "tmp")
     assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "256Mi"}
     assert COMPOSE["services"]["serve"]["tmpfs"] == ["/tmp:size=256m,mode=1777"]
-    # Of bodies, and as large a share of connections may each have a small one besides.
+    # Two of the largest are taken at once, and a small one of each connection besides.
     settings = Settings()
-    bodies = guard._WHOLE * settings.max_bytes + settings.max_connections * guard._SMALL
-    assert bodies <= 256 * 2**20
+    assert 2 * settings.max_bytes + settings.max_connections * 2**16 <= 256 * 2**20
 
 
 def test_prometheus_reads_every_pod_with_the_token(tmp_path: Path) -> None:
