@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import errno
+import socket
+from collections.abc import Iterator
+
+REFUSED = 2
+"""Exit status of what would fail again: a mistake of the user's, or a trial that failed; also
+argparse's. Python's own, of a traceback, is 1."""
+
+PASSING = 75
+"""Exit status of what may pass: the same command may work later. EX_TEMPFAIL of sysexits.h."""
 
 
 class UserError(Exception):
     """A mistake the user can mend: the message states the rule, the value received, the remedy.
 
-    `run.py` prints it without a traceback (unless HYDRA_FULL_ERROR=1) and exits non-zero.
+    `run.py` prints it without a traceback (unless HYDRA_FULL_ERROR=1) and exits with `exit_status`.
     """
 
 
-class DiskFullError(UserError):
+class PassingError(UserError):
+    """What nobody need mend: a server that does not answer, a lock that is held."""
+
+
+class DiskFullError(PassingError):
     """A disk with less space than a trial needs; there is nothing wrong with the trial."""
 
 
@@ -20,7 +33,7 @@ class TrialError(UserError):
     """A trial that failed while it trained; its record says why."""
 
 
-class RecordLockedError(UserError, TimeoutError):
+class RecordLockedError(PassingError, TimeoutError):
     """A record that another process holds for too long; there is nothing wrong with its trial."""
 
 
@@ -53,12 +66,26 @@ def printable(text: str, kept: str = "") -> str:
 
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, says that there is no space left."""
+    return any(
+        isinstance(e, DiskFullError)
+        or (isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT))
+        for e in _with_causes(error)
+    )
+
+
+def exit_status(error: BaseException) -> int:
+    """Of a command that an error for people ends."""
+    passes = is_disk_full(error) or any(
+        isinstance(e, PassingError | ConnectionError | TimeoutError)
+        or (isinstance(e, socket.gaierror) and e.errno == socket.EAI_AGAIN)
+        for e in _with_causes(error)
+    )
+    return PASSING if passes else REFUSED
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if isinstance(error, DiskFullError):
-            return True
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
+        yield error
         seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return False

@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.cli import commands
 from experiments.cli.grammar import advice
-from experiments.errors import UserError, printable
+from experiments.errors import PASSING, UserError, exit_status, printable
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import leave_quickly
 from experiments.metrics import FROM_OUTSIDE
@@ -50,7 +50,7 @@ _GONE = (errno.EPIPE, errno.EIO)  # of a pipe (`| head`) and of a terminal that 
 
 @contextmanager
 def errors_for_people() -> Iterator[None]:
-    """Print a user's mistake as one message and exit with 1; other errors keep their traceback.
+    """Print a user's mistake as one message and exit with its status; others keep their traceback.
 
     With HYDRA_FULL_ERROR=1 everything keeps its traceback. A reader of the output may go away at
     any moment, as `head` does: the command does its work to the end, in silence, and exits as if
@@ -79,7 +79,7 @@ def errors_for_people() -> Iterator[None]:
         if full or message is None:
             raise
         print(f"error: {_shown(message)}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(exit_status(error))
     else:
         _refuse_lost_output()
     finally:
@@ -144,7 +144,7 @@ def _outlive_readers() -> None:
 
 
 def _refuse_lost_output() -> None:
-    """Exit with 1 if what was printed is lost, as on a full disk."""
+    """Exit as on a full disk if what was printed is lost."""
     if not isinstance(sys.stdout, io.TextIOWrapper):
         return
     sys.stdout.flush()
@@ -155,7 +155,7 @@ def _refuse_lost_output() -> None:
             f"gives: {raw.failure.strerror}",
             file=sys.stderr,
         )
-        sys.exit(1)
+        sys.exit(PASSING)
 
 
 def message_of(error: Exception) -> str | None:

@@ -75,7 +75,9 @@ def main() -> None:
     arguments = _parser().parse_args()
     kind, part = arguments.format, arguments.part
     out = arguments.out or Path(part + SUFFIXES[kind])
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    for ours in (log.name, "serving", "experiments"):  # what exporters say of their steps is theirs
+        logging.getLogger(ours).setLevel(logging.INFO)
     difference = export(arguments.checkpoint, part, kind, out)
     log.info("wrote %s: at most %.1e from the original's values", shown_path(out), difference)
 

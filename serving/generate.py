@@ -26,9 +26,24 @@ if TYPE_CHECKING:
 
 _BATCH = 256
 _UNITS = 8
-_STEPS = 11
-_LARGEST_GRID = 64
 _SEED = "seed:"
+_RANGES = {
+    "grid": (1, 64),
+    "seed": (0, 2**63 - 1),
+    "temperature": (0, 100),
+    "steps": (2, 1000),
+    "count": (1, 10**7),
+}
+_DRAWING = ("interpolate", "traverse", "average", "arithmetic")  # where a photo may be a seed
+_MODES = ("count", "reconstruct", *_DRAWING)
+_OPTIONS = {
+    "grid": ("alone", "reconstruct"),
+    "seed": ("alone", "count"),
+    "temperature": ("alone", "count"),
+    "steps": ("interpolate", "traverse"),
+    "units": ("traverse",),
+}
+"""The modes that an option is of."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,7 @@ class Options:
     grid: int = 8
     seed: int = 0
     temperature: float = 1.0
-    steps: int = _STEPS
+    steps: int = 11
     progress: bool = True
 
 
@@ -232,9 +247,9 @@ def _parser() -> argparse.ArgumentParser:
         help=KINDS,
     )
     add("--out", type=Path, help="file to write (generated.png), or directory with --count")
-    add("--grid", type=int, default=8, help="side of the grid (8)")
-    add("--seed", type=int, default=0, help="of the draws (0)")
-    add("--temperature", type=float, default=1.0, help="standard deviation of the draws (1)")
+    add("--grid", type=int, help="side of the grid, of new images or --reconstruct (8)")
+    add("--seed", type=int, help="of the draws (0)")
+    add("--temperature", type=float, help="standard deviation of the draws (1)")
     add("--steps", type=int, help="images on a path, of --interpolate and --traverse (11)")
     add("--units", type=int, nargs="+", help="of --traverse (the 8 most informative)")
     add("--no-progress", action="store_true", help="no progress bar")
@@ -256,27 +271,35 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise a `UserError` for a number out of range, before anything is loaded."""
-    rules = {
-        "grid": (arguments.grid, 1, _LARGEST_GRID),
-        "seed": (arguments.seed, 0, 2**63 - 1),
-        "temperature": (arguments.temperature, 0, 100),
-        "steps": (_STEPS if arguments.steps is None else arguments.steps, 2, 1000),
-        "count": (1 if arguments.count is None else arguments.count, 1, 10**7),
-    }
-    for name, (value, least, most) in rules.items():
-        if not least <= value <= most:
+    for name, (least, most) in _RANGES.items():
+        value = getattr(arguments, name)
+        if value is not None and not least <= value <= most:
             raise UserError(f"`--{name}` must be {least} to {most}, but got {value}")
-    for name, modes in {"steps": ("interpolate", "traverse"), "units": ("traverse",)}.items():
-        if getattr(arguments, name) is not None and not any(getattr(arguments, m) for m in modes):
-            raise UserError(
-                f"`--{name}` must stand beside {' or '.join(f'--{m}' for m in modes)}, whose "
-                "option it is"
-            )
+    _check_modes(arguments)
     formats = [".png", ".gif", ".webp"] if arguments.interpolate else [".png"]
     if arguments.count is not None and arguments.out.is_file():
         raise UserError(f"`--out` must be a directory with --count, but {arguments.out} is a file")
     if arguments.count is None and arguments.out.suffix.lower() not in formats:
         raise UserError(f"`--out` must end in {' or '.join(formats)}, but got {arguments.out}")
+
+
+def _check_modes(arguments: argparse.Namespace) -> None:
+    """Raise a `UserError` for an option that the mode would ignore."""
+    mode, value = next(
+        ((m, v) for m in _MODES if (v := getattr(arguments, m)) is not None), ("alone", ())
+    )
+    photos = [value] if isinstance(value, str) else value
+    draws = mode in _DRAWING and any(photo.startswith(_SEED) for photo in photos)
+    for name, modes in _OPTIONS.items():
+        if getattr(arguments, name) is None or mode in modes or (name == "temperature" and draws):
+            continue
+        alone = "alone or " if "alone" in modes else ""
+        beside = " or ".join(f"--{m}" for m in modes if m != "alone")
+        beside += f", or with {_SEED}N as a photo" if name == "temperature" else ""
+        got = "it stands alone" if mode == "alone" else f"got --{mode}"
+        raise UserError(
+            f"`--{name}` must stand {alone}beside {beside}, whose option it is, but {got}"
+        )
 
 
 @errors_for_people()
@@ -291,13 +314,8 @@ def main() -> None:
     from serving.model.checkpoints import load
 
     take_threads()
-    options = Options(
-        arguments.grid,
-        arguments.seed,
-        arguments.temperature,
-        _STEPS if arguments.steps is None else arguments.steps,
-        not arguments.no_progress,
-    )
+    given = {n: v for n in _RANGES if n != "count" and (v := getattr(arguments, n)) is not None}
+    options = Options(**given, progress=not arguments.no_progress)
     model = load(arguments.checkpoint)
     try:
         if arguments.count is not None:

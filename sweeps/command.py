@@ -39,7 +39,7 @@ from sweeps.space.composing import Composer
 from sweeps.space.dimensions import Space
 from sweeps.space.grid import Grid
 from sweeps.space.jobs import settled, times_resolved
-from sweeps.storage.answers import refusal
+from sweeps.storage.answers import refused
 from sweeps.storage.opening import file_of, open_storage
 from sweeps.storage.retry import is_away, retry
 from sweeps.study.claims import Claims
@@ -140,19 +140,26 @@ def run_sweep(
             if plan.on_one_machine:
                 try_data(plan, task, composed)
                 try_parts(composed, processes)
-        study, plan = retry(partial(opened, storage, plan, flat(relevant(values)), options))
+        with _storage_told(plan):
+            study, plan = retry(partial(opened, storage, plan, flat(relevant(values)), options))
         OmegaConf.save(config, plan.directory / "multirun.yaml")
         design.write(plan.directory, plan.design)
     sweep = Sweep(study, plan.objectives, plan.directory, values)
-    try:
+    with _storage_told(plan):
         return _run(plan, task, sweep, processes, config, context, at_end)
+
+
+@contextmanager
+def _storage_told(plan: Plan) -> Iterator[None]:
+    """Say of a storage that is away for too long what to do."""
+    try:
+        yield
     except Exception as error:
         if isinstance(error, UserError) or not is_away(error):
             raise
         # Not chained: the cause's own message may hold the password.
-        raise UserError(
-            f"{refusal(error, plan.storage)}; what was trained is kept: give the command again"
-        ) from None
+        then = "; what was trained is kept: give the command again"
+        raise refused(error, plan.storage, then) from None
 
 
 @contextmanager

@@ -22,7 +22,8 @@ VARIABLES = {
     "IMAGE": "registry.example/image:tag", "MACHINE": "g2-standard-4", "CPUS": "4",
     "ACCELERATOR": "NVIDIA_L4", "BUCKET": "some-bucket", "CHECKPOINT": "full/sweep/12",
     "NAME": "photos", "WORKERS": "3", "DATABASE": "database.example", "SWEEP": "quick",
-    "STORAGE_CLASS": "nfs", "PHOTOS": "photos", "NAMESPACE": "default", "STORAGE": "postgresql://vaesweep@database.example/vaesweep",
+    "STORAGE_CLASS": "nfs", "PHOTOS": "photos", "PROXIES": "10.244.0.0/16", "NAMESPACE": "default",
+    "STORAGE": "postgresql://vaesweep@database.example/vaesweep",
 }  # fmt: skip
 """What the files under deploy/ leave to the user, as somebody may set it."""
 

@@ -138,7 +138,7 @@ def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_a_mistake_is_told_before_anything_begins(arguments: list[str], message: str) -> None:
     done = chaos(*arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
 

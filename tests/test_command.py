@@ -148,7 +148,7 @@ def test_a_mistake_is_one_message_and_an_exit_status(
     tmp_path: Path, home: dict[str, str], arguments: list[str], message: str
 ) -> None:
     done = command(*arguments, cwd=tmp_path, env=home)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "outputs").exists()
@@ -213,7 +213,7 @@ def test_the_same_command_continues_a_single_run_bit_for_bit(
         last = tmp_path / "broken/checkpoints/last.ckpt"
         wait_until(last.exists, process, process.communicate)
         second = command(*LONG, *here, cwd=tmp_path, env=env)
-        assert second.returncode == 1
+        assert second.returncode == 75
         assert "but another process trains in" in second.stderr
         process.send_signal(stop)
         said = process.communicate(timeout=PATIENCE)[1].decode()
@@ -223,7 +223,7 @@ def test_the_same_command_continues_a_single_run_bit_for_bit(
             *LONG, "hydra.run.dir=broken",
         ]  # fmt: skip
     other = command(*LONG, *here, "lr=0.5", cwd=tmp_path, env=env)
-    assert other.returncode == 1
+    assert other.returncode == 2
     assert "must be the one that was interrupted" in other.stderr
     assert "lr was" in other.stderr
 
@@ -240,9 +240,9 @@ def test_the_same_command_continues_a_single_run_bit_for_bit(
     of_a_sweep["study"] = {"id": "a", "name": "cats", "trial": 3}
     (tmp_path / "whole/result.json").write_text(json.dumps(of_a_sweep))
     foreign = command(*LONG, "hydra.run.dir=whole", cwd=tmp_path, env=env)
-    assert foreign.returncode == 1
+    assert foreign.returncode == 2
     assert "has the record of trial 3 of the study 'cats'" in foreign.stderr
 
     finished = command(*LONG, *here, cwd=tmp_path, env=env)
-    assert finished.returncode == 1
+    assert finished.returncode == 2
     assert "without the record of a finished one" in finished.stderr

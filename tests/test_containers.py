@@ -132,7 +132,7 @@ def test_the_service_has_no_cuda_as_it_uses_no_gpu() -> None:
     used = [path for path in (ROOT / "serving").rglob("*.py") if "cuda" in path.read_text()]
     assert used == [], "then an image with CUDA would have a use"
     workflow = yaml.safe_load((ROOT / ".github/workflows/images.yml").read_text())
-    built = workflow["jobs"]["image"]["strategy"]["matrix"]["include"]
+    built = workflow["jobs"]["build"]["strategy"]["matrix"]["include"]
     made = {(image["target"], image["device"]) for image in built}
     assert made == {("train", "cpu"), ("train", "cuda"), ("serve", "cpu")}
     for _, device in made:
@@ -151,8 +151,32 @@ def test_only_what_has_passed_the_tests_is_published() -> None:
     assert publishing["uses"] == "./.github/workflows/images.yml"
     assert publishing["needs"] == "test"
     assert publishing["if"] == "github.event_name == 'push'", "no always(): it waits for success"
+    assert ci["concurrency"]["cancel-in-progress"] == "${{ github.event_name == 'pull_request' }}"
     assert ci["permissions"] == {"contents": "read"}
     assert publishing["permissions"] == images["permissions"]
+
+
+def test_latest_names_images_of_one_commit() -> None:
+    """Each image has its commit's name first; once all are there, others name them, too."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/images.yml").read_text())["jobs"]
+    assert jobs.keys() == {"build", "name"}
+    assert jobs["build"]["strategy"]["fail-fast"] is False
+    (meta,) = (step["with"] for step in jobs["build"]["steps"] if step.get("id") == "meta")
+    assert meta["tags"] == "type=sha,format=long,prefix=,suffix=-${{ matrix.device }}"
+    assert meta["flavor"] == "latest=false"
+    assert jobs["name"]["needs"] == "build"
+    (script,) = (step["run"] for step in jobs["name"]["steps"] if "run" in step)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"docker() {{ echo docker $*; }}\n{script}"],
+        env={"GITHUB_REPOSITORY": "Some/VAE", "GITHUB_SHA": "c0ffee", "NAME": "v1"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    built = jobs["build"]["strategy"]["matrix"]["include"]
+    images = [(f"ghcr.io/some/vae-{image['target']}", image["device"]) for image in built]
+    assert done.stdout.splitlines() == [
+        f"docker buildx imagetools create --tag {image}:v1-{device} {image}:c0ffee-{device}"
+        for image, device in images
+    ]
 
 
 @pytest.mark.slow
@@ -165,7 +189,9 @@ def test_no_service_is_open_to_the_network_or_knows_a_password() -> None:
         assert all(port.startswith("${BIND:-127.0.0.1}:") for port in service.get("ports", []))
         for name, value in service.get("environment", {}).items():
             if SECRET.search(name):
-                assert re.fullmatch(r"\$\{\w+:-\}", value), f"{name} must come from outside"
+                # None: from outside where it is set there, and else not set at all.
+                assert value is None or re.fullmatch(r"\$\{\w+:-\}", value), name
+    assert COMPOSE["services"]["serve"]["environment"]["VAESWEEP_TOKEN"] is None, "empty is refused"
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
@@ -189,7 +215,7 @@ def test_each_service_is_given_the_secrets_that_it_needs_and_asks_for_no_other()
 
 def test_a_mistake_is_said_and_not_repeated_for_ever() -> None:
     restarts = {name: s["restart"] for name, s in COMPOSE["services"].items() if "restart" in s}
-    assert restarts == dict.fromkeys(("study", "dashboard", "serve"), "on-failure:3")
+    assert restarts == dict.fromkeys(("study", "sweep", "dashboard", "serve"), "on-failure:3")
 
 
 def test_a_service_that_is_stopped_has_the_time_that_it_needs() -> None:
@@ -301,7 +327,7 @@ def test_the_serving_image_serves_and_knows_whether_it_does(
     assert run("python -m pip check", app, PATH=path).returncode == 0
 
     mistaken = run("python -m serving.app --checkpoint nothing", app, PATH=path)
-    assert mistaken.returncode == 1
+    assert mistaken.returncode == 2
     assert mistaken.stderr.startswith("error: `--checkpoint` must name")
 
     port = free_port()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -91,6 +92,67 @@ def pod(path: str) -> Any:
     return documents(f"deploy/{path}")[0]["spec"]["template"]["spec"]
 
 
+def variables(container: Any) -> dict[str, Any]:
+    return {variable["name"]: variable for variable in container["env"]}
+
+
+def test_pods_are_not_all_in_one_place_nor_all_gone_at_once() -> None:
+    deployment, *others = documents("deploy/kubernetes/serve.yaml")
+    own = deployment["spec"]["selector"]
+    (budget,) = (found for found in others if found["kind"] == "PodDisruptionBudget")
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": own}
+    (spread,) = pod("kubernetes/serve.yaml")["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["labelSelector"] == own
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway", "a cluster may have one node"
+
+
+@pytest.mark.parametrize("path", ["kubernetes/serve.yaml", "google/run.yaml"])
+def test_a_probe_waits_as_long_as_a_busy_service_may_take(path: str) -> None:
+    (container,) = pod(path)["containers"]
+    probes = {name: probe for name, probe in container.items() if name.endswith("Probe")}
+    assert len(probes) >= 2
+    for name, probe in probes.items():
+        assert probe.get("timeoutSeconds", 1) >= 5, name
+
+
+@pytest.mark.parametrize(
+    ("where", "peer", "clients"),
+    [
+        ("cloud run", "169.254.169.126", {"198.51.100.7", "2001:db8::7"}),
+        ("kubernetes", "10.244.3.9", {"198.51.100.7", "2001:db8::7"}),
+        ("compose", "172.18.0.1", {"198.51.100.7", "2001:db8::7"}),
+        ("compose", "192.168.1.20", {"192.168.1.20"}),
+        ("kubernetes", "10.0.0.20", {"10.0.0.20"}),
+    ],
+)
+def test_clients_behind_the_proxy_are_told_apart_and_none_can_be_another(
+    where: str, peer: str, clients: set[str]
+) -> None:
+    """Or drift has no photos to go by, or one client can move it."""
+    from starlette.types import Receive, Scope, Send
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+    name = "FORWARDED_ALLOW_IPS"
+    if where == "compose":
+        value = COMPOSE["services"]["serve"]["environment"][name]
+        trusted = re.sub(r"\$\{\w+:-(.*)\}", r"\1", value)
+    else:
+        path = {"cloud run": "google/run.yaml", "kubernetes": "kubernetes/serve.yaml"}[where]
+        trusted = variables(pod(path)["containers"][0])[name]["value"]
+    assert trusted != "*", "which takes the first address of the header, the client's own word"
+    seen = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["client"][0])
+
+    for client in ("198.51.100.7", "2001:db8::7"):
+        header = (b"x-forwarded-for", f"203.0.113.1, {client}".encode())
+        scope = {"type": "http", "client": (peer, 1), "headers": [header]}
+        asyncio.run(ProxyHeadersMiddleware(app, trusted)(scope, None, None))  # type: ignore[arg-type]
+    assert set(seen) == clients
+
+
 def test_a_pod_that_goes_is_left_by_requests_before_it_ends() -> None:
     spec = pod("kubernetes/serve.yaml")
     (container,) = spec["containers"]
@@ -113,10 +175,13 @@ def test_a_slow_start_is_no_reason_to_kill_and_a_model_is_one_trial(path: str) -
     assert re.search("CHECKPOINT: one trial", comment), "a sweep's best may change between starts"
 
 
-def test_uploads_fill_no_disk_of_the_node() -> None:
+def test_uploads_fill_no_disk_of_the_node_and_fit_their_volume() -> None:
     (volume,) = (v for v in pod("kubernetes/serve.yaml")["volumes"] if v["name"] == "tmp")
     assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "256Mi"}
     assert COMPOSE["services"]["serve"]["tmpfs"] == ["/tmp:size=256m,mode=1777"]
+    # Two of the largest are taken at once, and a small one of each connection besides.
+    settings = Settings()
+    assert 2 * settings.max_bytes + settings.max_connections * 2**16 <= 256 * 2**20
 
 
 def test_prometheus_reads_every_pod_with_the_token(tmp_path: Path) -> None:
@@ -134,9 +199,14 @@ def test_prometheus_reads_every_pod_with_the_token(tmp_path: Path) -> None:
         "scrape_configs"
     ]
     assert job["job_name"] == here["job_name"]
-    deployment, _, pods = documents("deploy/kubernetes/serve.yaml")
+    deployment, pods = (
+        found
+        for found in documents("deploy/kubernetes/serve.yaml")
+        if found["kind"] == "Deployment" or found["metadata"]["name"].endswith("-pods")
+    )
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    token = container["env"][0]["valueFrom"]["secretKeyRef"]
+    token = variables(container)["VAESWEEP_TOKEN"]["valueFrom"]["secretKeyRef"]
+    assert "optional" not in token, "or a secret whose name is misspelt is an open service"
     wanted = f"secrets/{token['name']}/{token['key']}"
     assert job["authorization"]["credentials_file"].endswith(wanted)
     (found,) = job["dns_sd_configs"]
@@ -159,19 +229,26 @@ def test_a_sweep_reads_photos_that_it_cannot_change() -> None:
 
 
 @pytest.mark.slow
-def test_a_pod_that_is_evicted_costs_no_try_and_a_mistake_ends_the_job(tmp_path: Path) -> None:
+def test_what_may_pass_costs_a_job_no_try_and_a_mistake_ends_it(tmp_path: Path) -> None:
     (job,) = documents("deploy/kubernetes/sweep.yaml")
-    evicted, mistaken = job["spec"]["podFailurePolicy"]["rules"]
+    evicted, passing, mistaken = job["spec"]["podFailurePolicy"]["rules"]
     assert evicted["action"] == "Ignore"
     assert evicted["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
-    assert mistaken["action"] == "FailJob"
-    ends = mistaken["onExitCodes"]
-    assert ends["operator"] == "In"
-    assert not {130, 137, 143} & set(ends["values"]), "killed: another pod goes on"
-    for mistake in ("lr=-1", "--no-such-option"):
-        command = [sys.executable, "run.py", "-m", mistake, f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    (worker,) = pod("kubernetes/sweep.yaml")["containers"]
+    for rule, action in ((passing, "Ignore"), (mistaken, "FailJob")):
+        assert rule["action"] == action
+        assert rule["onExitCodes"]["operator"] == "In"
+        assert rule["onExitCodes"]["containerName"] == worker["name"]
+    assert not {1, 130, 137, 143} & set(mistaken["onExitCodes"]["values"]), "another pod may do it"
+    for argument, rule in (
+        ("hydra.sweeper.storage=postgresql://vaesweep@127.0.0.1:1/vaesweep", passing),
+        ("lr=-1", mistaken),
+        ("--no-such-option", mistaken),
+    ):
+        command = [sys.executable, "run.py", "-m", "loss=mse,l1", argument, *TINY]
+        command += [f"hydra.sweep.dir={tmp_path / 'sweep'}"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode in ends["values"], done.stderr
+        assert [done.returncode] == rule["onExitCodes"]["values"], done.stderr
 
 
 def test_ray_understands_the_cluster() -> None:

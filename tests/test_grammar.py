@@ -125,7 +125,7 @@ def test_every_command_says_it_in_one_message(
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line == f"error: {advice(f'data.root={value}')}"
     assert not list(tmp_path.iterdir())
@@ -148,7 +148,7 @@ def test_several_values_in_a_single_run_are_told_apart_from_one_with_a_comma(
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert typed(done.stderr) == ['data.root="my photos,2024"']
     assert "to try each, add -m" in done.stderr
 

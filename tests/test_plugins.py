@@ -62,7 +62,7 @@ def test_a_metric_of_a_module_is_known_to_ranks_reports_and_repeated_trials(
     without = (["analysis.report", "first"], ["experiments.rerun", "first"])
     for arguments in without:
         done = command("-m", *arguments, plugins="")
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "but got 'edges'; where it comes from outside, put VAESWEEP_PLUGINS" in done.stderr
         assert "Traceback" not in done.stderr
 
@@ -70,7 +70,7 @@ def test_a_metric_of_a_module_is_known_to_ranks_reports_and_repeated_trials(
 @pytest.mark.slow
 def test_a_module_that_cannot_be_imported_is_told(command: Command) -> None:
     done = command("-m", "analysis.report", "first", plugins="my_metrics, nonsuch")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "must name modules that can be imported" in done.stderr
     assert "but nonsuch gives ModuleNotFoundError" in done.stderr
     assert "Traceback" not in done.stderr
@@ -81,7 +81,7 @@ def test_a_module_that_takes_a_name_is_told_both(command: Command, tmp_path: Pat
     text = (tmp_path / "my_metrics.py").read_text(encoding="utf-8")
     (tmp_path / "mine.py").write_text(text.replace('name="edges"', 'name="psnr"'))
     done = command("-m", "analysis.report", "first", plugins="mine")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "error: mine, of VAESWEEP_PLUGINS, gives ValueError: a metric must have" in done.stderr
     assert "'psnr', for my_metrics:edges, is already that of experiments.metrics" in done.stderr
     assert "Traceback" not in done.stderr

@@ -336,6 +336,6 @@ def test_the_command_prints_every_loss_at_every_scale() -> None:
 
 def test_a_mistake_in_the_command_is_one_message() -> None:
     done = run_command("loss=nope")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("error:")
     assert "Traceback" not in done.stderr

@@ -261,7 +261,7 @@ def test_torchruns_processes_train_one_trial(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_another_number_of_processes_than_the_config_says_is_refused(tmp_path: Path) -> None:
     (first, message), (second, silence) = ended(launch(2, cwd=tmp_path))
-    assert (first, second, silence) == (1, 1, "")
+    assert (first, second, silence) == (2, 2, "")
     assert "that srun starts for the trial, 2, but got 1 x 1; give trainer.devices=2" in message
     assert "Traceback" not in message
     assert not list(tmp_path.rglob("result.json"))

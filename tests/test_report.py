@@ -442,7 +442,7 @@ def test_a_study_is_reported_without_its_records(tiny_sweep: Path, tmp_path: Pat
 
 def test_the_command_refuses_what_does_not_exist(tmp_path: Path) -> None:
     done = report("nowhere", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "error: a source must be a directory" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -36,7 +36,7 @@ def test_a_report_replaces_files_only(tiny_sweep: Path, tmp_path: Path) -> None:
     pipe, link, file = tmp_path / "pipe", tmp_path / "link.csv", tmp_path / "file.csv"
     os.mkfifo(pipe)
     refused = report(str(tiny_sweep), "--format", "csv", "--out", str(pipe))
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert f"`--out` must be a file, new or to be replaced, but {pipe} is none" in refused.stderr
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     file.write_text("old")
@@ -78,7 +78,7 @@ def test_what_cannot_be_done_is_refused_before_any_work(tiny_sweep: Path, tmp_pa
         (["--format", "csv", "--margin", "psnr=1"], "`--margin` must go with an answer"),
     ):
         refused = report(str(tiny_sweep), *arguments)
-        assert (refused.returncode, refused.stdout) == (1, "")
+        assert (refused.returncode, refused.stdout) == (2, "")
         assert rule in refused.stderr
         assert "Traceback" not in refused.stderr
 

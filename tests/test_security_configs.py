@@ -370,7 +370,7 @@ def test_a_config_file_does_no_harm(
             "hydra.sweeper.n_jobs=0"
         ] * ("n_jobs" not in str(content))
     status, said = run(*words)
-    assert status == 1, said
+    assert status == 2, said
     assert message in said
     assert "UNSAFE" not in said
     assert "_execution_whitelist_" not in said
@@ -395,7 +395,7 @@ def test_aliases_that_make_little_into_much_are_refused(
     (theirs / "experiments").mkdir(parents=True)
     (theirs / "experiments/theirs.yaml").write_text(f"# @package loss.options\n{BOMB}\n")
     status, said = run("--config-dir", str(theirs), "experiments=theirs")
-    assert status == 1
+    assert status == 2
     assert "10000" in said
     assert "Traceback" not in said
 
@@ -404,17 +404,17 @@ def test_aliases_that_make_little_into_much_are_refused(
     file = theirs / "sweep.yaml"
     file.write_text(text.format(indented))
     status, said = run("-m", "sweep=wandb", f"sweep.file={file}")
-    assert status == 1
+    assert status == 2
     assert "at most 10,000 values" in said
     file.write_text(text.format("&a [*a]"))
     status, said = run("-m", "sweep=wandb", f"sweep.file={file}")
-    assert status == 1
+    assert status == 2
     assert "at most 10,000 values" in said
 
     many = "{distribution: q_uniform, min: 1, max: 1000000000, q: 1}"
     file.write_text(f"method: grid\nparameters:\n  max_epochs: {many}\n")
     status, said = run("-m", "sweep=wandb", f"sweep.file={file}")
-    assert status == 1
+    assert status == 2
     assert "at most 1,000,000 values" in said
 
 
@@ -569,7 +569,7 @@ def test_the_choice_of_a_group_is_no_word_on_its_keys(tmp_path: Path) -> None:
 def test_a_record_s_words_are_not_the_users(tmp_path: Path, run: Callable[..., Said]) -> None:
     for option in ("--experimental-rerun", "--experimental-re"):
         status, said = run(option, str(tmp_path))
-        assert status == 1
+        assert status == 2
         assert "python -m experiments.rerun" in said
 
 
@@ -595,7 +595,7 @@ def test_the_command_reads_trust_before_any_config(how: str, tmp_path: Path) -> 
          "experiments=theirs", "logger=none", *COMMANDS[how]],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "VAESWEEP_TRUST=... python run.py" in ended.stderr
     assert not mark.exists()
 

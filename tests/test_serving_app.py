@@ -24,7 +24,7 @@ def test_a_missing_package_is_told_with_its_remedy(
     monkeypatch.setattr(sys, "argv", ["serving.app", "--checkpoint", "nowhere"])
     with pytest.raises(SystemExit) as ended:
         app.main()
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert "pip install --editable '.[serve]'" in capsys.readouterr().err
 
 
@@ -45,7 +45,7 @@ def test_an_address_that_is_taken_or_not_ours_is_told_before_the_model_is_loaded
             monkeypatch.setattr(sys, "argv", [*command, "--port", str(port)])
             with pytest.raises(SystemExit) as ended:
                 app.main()
-            assert ended.value.code == 1
+            assert ended.value.code == 2
             assert gives in capsys.readouterr().err
 
 

@@ -47,6 +47,21 @@ def inputs(model: Model, part: str, rows: Tensor) -> Tensor:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_the_command_says_what_it_wrote_and_nothing_of_what_writes(
+    trained: Path, tmp_path: Path, kind: str
+) -> None:
+    command = ["--checkpoint", str(trained), "--part", "decoder", "--format", kind]
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.export", *command],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert line.startswith(f"wrote decoder{SUFFIXES[kind]}: at most ")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["decoder", "encoder"])  # the whole, of every network, is below
 def test_an_onnx_file_computes_the_same_in_batches_of_any_size(
     trained: Path, model: Model, tmp_path: Path, part: str
@@ -180,5 +195,5 @@ def test_the_command_says_what_it_wrote_or_why_not(trained: Path, tmp_path: Path
     assert len(done.stderr.splitlines()) == 1
     (tmp_path / "file").touch()
     done = run("--out", "file/vae.onnx")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: the output directory must be one that can be written")

@@ -166,12 +166,12 @@ def test_the_command_writes_the_same_bytes_again(trained: Path, tmp_path: Path) 
         (("--count", "2", "--out", f"{tmp_path}/a.gif"), "`--out` must be a directory with"),
     ):
         refused = run(*arguments)
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert refused.stderr.splitlines()[-1].startswith(f"error: {told}")
 
     refused = run("--grid", "0")
     assert (refused.returncode, refused.stderr) == (
-        1,
+        2,
         "error: `--grid` must be 1 to 64, but got 0\n",
     )
 
@@ -179,12 +179,32 @@ def test_the_command_writes_the_same_bytes_again(trained: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--steps", "5"], "`--steps` must stand beside --interpolate or --traverse"),
-        (["--units", "1", "--average", "a.png"], "`--units` must stand beside --traverse"),
+        ("--steps 5", "`--steps` must stand beside --interpolate or --traverse"),
+        ("--steps 5 --count 2", "`--steps` must stand beside .*, but got --count"),
+        ("--units 1 --average a.png", "`--units` must stand beside --traverse, .* got --average"),
+        ("--grid 4 --count 2", "`--grid` must stand alone or beside --reconstruct, .* got --count"),
+        ("--grid 4 --traverse a.png", "`--grid` must stand alone or beside --reconstruct"),
+        ("--seed 4 --traverse seed:1", "`--seed` must stand alone or beside --count"),
+        ("--temperature 1 --average a.png b.png", "`--temperature` must stand alone or beside"),
+        ("--temperature 1 --reconstruct a.png", "`--temperature` must stand alone or beside"),
     ],
 )
-def test_an_option_without_its_mode_is_refused(arguments: list[str], told: str) -> None:
-    given = _parser().parse_args(["--checkpoint", "x", "--out", "x.png", *arguments])
-    given.out = Path("x.png")
+def test_an_option_without_its_mode_is_refused(arguments: str, told: str) -> None:
+    given = _parser().parse_args(["--checkpoint", "x", "--out", "x.png", *arguments.split()])
     with pytest.raises(UserError, match=told):
         _check(given)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--grid 4 --seed 3 --temperature 0.5",
+        "--count 2 --seed 3 --temperature 0.5 --no-progress",
+        "--grid 4 --reconstruct a.png",
+        "--temperature 0.5 --average a.png seed:7",
+        "--temperature 0.5 --traverse seed:7 --units 1 --steps 3",
+        "--interpolate a.png b.png --steps 3",
+    ],
+)
+def test_an_option_beside_its_mode_is_taken(arguments: str) -> None:
+    _check(_parser().parse_args(["--checkpoint", "x", "--out", "x.png", *arguments.split()]))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browsers import visit
-from tests.pages import LAST, PHONE, WIDE, changed, focused, silence, source, strip
+from tests.pages import LAST, PHONE, WIDE, changed, focused, silence, source, strip, told
 from tests.services import Service, run_service
 
 if TYPE_CHECKING:
@@ -166,11 +166,20 @@ def test_a_link_has_the_seed_the_image_and_the_sliders(browser: Browser, service
 
 
 @pytest.mark.parametrize(
-    "query",
-    ["seed=-1", "seed=7&temperature=NaN&image=0", "seed=7&image=999999&z99=1&z0=1e9&z1=&z2=x"],
+    ("query", "left"),
+    [
+        ("seed=-1", "seed=-1"),
+        ("seed=", "seed="),
+        ("seed=9007199254740992&temperature=", "seed=9007199254740992, temperature="),
+        ("seed=7&temperature=NaN&image=0", "temperature=NaN, image=0"),
+        (
+            "seed=7&image=999999&z99=1&z0=1e9&z1=&z2=x&utm_source=mail",
+            "image=999999, z99=1, z0=1e9, z1=, z2=x",
+        ),
+    ],
 )
-def test_a_link_with_nonsense_in_it_still_opens(
-    browser: Browser, service: Service, query: str
+def test_a_link_with_nonsense_in_it_still_opens_and_says_what_is_left_out(
+    browser: Browser, service: Service, query: str, left: str
 ) -> None:
     with visit(browser) as window:
         page = window.page
@@ -178,6 +187,28 @@ def test_a_link_with_nonsense_in_it_still_opens(
         page.wait_for_selector(LAST)
         assert source(page, "#preview") == source(page, "#grid img")
         assert page.input_value("#temperature") == "1"
+        told(page, "status", f"Left out of the link, as this model cannot have it: {left}")
+        silence(page, "status")
+        assert window.errors == []
+
+
+def test_a_link_may_have_any_seed_that_the_service_takes(
+    browser: Browser, service: Service
+) -> None:
+    largest = str(2**53 - 1)
+    with visit(browser) as window:
+        page = window.page
+        page.goto(f"{service.url}/?seed={largest}&z0=-0.001")
+        page.wait_for_selector(LAST)
+        settled(page, f"seed={largest}&")
+        assert page.input_value("#seed") == largest
+        assert page.inner_text("[title^='Latent unit 0'] output") == "0.00", "without a sign"
+        before = source(page, "#grid img")
+        for seed, valid in ((largest[:-1] + "2", False), ("8" * 16, True)):
+            page.fill("#seed", seed)
+            page.press("#seed", "Enter")
+            assert page.evaluate("document.querySelector('#seed').validity.valid") is valid
+        changed(page, "#grid img", before)
         silence(page)
         assert window.errors == []
 

@@ -94,6 +94,38 @@ def test_trouble_is_told_where_it_arose_and_a_click_tries_again(
         assert [error for error in window.errors if "Failed to load resource" not in error] == []
 
 
+def test_a_service_that_is_silent_is_told_to_be_waited_for(
+    browser: Browser, service: Service, trained: Path
+) -> None:
+    held: list[Route] = []
+    with visit(browser) as window:
+        page = window.page
+        page.route("**/v1/*", lambda route: held.append(route))
+        page.goto(f"{service.url}/?seed=7")
+        waiting = "Waiting for the server …"
+        told(page, "status", waiting)
+        page.unroute("**/v1/*")  # which lets go of what was held
+        page.wait_for_selector(LAST)
+        silence(page)
+
+        strip(page)
+        first = source(page, "#grid img")
+        page.route("**/v1/*", lambda route: held.append(route))
+        page.click("#refresh")
+        told(page, "draw-told", waiting)
+        page.locator("#sliders input").first.fill("3")
+        told(page, "change-told", waiting)
+        page.click("#reset")  # which gives the request up
+        page.locator("#change-told:empty").wait_for(state="attached")
+        page.set_input_files("#photo", str(trained / "samples.png"))
+        told(page, "photo-told", "Looking at the photo …")
+        page.unroute("**/v1/*")
+        page.wait_for_selector("#made", state="visible")
+        changed(page, "#grid img", first)
+        silence(page)
+        assert window.errors == []
+
+
 def sign_in(page: Page) -> None:
     """Give the token, and wait for the images."""
     page.fill("#token", TOKEN)

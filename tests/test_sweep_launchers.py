@@ -323,7 +323,7 @@ def test_a_launcher_that_cannot_work_is_told_before_any_trial(
 ) -> None:
     sweep = start(*overrides, *GRID)
     printed = sweep.end()
-    assert sweep.process.returncode == 1
+    assert sweep.process.returncode == 2
     assert message in printed
     assert "Traceback" not in printed
     assert sweep.log() == []

@@ -16,7 +16,7 @@ from optuna.distributions import FloatDistribution
 from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import TrialState, create_trial
 
-from experiments.errors import UserError
+from experiments.errors import PassingError, UserError
 from sweeps.results.ranking import last_improvement
 from sweeps.search.pruning import CountedPruner, Reporting
 from sweeps.space.dimensions import Dimension, Space
@@ -254,7 +254,7 @@ def test_a_worker_that_cannot_be_started_is_started_again(failures: int, gives_u
         "describe": lambda index, code: f"{index} ended with {code}",
     }
     if gives_up:
-        with pytest.raises(UserError, match="4 in a row did not; 0 ended with None"):
+        with pytest.raises(PassingError, match="4 in a row did not; 0 ended with None"):
             pool.run(1, **arguments)
     else:
         pool.run(1, **arguments)

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.errors import UserError
+from experiments.errors import PASSING, REFUSED, UserError, exit_status
 from sweeps.storage import locks, rdb
 from sweeps.storage.opening import dashboard_command, normalised, open_storage
 from sweeps.storage.retry import retry
@@ -210,10 +211,11 @@ def test_workers_that_meet_at_a_new_storage_lose_no_trial(kind: str, address: Ad
     assert sorted(trial.number for trial in study.trials) == list(range(20))
 
 
-def refused(storage: Any, *secrets: str) -> str:
+def refused(storage: Any, *secrets: str, passes: bool = False) -> str:
     """The message that a storage is refused with, without its password."""
     with pytest.raises(UserError) as caught:
         open_storage(storage, Path("unused.db"))
+    assert exit_status(caught.value) == (PASSING if passes else REFUSED)
     shown = "".join(traceback.format_exception(caught.value))
     assert not [secret for secret in secrets if secret in shown]
     return str(caught.value)
@@ -260,7 +262,7 @@ def refused(storage: Any, *secrets: str) -> str:
     ids=str,
 )
 def test_a_storage_that_cannot_be_used_is_refused_with_the_remedy(storage: Any, said: str) -> None:
-    assert said in refused(storage, WORD)
+    assert said in refused(storage, WORD, passes=said == "Connection refused")
 
 
 def test_a_missing_driver_is_named_with_the_command_that_installs_it(
@@ -273,6 +275,31 @@ def test_a_missing_driver_is_named_with_the_command_that_installs_it(
         assert f"pip install --editable '.[{extra}]'" in said
     monkeypatch.setitem(sys.modules, "grpc", None)
     assert "pip install --editable '.[grpc]'" in refused("grpc://127.0.0.1:1")
+
+
+@pytest.mark.filterwarnings("ignore:.*psycopg.Connection:ResourceWarning")
+def test_tables_that_another_program_makes_at_the_same_moment_are_taken(
+    postgresql: PostgreSQL, database: str
+) -> None:
+    """Optuna's dashboard, which knows no lock of ours."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from optuna.storages._rdb.models import BaseModel
+    from sqlalchemy import create_engine
+
+    engine = create_engine(database)
+    with engine.connect() as dashboard, ThreadPoolExecutor(1) as pool:
+        BaseModel.metadata.create_all(dashboard)
+        opened = pool.submit(open_storage, database, Path("unused.db"))
+        while not (  # until it waits for what the dashboard has begun
+            opened.done()
+            or postgresql.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        ):
+            time.sleep(0.02)
+        dashboard.commit()
+        assert opened.result(PATIENCE).get_all_studies() == []
+    engine.dispose()
+    gc.collect()  # what Optuna's failed constructor left open
 
 
 def test_a_journals_line_that_was_cut_off_takes_nothing_with_it(
@@ -337,7 +364,7 @@ def test_a_database_without_the_right_to_make_tables_is_refused(
 @pytest.mark.parametrize("url", ["postgresql://u:{0}@127.0.0.1:{1}/d", "grpc://127.0.0.1:{1}"])
 def test_a_server_that_accepts_and_says_nothing_is_refused_in_time(url: str) -> None:
     with silent_server() as port:
-        refused(url.format(WORD, port), WORD)
+        refused(url.format(WORD, port), WORD, passes=True)
 
 
 def test_a_mapping_runs_no_code_that_nobody_trusts(tmp_path: Path) -> None:

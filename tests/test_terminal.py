@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import UserError
+from experiments.errors import (
+    DiskFullError,
+    PassingError,
+    RecordLockedError,
+    TrialError,
+    UserError,
+)
 from experiments.terminal import FULL_ERROR, errors_for_people
 from tests.conftest import ROOT, TINY
 
@@ -68,6 +75,39 @@ def test_an_interrupt_is_one_word(
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def _caused(cause: BaseException) -> Exception:
+    error = UserError("a server must answer")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UserError("`lr` must be above 0"), 2),
+        (TrialError("the loss became NaN"), 2),
+        (OSError(errno.EACCES, "Permission denied", "x"), 2),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), 75),
+        (DiskFullError("too little space"), 75),
+        (RecordLockedError("a record must be free"), 75),
+        (PassingError("a server must answer"), 75),
+        (_caused(ConnectionRefusedError()), 75),
+        (_caused(socket.gaierror(socket.EAI_AGAIN, "not now")), 75),
+        (_caused(socket.gaierror(socket.EAI_NONAME, "no such name")), 2),
+        (_caused(KeyError("x")), 2),
+    ],
+    ids=repr,
+)
+def test_an_exit_status_says_whether_the_same_command_may_work_later(
+    error: Exception, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And neither is 1, which Python gives any traceback."""
+    monkeypatch.delenv(FULL_ERROR, raising=False)
+    with pytest.raises(SystemExit) as ended, errors_for_people():
+        raise error
+    assert ended.value.code == status
+
+
 def test_a_command_that_nobody_reads_at_all_ends_well(nobody: int, tmp_path: Path) -> None:
     assert _run([*_RUN, "--cfg", "job"], tmp_path, stdout=nobody, stderr=nobody).returncode == 0
 
@@ -75,7 +115,7 @@ def test_a_command_that_nobody_reads_at_all_ends_well(nobody: int, tmp_path: Pat
 @pytest.mark.slow
 def test_a_mistake_is_one_also_where_nobody_reads(nobody: int, tmp_path: Path) -> None:
     done = _run([*_RUN, "lr=-1", *TINY], tmp_path, stdout=nobody)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "error: `lr` must be above 0" in done.stderr
 
 
@@ -102,7 +142,7 @@ def test_output_that_is_lost_on_a_full_disk_is_an_error(
 ) -> None:
     with Path("/dev/full").open("w") as full:
         done = _run(arguments, tmp_path, stdout=full.fileno())
-    assert done.returncode == 1
+    assert done.returncode == 75
     assert done.stderr == (
         "error: what is printed must have a place with space left, but standard output gives: "
         "No space left on device\n"
@@ -131,7 +171,7 @@ def test_an_output_directory_that_cannot_be_is_one_message(
     (tmp_path / "a").mkdir()
     sweep = ["-m", "loss=mse,l1", "hydra.sweeper.n_jobs=0"] if "sweep" in key else []
     done = _run([*_RUN, *TINY, *sweep, f"{key}={where}"], tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "error: the output directory must be one that can be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file"]
@@ -148,7 +188,7 @@ def test_a_place_that_cannot_be_written_is_named(
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(SystemExit) as ended, errors_for_people():
         raise OSError(number, os.strerror(number), "/somewhere/x")
-    assert ended.value.code == 1
+    assert ended.value.code == (75 if number in (errno.ENOSPC, errno.EDQUOT) else 2)
     message = capsys.readouterr().err
     assert message.startswith("error: the output directory must be one that can be written")
     assert f"/somewhere/x gives: {os.strerror(number)}" in message

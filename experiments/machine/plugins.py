@@ -9,6 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import NoReturn
+
+from experiments.errors import REFUSED
 
 VARIABLE = "VAESWEEP_PLUGINS"
 """Environment variable with the modules to import, separated by commas."""
@@ -25,9 +28,14 @@ def load() -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            sys.exit(
-                f"error: {VARIABLE} must name modules that can be imported, in this folder, "
+            _refuse(
+                f"{VARIABLE} must name modules that can be imported, in this folder, "
                 f"installed or on PYTHONPATH, but {name} gives {type(error).__name__}: {error}"
             )
         except Exception as error:  # noqa: BLE001  # it is anybody's code
-            sys.exit(f"error: {name}, of {VARIABLE}, gives {type(error).__name__}: {error}")
+            _refuse(f"{name}, of {VARIABLE}, gives {type(error).__name__}: {error}")
+
+
+def _refuse(why: str) -> NoReturn:
+    sys.stderr.write(f"error: {why}\n")
+    sys.exit(REFUSED)

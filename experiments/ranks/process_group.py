@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.errors import UserError
+from experiments.errors import UserError, exit_status
 from experiments.machine.loading import loading
 from experiments.machine.parent import COMMAND
 from experiments.machine.waits import scaled
@@ -161,6 +161,9 @@ def joined(arguments: Sequence[str], *, in_sweep: bool) -> Iterator[None]:
     try:
         yield
         code = 0
+    except UserError as error:
+        code = exit_status(error)
+        raise
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         raise

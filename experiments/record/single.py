@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from experiments.cli import commands
-from experiments.errors import Interrupted, UserError
+from experiments.errors import Interrupted, PassingError
 from experiments.record import LAST, RESULT, discard, read_result
 from experiments.record.membership import refuse_taken
 
@@ -72,7 +72,7 @@ def _alone(directory: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, BlockingIOError):
             os.close(folder)
-            raise UserError(
+            raise PassingError(
                 "a run must have a directory of its own, but another process trains in "
                 f"{directory}; wait for it, or give another hydra.run.dir"
             ) from error

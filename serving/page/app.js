@@ -26,23 +26,28 @@ function described({ image_shape: [, height, width], latent_dim, data, loss, obj
   ].filter(Boolean).join(", ");
 }
 
-// What a link says; anything in it that this model cannot have is left out.
+// What a link says; anything in it that this model cannot have is left out, and told.
 function follow(query) {
-  const { latent_dim, limits, version } = known.model;
-  const whole = (name) => (/^[0-9]{1,15}$/.test(query.get(name) ?? "") ? Number(query.get(name)) : null);
-  const temperature = query.has("temperature") ? Number(query.get("temperature")) : 1;
-  const isWarm = temperature >= 0 && temperature <= $("temperature").max;
-  const image = whole("image") ?? 1;
-  const changes = [...query].map(([name, value]) => [Number(name.match(/^z([0-9]{1,6})$/)?.[1] ?? NaN), Number(value || NaN)])
-    .filter(([unit, value]) => unit < latent_dim && Math.abs(value) <= 100);
+  const { latent_dim, limits, version } = known.model, left = [], said = [];
+  const number = (name, otherwise, fits) => {
+    const text = query.get(name), value = Number(text || NaN);
+    if (fits(value)) return value;
+    if (text !== null) left.push(`${name}=${text}`);
+    return otherwise;
+  };
+  const seed = number("seed", anySeed(), (value) => Number.isSafeInteger(value) && value >= 0);
+  const temperature = number("temperature", 1, (value) => value >= 0 && value <= $("temperature").max);
+  const image = number("image", 1, (value) => Number.isInteger(value) && value >= 1 && value <= limits.max_images);
+  const changes = [...new Set(query.keys())].filter((name) => /^z[0-9]{1,6}$/.test(name)).map((name) => {
+    const unit = Number(name.slice(1));
+    return [unit, number(name, null, (value) => unit < latent_dim && Math.abs(value) <= 100)];
+  }).filter(([, value]) => value !== null);
   if (query.get("model") && !version.startsWith(query.get("model"))) {
-    tell("status", "The link was made with another model: it leads to other images here.");
+    said.push("The link was made with another model: it leads to other images here.");
   }
-  restore({
-    seed: whole("seed") ?? anySeed(),
-    temperature: isWarm ? temperature : 1,
-    index: image >= 1 && image <= limits.max_images ? image - 1 : 0,
-  }, () => change(changes));
+  if (left.length) said.push(`Left out of the link, as this model cannot have it: ${left.join(", ").slice(0, 200)}`);
+  if (said.length) tell("status", said.join(" "));
+  restore({ seed, temperature, index: image - 1 }, () => change(changes));
 }
 
 function link() {

@@ -5,6 +5,7 @@ export const picture = (base64) => `data:image/png;base64,${base64}`;
 export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
 const PAUSE = 40;  // milliseconds: 25 pictures a second are enough
+const PATIENCE = 1000;  // milliseconds: then a person wants to know what is the matter
 const SPARE_SECONDS = 10;  // beyond the service's own limit: then nobody is there
 export const isToken = (text) => /^[\x21-\x7e]+$/.test(text);  // what a service may have as one
 let token = recalled();
@@ -97,13 +98,23 @@ export function tell(place, text, { by = null, bad = false, again = null } = {})
   told.append(" ", button);
 }
 
-// What ends well takes back only its own message: another's refusal stays to be read.
+// Its own refusal gives way to it, another's does not, nor what the work itself says meanwhile.
+function wait(place, work) {
+  const isOwn = $(place).teller === work, isBad = $(place).classList.contains("bad");
+  if (isOwn === isBad) tell(place, "Waiting for the server …", { by: work });
+}
+
+// What ends well, or is given up, takes back only its own message: another's refusal stays to be read.
 async function attempt(place, work, signal, again) {
+  const timer = setTimeout(wait, PATIENCE, place, work);
   try {
     await work(signal);
     if ($(place).teller === work) tell(place, "");
   } catch (error) {
-    if (signal.aborted) return;
+    if (signal.aborted) {
+      if ($(place).teller === work && !$(place).classList.contains("bad")) tell(place, "");
+      return;
+    }
     if (error.status === 401) {
       tell(place, "");
       document.dispatchEvent(new Event("locked"));
@@ -113,6 +124,8 @@ async function attempt(place, work, signal, again) {
       tell(place, "This page failed; reload it.", { by: work, bad: true });
       reportError(error);
     }
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -113,6 +113,7 @@ function place(one) {
 }
 
 function write({ input, output }, value) {
-  output.textContent = value.toFixed(2);
-  input.setAttribute("aria-valuetext", value.toFixed(2));
+  const text = (Math.round(100 * value) / 100 + 0).toFixed(2);  // of -0.001, too, it is 0.00
+  output.textContent = text;
+  input.setAttribute("aria-valuetext", text);
 }

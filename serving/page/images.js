@@ -100,7 +100,11 @@ const write = () => { $("draw").querySelector("output").textContent = wanted.tem
 $("refresh").addEventListener("click", fresh);
 // Enter in the seed is a change already; a second drawing would undo what was chosen meanwhile.
 $("draw").addEventListener("submit", (event) => event.preventDefault());
-$("seed").addEventListener("change", () => $("seed").reportValidity() && sow(Number($("seed").value)));
+$("seed").addEventListener("change", () => {
+  const seed = Number($("seed").value), most = Number.MAX_SAFE_INTEGER;
+  $("seed").setCustomValidity(seed > most ? `${most} is the largest seed.` : "");
+  if ($("seed").reportValidity()) sow(seed);
+});
 $("temperature").addEventListener("input", () => {
   wanted.temperature = Number($("temperature").value);
   write();

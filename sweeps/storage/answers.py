@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-from experiments.errors import UserError
+from experiments.errors import PassingError, UserError
+from sweeps.storage.retry import is_away
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -40,6 +41,12 @@ _HARMLESS = {
 _SECRET_KEY = re.compile(r"pass|pwd|secret|token|credential|key$", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"(?i)((?:password|passwd|pwd|secret|token)\s*=\s*)('[^']*'|[^\s&;]+)")
 _PLAIN = re.compile(r"[\w./:,-]*")
+_FOR_GOOD = re.compile(
+    "password|authentication|permission|pg_hba|access denied|does not exist|unknown database"
+    "|read-?only|unable to open|no such file|not a directory|file exists",
+    re.IGNORECASE,
+)
+"""What a storage says that no waiting helps, such as of a user it does not know."""
 
 
 def answer(ask: Callable[[], T], storage: Any) -> T:
@@ -54,7 +61,7 @@ def answer(ask: Callable[[], T], storage: Any) -> T:
         raise
     except Exception as error:  # noqa: BLE001  # of any database driver
         # Not chained: the cause's own message and the frames' values may hold the password.
-        raise UserError(refusal(error, storage)) from None
+        raise refused(error, storage) from None
 
 
 def prompt_answer(ask: Callable[[], T], storage: Any) -> T:
@@ -76,22 +83,30 @@ def prompt_answer(ask: Callable[[], T], storage: Any) -> T:
     thread.start()
     thread.join(ANSWER_SECONDS)
     if errors:
-        raise UserError(str(errors[0]))
+        raise type(errors[0])(str(errors[0]))
     if not results:
-        raise UserError(
+        raise PassingError(
             f"The sweep's storage must answer within {ANSWER_SECONDS:g} s, but {redacted(storage)} "
             "did not; check its host and port, and that the server is up"
         )
     return results[0]
 
 
-def refusal(error: Exception, storage: Any) -> str:
-    """The message for a storage that refused."""
+def refused(error: Exception, storage: Any, then: str = "") -> UserError:
+    """The error for a storage that refused; one that may answer later is a `PassingError`.
+
+    Args:
+        error: what it raised.
+        storage: as the user wrote it.
+        then: what else is said.
+    """
     said = scrubbed(told(error), storage)
-    return (
+    may_pass = is_away(error) or isinstance(error, OSError)
+    passes = may_pass and not _FOR_GOOD.search(said)
+    return (PassingError if passes else UserError)(
         f"The sweep's storage must be reachable and writable, but {redacted(storage)} answered "
         f"{type(error).__name__}: {said[:500]}; check that it exists and is up, and the user, "
-        "password and database in its address"
+        f"password and database in its address{then}"
     )
 
 

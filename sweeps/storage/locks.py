@@ -13,7 +13,7 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.record.addresses import sqlite_file
 from sweeps.bounds import LOCK_WAIT
-from sweeps.storage.answers import refusal
+from sweeps.storage.answers import refused
 from sweeps.storage.databases import address, parsed
 from sweeps.storage.retry import LockTimeoutError
 from sweeps.storage.server_locks import server_lock
@@ -90,7 +90,7 @@ def _file_lock(path: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
-            raise UserError(refusal(error, path)) from None
+            raise refused(error, path) from None
         raise UserError(
             f"The sweep's storage must be where files can be locked, but {path} is on "
             f"{filesystem(path.parent) or 'a file system'} without locks ({error.strerror}); take "

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sqlite3
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay"}
 """File systems of one machine, on which the log's shared memory is known to work."""
+
+_TRIES, _PAUSE_SECONDS = 4, 0.2  # each of Optuna's steps may meet another's
 
 
 def open_rdb(url: str, options: Mapping[str, Any], shown: Any) -> RDBStorage:
@@ -57,11 +61,22 @@ def open_rdb(url: str, options: Mapping[str, Any], shown: Any) -> RDBStorage:
         with lock(url, "tables", Path()):
             if path is not None:
                 answer(lambda: _use_write_ahead_log(path), shown)
-            storage = answer(build, shown)
+            storage = answer(lambda: _beside_others(build), shown)
     if path is not None:
         _wait_less_for_the_disk(storage, path)
     weakref.finalize(storage, databases.dispose, storage.engine, os.getpid())
     return storage
+
+
+def _beside_others(build: Callable[[], RDBStorage]) -> RDBStorage:
+    """Build where what knows no lock of ours, such as Optuna's dashboard, may make tables too."""
+    from sqlalchemy.exc import DBAPIError
+
+    for _ in range(_TRIES - 1):
+        with suppress(DBAPIError):
+            return build()
+        time.sleep(_PAUSE_SECONDS)
+    return build()
 
 
 def check_directory(directory: Path, shown: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import optuna
 
-from experiments.errors import UserError, is_disk_full
+from experiments.errors import PassingError, UserError, is_disk_full
 from sweeps.bounds import RETRY_WINDOW, STORAGE_CALL
 from sweeps.system import REAL, System
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class LockTimeoutError(UserError):
+class LockTimeoutError(PassingError):
     """Others hold a lock for longer than anybody should."""
 
 
@@ -52,10 +52,10 @@ def is_away(error: BaseException) -> bool:
     """Whether an error says that there is no connection or no space, which may come back."""
     if is_disk_full(error):
         return True
-    kinds = (ConnectionError, TimeoutError, LockTimeoutError)
+    kinds = (ConnectionError, TimeoutError, PassingError)
     if isinstance(error, (optuna.exceptions.StorageInternalError, *kinds)):
         return True
-    if isinstance(error, UserError):  # a server that does not answer a new connection
-        return "storage must" in str(error)
+    if isinstance(error, UserError):
+        return False
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"OperationalError", "InterfaceError", "RpcError"})

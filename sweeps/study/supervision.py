@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.errors import UserError
+from experiments.errors import PASSING, PassingError, UserError
 from sweeps import bounds
 from sweeps.plan import Plan
 from sweeps.storage.answers import told
@@ -216,7 +216,9 @@ class Pool:
                 deaths = 0 if ended > before else deaths + 1
                 if deaths > bounds.DEATHS_IN_A_ROW * count:
                     self.kill()
-                    raise UserError(
+                    # None: for want of memory, processes or space.
+                    kind = PassingError if code in (None, PASSING) else UserError
+                    raise kind(
                         f"workers must live until a trial ends, but {deaths} in a row did not; "
                         f"{describe(index, code)}"
                     )

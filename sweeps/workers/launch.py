@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from experiments.cli.grammar import literal
-from experiments.errors import UserError, is_disk_full
+from experiments.errors import UserError, exit_status, is_disk_full
 from experiments.machine.cores import cores
 from experiments.machine.parent import COMMAND
 from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
@@ -249,7 +249,8 @@ def _main(plan: Plan, task: Task, index: int, log_path: str) -> None:
     try:
         work(plan, task, index)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(exit_status(error))
 
 
 def _stop_with_parent() -> None:
