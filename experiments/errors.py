@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class UserError(Exception):
     """A mistake the user can mend: the message states the rule, the value received, the remedy.
@@ -13,7 +15,7 @@ class UserError(Exception):
 
 
 class DiskFullError(UserError):
-    """A disk with less space than a trial needs; there is nothing wrong with the trial."""
+    """A disk that takes less than a trial needs; there is nothing wrong with the trial."""
 
 
 class TrialError(UserError):
@@ -57,7 +59,7 @@ def is_disk_full(error: BaseException | None) -> bool:
     while error is not None and id(error) not in seen:
         if isinstance(error, DiskFullError):
             return True
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
             return True
         seen.add(id(error))
         error = error.__cause__ or error.__context__

@@ -58,6 +58,7 @@ def errors_for_people() -> Iterator[None]:
     """
     _outlive_readers()
     logging.setLogRecordFactory(_Record)
+    logging.raiseExceptions = False  # a log that is on a full disk loses its lines, no more
     leave_quickly()
     before = os.environ.get(FULL_ERROR)
     full = before == "1"
