@@ -13,6 +13,22 @@ EXIT_STATUS = 143
 
 
 @contextmanager
+def exits_told() -> Iterator[None]:
+    """Around code from outside: that it calls `sys.exit` is a failure of its own.
+
+    Raises:
+        RuntimeError: it did.
+        SystemExit: the process was told to end meanwhile.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        if error.code == EXIT_STATUS:
+            raise
+        raise RuntimeError(f"it calls sys.exit({error.code!r})") from error
+
+
+@contextmanager
 def sigterm_ends() -> Iterator[None]:
     """Turn SIGTERM into `SystemExit`, so that records and loggers are closed.
 
