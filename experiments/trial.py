@@ -22,6 +22,7 @@ from experiments.errors import (
 from experiments.machine.cores import FreeCores, cores
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import loading
+from experiments.machine.signals import exits_told
 from experiments.metrics import METRICS
 from experiments.ranks.environment import be_rank_zero, ranks_hidden
 from experiments.ranks.process_group import ProcessGroup, process_group_of
@@ -339,7 +340,7 @@ def _train(
         Scores(record, objectives(config)[0]),
         Progress(objectives(config)[0], quiet=not config["trainer"]["progress"]),
     ]
-    with quiet_lightning(), _together(trial):
+    with quiet_lightning(), exits_told(), _together(trial):
         started = time.monotonic()
         trainer = fit(
             trial.vae,

@@ -1,4 +1,4 @@
-"""A disk that fills up while a trial trains costs the trial nothing but the time until it is not."""
+"""A disk that fills up while a trial trains costs the trial nothing but time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import pytorch_lightning as pl
@@ -130,6 +130,11 @@ def test_what_it_continues_from_goes_only_once_its_end_is_written(
     assert (read_result(tmp_path)["status"], last.exists()) == (status, False)
 
 
+def fill_up(record: Path, status: str) -> NoReturn:
+    write_json(record / RESULT, {"schema": 1, "status": status})
+    raise DiskFullError
+
+
 @pytest.mark.parametrize("status", ["interrupted", "running"])
 def test_a_single_run_says_how_to_continue_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, status: str
@@ -137,8 +142,7 @@ def test_a_single_run_says_how_to_continue_it(
     caplog.set_level(logging.INFO)
     for word in ("give the same command again", "to continue: "):
         with pytest.raises(DiskFullError), single_run(tmp_path):
-            write_json(tmp_path / RESULT, {"schema": 1, "status": status})
-            raise DiskFullError
+            fill_up(tmp_path, status)
         assert word in caplog.text
         (tmp_path / LAST).parent.mkdir(exist_ok=True)
         (tmp_path / LAST).touch()

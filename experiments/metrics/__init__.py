@@ -18,7 +18,7 @@ from pkgutil import resolve_name
 from typing import Any, Literal, get_args
 
 from experiments.errors import UserError
-from experiments.machine.plugins import VARIABLE
+from experiments.machine.plugins import FROM_OUTSIDE
 from experiments.machine.signals import exits_told
 from models.registry import Registry
 
@@ -251,10 +251,6 @@ _RELATIVE_MARGIN = 0.01
 
 class UnknownMetricError(UserError, ValueError):
     """A metric that is not registered here."""
-
-
-FROM_OUTSIDE = f"where it comes from outside, put {VARIABLE}=MODULE before the command"
-"""What may be the remedy."""
 
 
 def metric(name: str) -> Metric:

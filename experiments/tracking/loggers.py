@@ -140,7 +140,8 @@ class _Outlived:
             if not self._is_lost:
                 log.warning(
                     "`logger=%s`: logging stopped, because it failed (%s: %s); the trial goes on",
-                    self._name, type(error).__name__, error, exc_info=log.isEnabledFor(logging.DEBUG),
+                    self._name, type(error).__name__, error,
+                    exc_info=log.isEnabledFor(logging.DEBUG),
                 )  # fmt: skip
             self._is_lost = True
 
