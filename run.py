@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from experiments.machine.signals import end_quietly
+
+if __name__ == "__main__":  # what follows loads for a second
+    end_quietly()
+
 import logging
 import shlex
 import sys
@@ -19,6 +24,7 @@ from omegaconf import DictConfig
 from experiments import config as configs
 from experiments.cli.grammar import readable_conditions
 from experiments.errors import Pruned, UserError
+from experiments.machine.code import own_version
 from experiments.machine.signals import sigterm_ends
 from experiments.ranks.environment import place
 from experiments.ranks.process_group import joined
@@ -121,6 +127,9 @@ if __name__ == "__main__":
         joined(sys.argv[1:], in_sweep=by_agent()),
         agent.reporting(),
     ):
+        if "--version" in sys.argv[1:]:
+            sys.stdout.write(f"vaesweep {own_version()}\n")
+            sys.exit()
         sys.argv[1:] = readable_conditions(agent.overrides(sys.argv[1:]))
         refuse_a_records_words(sys.argv[1:])
         train()

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.metrics import FROM_OUTSIDE, METRICS, Direction, Metric, UnknownMetricError
+from experiments.machine.plugins import FROM_OUTSIDE
+from experiments.metrics import METRICS, Direction, Metric, UnknownMetricError
 
 DISTANCE = "distance/"
 """Before a loss's name: the metric that this loss minimises, unscaled."""

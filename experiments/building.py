@@ -17,6 +17,7 @@ from experiments.config import SOURCES, objectives
 from experiments.data import ImageSet, Splits, split
 from experiments.errors import UserError, is_disk_full
 from experiments.machine.loading import loading
+from experiments.machine.signals import exits_told
 from experiments.metrics import METRICS, added
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ def check_metrics(config: Mapping[str, Any], image_shape: tuple[int, int, int]) 
         from experiments.metrics.trying import try_metrics
 
         with _for_people():
-            try_metrics(image_shape, config["latent_dim"])
+            try_metrics(image_shape, config["latent_dim"], objectives(config))
 
 
 def check_extractor(config: Mapping[str, Any], images: ImageSet) -> None:
@@ -366,7 +367,8 @@ def _augment(config: Mapping[str, Any]) -> Any:
 def _from_outside(is_added: bool, what: str) -> Iterator[None]:
     """Code of somebody else's may fail with anything, of which a person hears what and where."""
     try:
-        yield
+        with exits_told():
+            yield
     except Exception as error:
         if not is_added or isinstance(error, UserError) or is_disk_full(error):
             raise

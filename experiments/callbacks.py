@@ -57,6 +57,8 @@ class Scores(Callback):
         self._count = 0
         self._values = 0
         self._told = False
+        self._best: float | None = None
+        self._knows_history = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs:
@@ -117,9 +119,9 @@ class Scores(Callback):
             **trained,
         }
         pl_module.log(KL_WEIGHT, row[KL_WEIGHT])
-        best = self._best(row, self._record)
-        if best is not None:
-            pl_module.log("objective", best)
+        self._compare(row, self._record)
+        if self._best is not None:
+            pl_module.log("objective", self._best)
         self._record.add_history(row)
 
     def _trained(self, trainer: pl.Trainer) -> dict[str, float]:
@@ -149,13 +151,18 @@ class Scores(Callback):
                 MOST_DEGREE,
             )
 
-    def _best(self, now: Mapping[str, Any], record: Record) -> float | None:
-        """The best finite value of the objective among those that count, in the record and now."""
+    def _compare(self, now: Mapping[str, Any], record: Record) -> None:
+        """Keep the best finite value of the objective among those that count.
+
+        Those of an earlier session are in the record, which is read once.
+        """
         name = f"val/{self._objective}"
-        rows = at_full_weight([now, *record.history()])
-        values = [row[name] for row in rows if row[name] is not None]
+        rows = at_full_weight([now, *([] if self._knows_history else record.history())])
+        self._knows_history = True
+        values = [self._best, *(row[name] for row in rows)]
         better = max if METRICS[self._objective].direction == "maximize" else min
-        return better((v for v in values if math.isfinite(v)), default=None)
+        finite = (value for value in values if value is not None and math.isfinite(value))
+        self._best = better(finite, default=None)
 
 
 class Pictures(Callback):

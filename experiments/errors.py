@@ -13,6 +13,8 @@ argparse's. Python's own, of a traceback, is 1."""
 PASSING = 75
 """Exit status of what may pass: the same command may work later. EX_TEMPFAIL of sysexits.h."""
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class UserError(Exception):
     """A mistake the user can mend: the message states the rule, the value received, the remedy.
@@ -26,7 +28,7 @@ class PassingError(UserError):
 
 
 class DiskFullError(PassingError):
-    """A disk with less space than a trial needs; there is nothing wrong with the trial."""
+    """A disk that takes less than a trial needs; there is nothing wrong with the trial."""
 
 
 class TrialError(UserError):
@@ -67,8 +69,7 @@ def printable(text: str, kept: str = "") -> str:
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, says that there is no space left."""
     return any(
-        isinstance(e, DiskFullError)
-        or (isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT))
+        isinstance(e, DiskFullError) or (isinstance(e, OSError) and e.errno in _NO_SPACE)
         for e in _with_causes(error)
     )
 

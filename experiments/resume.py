@@ -30,6 +30,7 @@ from experiments.record import (
     HISTORY,
     LAST,
     RESULT,
+    UNFINISHED,
     Record,
     flat,
     read_config,
@@ -45,7 +46,6 @@ from experiments.training import CHECKPOINT
 SAVE_SECONDS = 10.0
 """Least time between two checkpoints, so that saving does not hold up short epochs."""
 
-_UNFINISHED = ("running", "interrupted")
 _RESULTS = ("checkpoints", HISTORY, "validation.npz", "reconstructions.png", "samples.png")
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def earlier_run(
     if not (directory / RESULT).exists():
         return None
     try:
-        result = _same_trial(directory, config, fingerprint, (*_UNFINISHED, "failed"))
+        result = _same_trial(directory, config, fingerprint, (*UNFINISHED, "failed"))
     except _StartOver:
         return None
     run: dict[str, Any] | None = result.get("wandb")
@@ -249,7 +249,7 @@ class _Broken(_StartOver):
 
 
 def _session(directory: Path, config: Mapping[str, Any], fingerprint: str) -> Session:
-    result = _same_trial(directory, config, fingerprint, _UNFINISHED)
+    result = _same_trial(directory, config, fingerprint, UNFINISHED)
     checkpoint = _load(directory / LAST)
     rows = [row for row in read_history(directory) if row["epoch"] < checkpoint["epoch"]]
     if len(rows) < (kept := checkpoint["session"].get("rows", 0)):  # older ones do not say

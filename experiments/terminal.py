@@ -6,30 +6,18 @@ import errno
 import io
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from experiments.cli import commands
-from experiments.cli.grammar import advice
 from experiments.errors import PASSING, UserError, exit_status, printable
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import leave_quickly
-from experiments.metrics import FROM_OUTSIDE
+from experiments.machine.signals import INTERRUPTED, interruptible
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-_SEVERAL = re.compile(r"Ambiguous value for argument '(.*?)'\n1\. ", re.DOTALL)
-"""Hydra's word for several values in a single run, whose remedy suits no value with spaces."""
-_TYPE = re.compile(
-    r"Value '(.*?)' of type '\w+' could not be converted to (\w+)|"
-    r"Value '(.*?)' is not a valid (bool) ",
-    re.DOTALL,
-)
-_TYPES = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
 _UNWRITABLE = (
     errno.EACCES,
     errno.EPERM,
@@ -58,11 +46,13 @@ def errors_for_people() -> Iterator[None]:
     """
     _outlive_readers()
     logging.setLogRecordFactory(_Record)
+    logging.raiseExceptions = False  # a log that is on a full disk loses its lines, no more
     leave_quickly()
     before = os.environ.get(FULL_ERROR)
     full = before == "1"
     os.environ[FULL_ERROR] = "1"  # so that Hydra hands us its errors instead of printing them
     try:
+        interruptible()
         ensure_home()
         yield
     except SystemExit as ended:
@@ -73,7 +63,7 @@ def errors_for_people() -> Iterator[None]:
         if full:
             raise
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         message = message_of(error)
         if full or message is None:
@@ -171,38 +161,9 @@ def message_of(error: Exception) -> str | None:
         )
     if "hydra" not in sys.modules:  # the service's image does without it
         return None
-    from hydra.errors import HydraException, OverrideParseException
-    from omegaconf.errors import OmegaConfBaseException
+    from experiments.cli.refusals import told
 
-    if isinstance(error, OverrideParseException):
-        return advice(error.override)
-    several = _SEVERAL.match(str(error))
-    if several is not None:
-        return advice(several[1])
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        cause = error.__cause__
-        if told := _type_told(cause or error):
-            return told
-        detail = f"\n{cause}" if isinstance(cause, OmegaConfBaseException) else ""
-        hint = ""
-        if "Could not find 'hydra/launcher/" in str(error):
-            hint = f"\nLaunchers are packages: {commands.install('joblib')}, [ray] or [slurm]"
-        elif re.search("Could not find '(data|logger|model)/", str(error)):
-            hint = f"\n{FROM_OUTSIDE}"
-        return f"{error}{detail}{hint}"
-    return None
-
-
-def _type_told(error: Any) -> str | None:
-    """What OmegaConf says of a value of another type than its key's, as we say it."""
-    found = _TYPE.match(str(error))
-    if found is None:
-        return None
-    value, kind = found[1] or found[3], found[2] or found[4]
-    remedy = ""
-    if kind == "Integer" and re.fullmatch(r"-?\d+\.0", value):
-        remedy = f"; type {error.full_key}={value.removesuffix('.0')}"
-    return f"`{error.full_key}` must be {_TYPES.get(kind, kind)}, but got {value}{remedy}"
+    return told(error)
 
 
 def _is_of_mkdir(error: OSError) -> bool:

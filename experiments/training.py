@@ -45,8 +45,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+        # By Python's own file, whose errors say why; those of PyTorch's do not.
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
 
     def remove_checkpoint(self, path: Any) -> None:
         with writing(Path(path)):

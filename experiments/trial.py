@@ -5,21 +5,29 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import objectives, validate
-from experiments.errors import Interrupted, Pruned, TrialError, UserError, is_disk_full
+from experiments.errors import (
+    DiskFullError,
+    Interrupted,
+    Pruned,
+    TrialError,
+    UserError,
+    is_disk_full,
+)
 from experiments.machine.cores import FreeCores, cores
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import loading
+from experiments.machine.signals import exits_told
 from experiments.metrics import METRICS
 from experiments.ranks.environment import be_rank_zero, ranks_hidden
 from experiments.ranks.process_group import ProcessGroup, process_group_of
 from experiments.record import LAST, RESULT, Record, at_full_weight, discard, hardware_settings
-from experiments.record.files import check_space, remove, remove_unfinished
+from experiments.record.files import check_space, remove_unfinished, takes_files
 from experiments.record.membership import refuse_taken
 from experiments.tracking.loggers import open_loggers
 
@@ -238,7 +246,7 @@ def _begin(trial: _Trial, resumable: bool) -> None:
 
 @contextmanager
 def _ending(trial: _Trial) -> Iterator[None]:
-    """Write into the record how the trial ended; what it could continue from goes with it."""
+    """Write into the record how the trial ended."""
     from models.vae import DivergedError
 
     record = trial.record
@@ -262,15 +270,17 @@ def _ending(trial: _Trial) -> Iterator[None]:
         log.info("interrupted; record: %s", record.directory)
         raise SystemExit(130 if by_user else 143) from error
     except Exception as error:
-        # Where the disk is full, the trial goes on once it is not.
-        status = "interrupted" if is_disk_full(error) else "failed"
-        record.end(status, f"{type(error).__name__}: {error}")
-        raise
+        if not is_disk_full(error) and takes_files(record.directory):
+            record.end("failed", f"{type(error).__name__}: {error}")
+            raise
+        with suppress(OSError):  # «running», as it then says, can be continued as well
+            record.end("interrupted", "its disk takes no more")
+        raise DiskFullError(
+            "the output directory must have space left until the trial ends, but "
+            f"{record.directory} takes no more; make room"
+        ) from error
     else:
         record.end("completed")
-    finally:
-        if record.result["status"] not in ("running", "interrupted"):
-            remove(record.path(LAST))
 
 
 def _note_best_epoch(trial: _Trial) -> None:
@@ -330,7 +340,7 @@ def _train(
         Scores(record, objectives(config)[0]),
         Progress(objectives(config)[0], quiet=not config["trainer"]["progress"]),
     ]
-    with quiet_lightning(), _together(trial):
+    with quiet_lightning(), exits_told(), _together(trial):
         started = time.monotonic()
         trainer = fit(
             trial.vae,

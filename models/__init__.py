@@ -23,6 +23,8 @@ CHECKPOINT_SCHEMA = 1
 """Of what `models.vae.VAE` adds to a checkpoint; raised when older readers can no longer read it.
 """
 
+_COMMON = ("image_shape", "latent_dim")  # of every network's constructor
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -123,6 +125,3 @@ def complete(model: Mapping[str, Any], *, recorded: bool = False) -> dict[str, A
     if not recorded and not before.keys() <= model.keys():
         before = {option: options(name)[option] for option in before}
     return {**before, **model}
-
-
-_COMMON = ("image_shape", "latent_dim")

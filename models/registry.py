@@ -14,14 +14,14 @@ class Registry(MutableMapping[str, T]):
     Args:
         kind: what the names are of, for messages.
         own: the names that this project gives.
-        check: raises ValueError for an entry that breaks its contract.
+        check: raises ValueError for a name with an entry that breaks its contract.
     """
 
     def __init__(
         self,
         kind: str,
         own: Mapping[str, T] | None = None,
-        check: Callable[[T], None] | None = None,
+        check: Callable[[str, T], None] | None = None,
     ) -> None:
         self._kind, self._check = kind, check
         self._entries: dict[str, T] = dict(own or {})
@@ -34,7 +34,7 @@ class Registry(MutableMapping[str, T]):
             ValueError: it is another one's, or the entry breaks its contract.
         """
         if self._check is not None:
-            self._check(entry)
+            self._check(name, entry)
         if self._entries.get(name, entry) != entry:
             raise ValueError(
                 f"a {self._kind} must have a name of its own, but {name!r}, for {entry}, is "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,33 @@ def late(samples: Any, real: Any) -> Any:
     return 1.0
 
 
+def complex_of_each(x_hat: Any, x: Any) -> Any:
+    return torch.ones(len(x), dtype=torch.complex64)
+
+
+def complex_number(samples: Any, real: Any) -> Any:
+    return torch.ones((), dtype=torch.complex64)
+
+
+def numpy_complex(units: Any) -> Any:
+    return np.complex128(1 + 2j)
+
+
+def exits(samples: Any, real: Any) -> Any:
+    sys.exit("no licence")
+
+
+def nan_of_noise(x_hat: Any, x: Any) -> Any:
+    """Has no value where reconstructions and images have nothing in common."""
+    x, x_hat = x.flatten(1), x_hat.flatten(1)
+    likeness = torch.nn.functional.cosine_similarity(x - x.mean(), x_hat - x_hat.mean())
+    return torch.where(likeness > 0.5, likeness, torch.nan)
+
+
+def infinite(units: Any) -> Any:
+    return math.inf
+
+
 @pytest.fixture
 def added(monkeypatch: pytest.MonkeyPatch) -> Added:
     def add(function: str, subject: Subject) -> str:
@@ -62,6 +91,10 @@ def added(monkeypatch: pytest.MonkeyPatch) -> Added:
         ("as_numpy", "reconstructions", r"`as_numpy`.*each image, \(3,\), but.*ndarray"),
         ("as_text", "samples", "`as_text` must give a number, but .*:as_text gave str"),
         ("as_text", "posterior", "`as_text` .*:as_text gives TypeError"),
+        ("complex_of_each", "reconstructions", "real numbers, a value for each.*complex64"),
+        ("complex_number", "samples", "`complex_number` must give a number, but .*complex"),
+        ("numpy_complex", "posterior", "`numpy_complex` must give a number, but .*complex"),
+        ("exits", "samples", r"`exits` .*:exits gives .*sys\.exit\('no licence'\)"),
     ],
 )
 def test_a_metric_is_tried_before_training(
@@ -89,12 +122,28 @@ def test_what_is_no_number_at_the_end_costs_its_metric_only(
     assert sum("nan_of_each, late that is NaN or infinite, and null" in line for line in told) == 1
 
 
-def test_an_objective_that_is_no_number_fails_its_trial(
-    added: Added, tiny: Compose, tmp_path: Path
+@pytest.mark.parametrize(
+    ("function", "subject"), [("nan_of_each", "reconstructions"), ("infinite", "posterior")]
+)
+def test_an_objective_that_is_never_a_number_is_refused_before_training(
+    function: str, subject: Subject, added: Added, tiny: Compose, tmp_path: Path
 ) -> None:
-    name = added("nan_of_each", "reconstructions")
-    with pytest.raises(TrialError, match="gives nan_of_each that is NaN"):
-        run_trial(tiny("max_epochs=1", f"objective={name}"), tmp_path)
+    name = added(function, subject)
+    config = tiny(f"objective=[psnr,{name}]")
+    message = f"objective `{name}` must give finite numbers, but .*:{name} gave (nan|inf)"
+    with pytest.raises(UserError, match=message):
+        run_trial(config, tmp_path / "record")
+    assert not (tmp_path / "record").exists()
+    with pytest.raises(UserError, match=message):
+        try_parts([config], None)
+
+
+def test_an_objective_that_has_no_value_for_noise_is_trained(
+    added: Added, tiny: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tiny("max_epochs=1", f"objective={added('nan_of_noise', 'reconstructions')}")
+    with pytest.raises(TrialError, match="gives nan_of_noise that is NaN"):
+        run_trial(config, tmp_path)  # as far as it may get
 
 
 def test_one_function_may_serve_several_metrics(monkeypatch: pytest.MonkeyPatch) -> None:

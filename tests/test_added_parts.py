@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -20,13 +21,13 @@ from experiments import config, metrics
 from experiments.config.named import LOGGERS, SOURCES, DataSource
 from experiments.data import ImageSet, load_cats
 from experiments.data.sources.opening import FILES
-from experiments.errors import Interrupted, UserError
+from experiments.errors import Interrupted, TrialError, UserError
 from experiments.metrics.reconstruction import reconstruction_metrics
 from experiments.record import LAST, read_result
 from experiments.trial import run_trial
 from models import Entry
 from models.registry import Registry
-from tests.additions import METRICS, Plain
+from tests.additions import METRICS, Memory, Plain
 from tests.conftest import TINY, Compose
 from tests.test_resume import epochs_later
 
@@ -86,10 +87,16 @@ def test_a_metric_is_checked_when_it_is_registered(field: str, value: Any, rule:
         metrics.register(replace(METRICS[0], **{field: value}))
 
 
+def test_a_metric_is_registered_under_its_own_name() -> None:
+    with pytest.raises(ValueError, match="registered under its name, edges, but got 'other'"):
+        metrics.METRICS["other"] = METRICS[0]
+    assert "other" not in metrics.METRICS
+
+
 @pytest.mark.parametrize(
     ("registry", "name", "entry", "other"),
     [
-        (metrics.METRICS, "psnr", METRICS[0], "reconstruction:psnr"),
+        (metrics.METRICS, "psnr", replace(METRICS[0], name="psnr"), "reconstruction:psnr"),
         (models.NETWORKS, "conv", Entry(f"{HERE}:Narrow"), "models.conv:ConvNetwork"),
         (SOURCES, "cats", DataSource(f"{HERE}:none"), "loading:load_cats"),
         (LOGGERS, "csv", f"{HERE}:open_none", "csv_logger:open_csv"),
@@ -141,6 +148,10 @@ def load_nothing(**settings: Any) -> Any:
     raise KeyError("oh")
 
 
+def load_exiting(**settings: Any) -> Any:
+    sys.exit(3)
+
+
 def load_floats(**settings: Any) -> Any:
     floats: Any = np.zeros((80, 3, 32, 32))
     return replace(load_cats(count=80, **settings), images=floats)
@@ -155,6 +166,7 @@ def load_large(*, size: int, **settings: Any) -> ImageSet:
     [
         ("load_none", "must give an ImageSet, but gave NoneType"),
         ("load_nothing", "KeyError: 'oh'"),
+        ("load_exiting", r"sys\.exit\(3\)"),
         ("load_floats", r"of uint8, but got float64 \(80, 3, 32, 32\)"),
         ("load_large", r"must be \(3, 32, 32\), but are \(3, 64, 64\)"),
         ("tpyo", "AttributeError"),
@@ -179,9 +191,18 @@ def open_badly(settings: Any, record: Any) -> Any:
     raise KeyError("oh")
 
 
+def open_exiting(settings: Any, record: Any) -> Any:
+    sys.exit(3)
+
+
 @pytest.mark.trains
 @pytest.mark.parametrize(
-    ("function", "told"), [("open_none", "NoneType"), ("open_badly", "KeyError: 'oh'")]
+    ("function", "told"),
+    [
+        ("open_none", "NoneType"),
+        ("open_badly", "KeyError: 'oh'"),
+        ("open_exiting", r"sys\.exit\(3\)"),
+    ],
 )
 def test_a_bad_logger_leaves_no_record_and_one_that_can_still_be_continued(
     function: str, told: str, add: Callable[..., None], tiny: Compose, tmp_path: Path
@@ -198,6 +219,66 @@ def test_a_bad_logger_leaves_no_record_and_one_that_can_still_be_continued(
         run_trial(tiny("logger=bad"), directory, in_sweep=True, resumable=True)
     assert read_result(directory)["status"] == "interrupted"
     assert (directory / LAST).exists()
+
+
+class Unreliable(Memory):
+    """Fails in one of its methods."""
+
+    def __init__(self, failing: str, calls: list[str]) -> None:
+        super().__init__()
+
+        def fail(*_: Any, **__: Any) -> NoReturn:
+            calls.append(failing)
+            raise KeyError("oh")
+
+        setattr(self, failing, fail)
+
+
+CALLS: list[str] = []
+
+
+@contextmanager
+def open_unreliable(config: Mapping[str, Any], record: Any) -> Iterator[Memory]:
+    method = config["logger"]["project"]
+    try:
+        yield Unreliable(method, CALLS) if method != "close" else Memory()
+    except BaseException:  # noqa: BLE001  # as a careless logger does
+        CALLS.append("told of an error")
+    if method == "close":
+        CALLS.append("close")
+        raise KeyError("oh")
+
+
+METHODS = ["log_metrics", "encoded", "log_pictures", "finalize", "close"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_logger_that_fails_later_costs_its_logs_only(
+    method: str,
+    add: Callable[..., None],
+    tiny: Compose,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    CALLS.clear()
+    add(LOGGERS, "bad", f"{HERE}:open_unreliable")
+    run_trial(tiny("logger=bad", f"logger.project={method}"), tmp_path)
+    assert read_result(tmp_path)["status"] == "completed"
+    (told,) = [line for line in caplog.messages if "logger=bad" in line]
+    assert told == (
+        "`logger=bad`: logging stopped, because it failed (KeyError: 'oh'); the trial goes on"
+    )
+    assert [method] == CALLS
+
+
+def test_a_logger_hides_no_failure_of_its_trial(
+    add: Callable[..., None], tiny: Compose, tmp_path: Path
+) -> None:
+    CALLS.clear()
+    add(LOGGERS, "bad", f"{HERE}:open_unreliable")
+    with pytest.raises(TrialError):
+        run_trial(tiny("logger=bad", "logger.project=close", "lr=1e30"), tmp_path)
+    assert CALLS == ["told of an error", "close"]
 
 
 def inverted(x_hat: Tensor, x: Tensor) -> Tensor:

@@ -66,8 +66,8 @@ MOST_MODULES = 10
 
 HYDRA_IN_EXPERIMENTS = {
     "experiments/cli/grammar.py",
+    "experiments/cli/refusals.py",
     "experiments/config/",
-    "experiments/terminal.py",
 }
 
 KNOWN_ONLY_IN = {

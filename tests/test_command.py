@@ -135,10 +135,10 @@ def test_help_names_the_knobs_and_the_choices(tmp_path: Path, home: dict[str, st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["loss=sim"], "Could not find 'loss/sim'"),
+        (["loss=sim"], "`loss` must be one of charbonnier"),
         (["lr=-1"], "`lr` must be above 0, but got -1.0"),
         (["lr=fast"], "`lr` must be a number, but got fast"),
-        (["learning_rate=1"], "Could not override 'learning_rate'"),
+        (["learning_rate=1"], "`learning_rate` is not a key of the config"),
         (["data=images", "data.root=absent"], "absent does not exist"),
         (["sweep=wandb", "sweep.file=a.yaml"], "`sweep.file` must be searched with -m"),
         (["hydra.run.dir=/dev/null/x"], "the output directory must be one that can be written"),

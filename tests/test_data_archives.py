@@ -119,6 +119,7 @@ def test_an_entry_outside_refuses_the_whole_archive(
     with pytest.raises(UserError, match="points outside it") as caught:
         load(path, max_bad_fraction=1)
     assert repr(entry) in str(caught.value)
+    assert "if it is yours, pack its folder anew from inside it" in str(caught.value)
     assert not list(tmp_path.rglob("out.png"))
 
 
@@ -168,17 +169,6 @@ def test_links_in_a_zip_are_judged_alike(
         assert load(path, max_bad_fraction=0).names == list(_FILES)
     else:
         with pytest.raises(UserError, match="points outside it"):
-            load(path)
-
-
-@pytest.mark.slow
-def test_an_image_bomb_in_an_archive_refuses_it(load: Load, tmp_path: Path) -> None:
-    bomb = Image.new("1", (20_000, 20_000))
-    buffer = io.BytesIO()
-    bomb.save(buffer, "PNG")
-    for name in ("a.zip", "a.tar.gz"):
-        path = _any_archive(tmp_path / name, _FILES | {"bomb.png": buffer.getvalue()})
-        with pytest.raises(UserError, match=r"decompression bomb, but bomb\.png"):
             load(path)
 
 

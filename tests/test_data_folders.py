@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import struct
 import tempfile
 import zlib
@@ -263,11 +264,20 @@ def test_a_root_without_permission_is_refused(load: Load, open_folder: Path) -> 
         photos.chmod(0o755)
 
 
-def test_a_decompression_bomb_refuses_the_folder(load: Load, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["photos", "a.zip"])
+def test_a_decompression_bomb_is_skipped_undecoded_like_any_unusable_image(
+    name: str, load: Load, photos: Path, tmp_path: Path
+) -> None:
     (photos / "bomb.png").write_bytes(_bomb())
-    with pytest.raises(UserError, match=r"decompression bomb, but bomb\.png.*3,600,000,000 pixels"):
-        load(photos, max_bad_fraction=1)
-    assert list((tmp_path / "cache").iterdir()) == []
+    if name == "a.zip":
+        shutil.make_archive(str(tmp_path / "a"), "zip", photos)
+    root = photos if name == "photos" else tmp_path / name
+    (skipped,) = load(root, max_bad_fraction=0.5).skipped
+    assert (skipped.name, skipped.reason.partition(" declared")[0]) == (
+        "bomb.png", "too large: 3,600,000,000 pixels",
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"may be unusable .*\n.*bomb\.png: too large"):
+        load(root, max_bad_fraction=0)
 
 
 def test_a_huge_image_of_many_bytes_is_skipped_undecoded(load: Load, photos: Path) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from skimage.transform import resize
 
 from experiments.data import ImageSet, load_images, loading, telling
-from experiments.data.decoding.decode import BadImageError, BombError, decode, quiet
+from experiments.data.decoding.decode import BadImageError, decode, quiet
 from experiments.data.sources import source
 from experiments.data.sources.opening import open_source
 from experiments.errors import UserError
@@ -279,7 +279,7 @@ def test_what_is_refused_does_not_wait_for_the_search_for_white(
     def bombed(data: bytes, **options: Any) -> NDArray[np.uint8]:
         if data.endswith(b"bomb"):
             time.sleep(0.2)
-            raise BombError("of a test")
+            raise UserError("of a test")
         return decode(data, **options)
 
     monkeypatch.setattr("experiments.data.sources.source.largest_value", slow)
@@ -459,7 +459,7 @@ def test_damaged_bytes_give_an_image_or_a_reason_and_nothing_on_stderr(
             reason = ""
             try:
                 image = decode(damaged.tobytes(), size=16, channels=3, fit="crop")
-            except (BadImageError, BombError) as error:
+            except BadImageError as error:
                 image, reason = None, str(error)
             assert reason if image is None else image.shape == (3, 16, 16)
     assert capfd.readouterr().err == ""

@@ -25,9 +25,11 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from experiments import building, resume
-from experiments.errors import Pruned, TrialError, UserError
+from experiments.errors import DiskFullError, Pruned, TrialError, UserError
 from experiments.machine import device as devices
-from experiments.ranks.environment import place
+from experiments.ranks.environment import Place, place
+from experiments.ranks.heartbeat import Heartbeat
+from experiments.ranks.rendezvous import rendezvous
 from experiments.record import LAST, read_history, read_result
 from experiments.trial import run_trial
 from tests.conftest import TINY
@@ -196,6 +198,46 @@ def test_a_process_that_is_still_starting_ends_with_the_command(has_called: bool
     finally:
         with suppress(psutil.NoSuchProcess):
             other.kill()
+
+
+SERVES_THE_STORE = """
+import time
+from experiments.ranks.environment import Place
+from experiments.ranks.rendezvous import rendezvous
+store = rendezvous(Place(0, 2, 0, "127.0.0.1", 0, "a test"))
+print(store.underlying_store.port, flush=True)
+time.sleep(1e6)
+"""
+
+
+def test_a_process_whose_first_one_falls_silent_with_the_store_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VAESWEEP_WAITS", "0.02")
+    monkeypatch.setattr(Heartbeat, "_leave", lambda self: None)
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVES_THE_STORE], cwd=ROOT, stdout=subprocess.PIPE,
+        env=os.environ | {"VAESWEEP_WAITS": "1"},
+    ) as first:  # fmt: skip
+        try:
+            assert first.stdout is not None
+            port = int(first.stdout.readline())
+            heartbeat = Heartbeat(rendezvous(Place(1, 2, 1, "127.0.0.1", port, "a test")), 1, 2)
+            heartbeat.start()
+            first.send_signal(signal.SIGSTOP)
+            assert heartbeat.noticed.wait(PATIENCE)
+        finally:
+            first.kill()
+    assert "number 0 (from 0) is lost: it is silent for 1.2 s" in str(heartbeat.failure)
+    heartbeat.join(PATIENCE)
+
+
+@pytest.mark.parametrize(("said", "kind"), [("full", DiskFullError), ("error", TrialError)])
+def test_the_first_process_hears_how_another_failed(said: str, kind: type[UserError]) -> None:
+    store = rendezvous(Place(0, 2, 0, "127.0.0.1", 0, "a test"))
+    store.set(said, "process 1 of 2 failed: oh")
+    failure = Heartbeat(store, 0, 2)._look()
+    assert (type(failure), str(failure)) == (kind, "process 1 of 2 failed: oh")
 
 
 def launch(processes: int, *overrides: str, cwd: Path) -> list[subprocess.Popen[str]]:

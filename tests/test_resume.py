@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import pytorch_lightning as pl
@@ -21,7 +21,7 @@ import torch
 
 from experiments import building, resume
 from experiments.errors import Interrupted, Pruned, UserError
-from experiments.record import LAST, read_config, read_result
+from experiments.record import LAST, Record, read_config, read_history, read_result
 from experiments.tracking.wandb import client as wandb_client
 from experiments.tracking.wandb import run as wandb_run
 from experiments.trial import Result, run_trial
@@ -210,6 +210,35 @@ def test_a_continued_trial_equals_one_that_was_never_interrupted(
     for epochs in stops:
         interrupt(config, tmp_path / "parts", epochs)
     assert_same(finish(config, tmp_path / "parts"), whole)
+
+
+@pytest.mark.slow
+def test_the_history_is_read_once_for_the_best_objective(
+    tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(*EIGHT_EPOCHS, *SPOILT)  # whose first epochs are the best
+    interrupt(config, tmp_path, 3)
+    reads: list[int] = []
+    history = Record.history
+
+    def reading(record: Record) -> list[dict[str, Any]]:
+        rows = history(record)
+        reads.append(len(rows))
+        return rows
+
+    class Best(pl.Callback):
+        seen: ClassVar[list[float]] = []
+
+        def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            self.seen.append(float(trainer.callback_metrics["objective"]))
+
+    monkeypatch.setattr(Record, "history", reading)
+    session(config, tmp_path, callbacks=[Best()])
+    # When the session began, at its first validation, and for what is said at the end.
+    assert reads.count(3) == 2, reads
+    assert len(reads) <= 3, reads
+    values = [row["val/kl"] for row in read_history(tmp_path)]
+    assert Best.seen == pytest.approx([min(values[: n + 1]) for n in range(3, 8)])
 
 
 @pytest.mark.slow

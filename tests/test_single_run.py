@@ -48,6 +48,18 @@ def test_before_its_first_checkpoint_it_says_to_begin_anew(
     assert f"record: {tmp_path}" in caplog.text
 
 
+def test_interrupted_while_it_prepares_it_says_to_begin_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    directory = tmp_path / "run"
+    directory.mkdir()
+    with pytest.raises(KeyboardInterrupt), single_run(directory):
+        raise KeyboardInterrupt
+    assert "give the same command again, which begins anew" in caplog.text
+    assert str(directory) not in caplog.text
+
+
 def test_a_run_that_was_pruned_is_not_to_be_given_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from experiments.errors import (
     TrialError,
     UserError,
 )
+from experiments.machine.code import own_version
 from experiments.terminal import FULL_ERROR, errors_for_people
 from tests.conftest import ROOT, TINY
 
@@ -106,6 +108,35 @@ def test_an_exit_status_says_whether_the_same_command_may_work_later(
     with pytest.raises(SystemExit) as ended, errors_for_people():
         raise error
     assert ended.value.code == status
+
+
+_INTERRUPTS = """
+import importlib.abc, os, runpy, signal, sys
+
+class Interrupt(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *rest):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+sys.path.insert(0, sys.argv[2])
+runpy.run_path(sys.argv[2] + "/run.py", run_name="__main__")
+"""
+"""The command, interrupted where it imports a module."""
+
+
+@pytest.mark.parametrize("module", ["hydra", "sweeps", "hydra.core.override_parser"])
+def test_an_interrupt_while_it_loads_is_quiet(module: str, tmp_path: Path) -> None:
+    done = _run(["-c", _INTERRUPTS, module, str(Path(_RUN[0]).parent)], tmp_path)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr in ("", "interrupted\n")
+
+
+def test_the_version_is_the_projects(tmp_path: Path) -> None:
+    done = _run([*_RUN, "--version"], tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"vaesweep {own_version()}\n")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", own_version())
 
 
 def test_a_command_that_nobody_reads_at_all_ends_well(nobody: int, tmp_path: Path) -> None:

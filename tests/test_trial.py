@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,17 @@ def test_a_disk_that_is_too_small_even_empty_is_not_waited_for(
         with pytest.raises(UserError, match="1 MiB left") as refused:
             check_space(tmp_path, 2**20)
         assert is_disk_full(refused.value) == is_waited_for
+
+
+def test_code_that_exits_while_it_trains_fails_its_trial(tiny: Compose, tmp_path: Path) -> None:
+    class Exits(pl.Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            sys.exit(3)
+
+    with pytest.raises(RuntimeError, match=r"it calls sys\.exit\(3\)"):
+        run_trial(tiny(), tmp_path, callbacks=[Exits()])
+    result = read_result(tmp_path)
+    assert (result["status"], result["reason"]) == ("failed", "RuntimeError: it calls sys.exit(3)")
 
 
 def test_in_a_sweep_the_test_split_is_not_looked_at(tiny: Compose, tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ from typing import Any
 
 import losses
 import models
+from experiments.cli.refusals import unknown_key
 from experiments.config import guard, schema
 from experiments.config.named import LOGGERS, SOURCES
 from experiments.config.permitted import NAME_RULE, is_name
 from experiments.errors import UserError
-from experiments.metrics import FROM_OUTSIDE, validated
+from experiments.machine.plugins import FROM_OUTSIDE
+from experiments.metrics import validated
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
@@ -186,10 +188,7 @@ def _refuse_unknown(config: Mapping[str, Any], typed: type, prefix: str = "") ->
     known = {field.name: field.type for field in fields(typed)}
     for key, value in config.items():
         if key not in known:
-            raise UserError(
-                f"`{prefix}{key}` is not a key of the config; "
-                f"known{' in ' + prefix[:-1] if prefix else ''} are {', '.join(known)}"
-            )
+            raise UserError(unknown_key(f"{prefix}{key}", known))
         nested = getattr(schema, str(known[key]), None)
         if is_dataclass(nested) and isinstance(value, Mapping):
             assert isinstance(nested, type)

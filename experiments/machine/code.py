@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from hashlib import blake2b
@@ -15,6 +16,7 @@ from typing import Any
 from experiments.machine import plugins
 from losses.trust import trusted_packages
 
+_PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 _REVISION = "VAESWEEP_REVISION"  # set in images
 _OWN = ("experiments", "losses", "models")
 _PACKAGES = (
@@ -32,6 +34,14 @@ def code_revision() -> dict[str, Any]:
     named = [*_OWN, *trusted_packages(), *plugins.named()]
     hashes = {top: source_hash(top) for top in (name.partition(".")[0] for name in named)}
     return _commit() | {"sources": {name: found for name, found in hashes.items() if found}}
+
+
+def own_version() -> str:
+    """The version of this project."""
+    try:
+        return str(tomllib.loads(_PROJECT.read_text(encoding="utf-8"))["project"]["version"])
+    except FileNotFoundError:  # installed without it
+        return version("vaesweep")
 
 
 @cache

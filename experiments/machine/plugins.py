@@ -16,6 +16,9 @@ from experiments.errors import REFUSED
 VARIABLE = "VAESWEEP_PLUGINS"
 """Environment variable with the modules to import, separated by commas."""
 
+FROM_OUTSIDE = f"where it comes from outside, put {VARIABLE}=MODULE before the command"
+"""What may be the remedy for a name that is not registered."""
+
 
 def named() -> list[str]:
     """The modules, in the order given."""

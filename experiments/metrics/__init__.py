@@ -18,7 +18,8 @@ from pkgutil import resolve_name
 from typing import Any, Literal, get_args
 
 from experiments.errors import UserError
-from experiments.machine.plugins import VARIABLE
+from experiments.machine.plugins import FROM_OUTSIDE
+from experiments.machine.signals import exits_told
 from models.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -79,8 +80,9 @@ class Metric:
             ValueError: it cannot be imported, or fails.
         """
         try:
-            function = resolve_name(self.function)
-            return function(*(measured if self in _OWN else deepcopy(measured)))
+            with exits_told():
+                function = resolve_name(self.function)
+                return function(*(measured if self in _OWN else deepcopy(measured)))
         except Exception as error:
             raise ValueError(
                 f"the metric `{self.name}` must be a function that can be imported and measures "
@@ -95,8 +97,8 @@ class Metric:
         """
         value = self.compute(*measured)
         try:
-            return float(value)
-        except (TypeError, ValueError) as error:
+            return float(value.item() if hasattr(value, "item") else value)
+        except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"the metric `{self.name}` must give a number, but {self.function} gave "
                 f"{type(value).__name__}: {error}"
@@ -147,13 +149,17 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def _check(metric: Metric) -> None:
+def _check(name: str, metric: Metric) -> None:
     for field, (rule, holds) in _RULES.items():
         value = getattr(metric, field)
         if not holds(value):
             raise ValueError(
                 f"`{field}` of a metric must be {rule}, but that of {metric.name!r} is {value!r}"
             )
+    if name != metric.name:
+        raise ValueError(
+            f"a metric must be registered under its name, {metric.name}, but got {name!r}"
+        )
 
 
 METRICS: Registry[Metric] = Registry("metric", check=_check)
@@ -245,10 +251,6 @@ _RELATIVE_MARGIN = 0.01
 
 class UnknownMetricError(UserError, ValueError):
     """A metric that is not registered here."""
-
-
-FROM_OUTSIDE = f"where it comes from outside, put {VARIABLE}=MODULE before the command"
-"""What may be the remedy."""
 
 
 def metric(name: str) -> Metric:

@@ -114,12 +114,13 @@ def reconstruction_metrics(
 
 def _of_each(metric: Metric, x_hat: Tensor, x: Tensor) -> Tensor:
     values = metric.compute(x_hat, x)
-    if isinstance(values, Tensor) and values.shape == (len(x),):
-        return values.to(x)  # the processes of a trial exchange them, and NaN where it fails
-    kind = type(values).__name__
-    got = tuple(values.shape) if isinstance(values, Tensor) else f"no tensor but a {kind}"
+    got = f"no tensor but a {type(values).__name__}"
+    if isinstance(values, Tensor):
+        if values.shape == (len(x),) and not values.is_complex():
+            return values.to(x)  # the processes of a trial exchange them, and NaN where it fails
+        got = f"{tuple(values.shape)} of {values.dtype}"
     raise ValueError(
-        f"the metric `{metric.name}` must give a tensor with a value for each image, "
+        f"the metric `{metric.name}` must give a tensor of real numbers, a value for each image, "
         f"({len(x)},), but {metric.function} gave {got}"
     )
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from experiments.errors import TrialError, UserError
+from experiments.errors import DiskFullError, TrialError, UserError
 from experiments.machine.waits import scaled
 from experiments.ranks.rendezvous import (
     COLLECTIVE_SECONDS,
@@ -32,6 +32,10 @@ SILENCE_SECONDS = 60.0
 """A process whose heartbeat stays away for so long is taken for lost."""
 LEAVE_SECONDS = 20.0
 """For so long rank 0 may take to end in order, once another is lost; then it is ended."""
+
+_SILENT = "it is silent for {:g} s"
+_FAILURES = {"error": TrialError, "full": DiskFullError}
+"""What a worker rank that fails may say in the store, as an error of rank 0's."""
 
 assert 20 * HEARTBEAT_SECONDS < SILENCE_SECONDS < START_SECONDS < COLLECTIVE_SECONDS, (
     "a heartbeat that is late is no loss, and a loss is noticed before a wait for the lost one ends"
@@ -72,15 +76,27 @@ class Heartbeat(threading.Thread):
         self._over.set()
 
     def run(self) -> None:
+        threading.Thread(target=self._look_on, name="looks", daemon=True).start()
+        before, unanswered = 0, 0
         while not self._over.wait(scaled(HEARTBEAT_SECONDS)):
-            try:
-                self.failure = self._look()
-            except (RuntimeError, ValueError) as error:  # the store is gone, and rank 0 with it
-                self.failure = self._lost(0, str(error).partition("\n")[0])
+            # A look waits for ever where whoever has the store is frozen, or its machine gone.
+            unanswered = unanswered + 1 if self._count == before else 0
+            before = self._count
+            if self.failure is None and unanswered * HEARTBEAT_SECONDS > SILENCE_SECONDS:
+                self.failure = self._lost(0, _SILENT.format(scaled(SILENCE_SECONDS)))
             if self.failure is not None:
                 self.noticed.set()
                 self._leave()
                 return
+
+    def _look_on(self) -> None:
+        """Look again and again, until something is wrong."""
+        while self.failure is None and not self._over.wait(scaled(HEARTBEAT_SECONDS)):
+            try:
+                found = self._look()
+            except (RuntimeError, ValueError) as error:  # the store is gone, and rank 0 with it
+                found = self._lost(0, str(error).partition("\n")[0])
+            self.failure = self.failure or found
 
     def _look(self) -> UserError | None:
         store = self._store
@@ -89,14 +105,15 @@ class Heartbeat(threading.Thread):
         if self._rank > 0 and store.check(["ended"]):
             store.set(f"left/{self._rank}", "")
             os._exit(int(store.get("ended")))
-        if self._rank == 0 and store.check(["error"]):
-            return TrialError(store.get("error").decode())
+        for name, kind in _FAILURES.items():
+            if self._rank == 0 and store.check([name]):
+                return kind(store.get(name).decode())
         for rank, process in enumerate(self._processes, 1):
             if process.poll() is not None:
                 return self._lost(rank, _end_of(process))
         for rank in self._silent:
             if self._is_silent(rank):
-                return self._lost(rank, f"it is silent for {scaled(SILENCE_SECONDS):g} s")
+                return self._lost(rank, _SILENT.format(scaled(SILENCE_SECONDS)))
         return None
 
     def _is_silent(self, rank: int) -> bool:

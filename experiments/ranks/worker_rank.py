@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from experiments.config import objectives
-from experiments.errors import UserError
+from experiments.errors import UserError, is_disk_full
 from experiments.machine.loading import loading
 from experiments.ranks.environment import Place, be_rank_zero, ranks_hidden
 
@@ -44,7 +44,8 @@ def run_worker_rank(place: Place) -> NoReturn:
     except BaseException as error:  # noqa: BLE001  # rank 0 says it
         known = isinstance(error, UserError)
         text = str(error) if known else traceback.format_exc().strip()
-        store.set("error", f"process {place.rank} of {place.world} failed: {text}")
+        kind = "full" if is_disk_full(error) else "error"
+        store.set(kind, f"process {place.rank} of {place.world} failed: {text}")
         sys.stderr.flush()
         os._exit(1)
     heartbeat.join()

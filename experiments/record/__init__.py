@@ -11,6 +11,7 @@ from experiments.record.directory import (
     SCHEMA_VERSION,
     STATUSES,
     STUDY,
+    UNFINISHED,
     Record,
     at_full_weight,
     discard,
@@ -24,6 +25,6 @@ from experiments.record.directory import (
 
 __all__ = [
     "CLAIM", "CONFIG", "HISTORY", "KL_WEIGHT", "LAST", "RERUN_OF", "RESULT", "SCHEMA_VERSION",
-    "STATUSES", "STUDY", "Record", "at_full_weight", "discard", "flat", "hardware_settings",
-    "read_config", "read_history", "read_result", "write_json",
+    "STATUSES", "STUDY", "UNFINISHED", "Record", "at_full_weight", "discard", "flat",
+    "hardware_settings", "read_config", "read_history", "read_result", "write_json",
 ]  # fmt: skip

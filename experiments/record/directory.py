@@ -16,7 +16,7 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.machine.code import changes, code_revision, package_versions
 from experiments.record.fence import LOCK_FILE, OWNER_FILE, writing
-from experiments.record.files import replacing
+from experiments.record.files import remove, replacing
 from experiments.record.foreign import parsed, read_bytes, read_json
 
 SCHEMA_VERSION = 1
@@ -36,7 +36,8 @@ RERUN_OF = "rerun_of"  # in the result of a trial that was trained again: the fi
 CLAIM = ".trial.json"
 """In the directory of a sweep's trial, before its record begins: whose it is."""
 _EARLY = {".hydra", "run.log", CLAIM, OWNER_FILE, LOCK_FILE}  # written before a trial begins
-STATUSES = ("running", "completed", "pruned", "interrupted", "failed")
+UNFINISHED = ("running", "interrupted")
+STATUSES = (*UNFINISHED, "completed", "pruned", "failed")
 
 
 class Record:
@@ -146,9 +147,11 @@ class Record:
             temporary.write_text("".join(rows), encoding="utf-8")
 
     def end(self, status: str, reason: str | None = None) -> None:
-        """Write how the trial ended."""
+        """Write how the trial ended; what it could continue from goes only once that is written."""
         assert status in STATUSES
         self.update(status=status, reason=reason)
+        if status not in UNFINISHED:
+            remove(self.path(LAST))
 
 
 def read_config(directory: str | Path) -> dict[str, Any]:

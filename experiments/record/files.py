@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +14,7 @@ from experiments.record.fence import writing
 
 _SUFFIX = ".part"
 _RECORD_BYTES = 16 * 2**20  # pictures, history and logs
+_PROBE_BYTES = 2**16
 
 
 @contextmanager
@@ -94,6 +95,19 @@ def remove_unfinished(directory: Path) -> None:
     """Remove what processes that were killed in `replacing` have left in and below a directory."""
     for path in directory.rglob(f".*{_SUFFIX}"):
         remove(path)
+
+
+def takes_files(directory: Path) -> bool:
+    """Whether a small file can be written in a directory, or somebody has removed that."""
+    probe = _beside(directory / "probe")
+    try:
+        probe.write_bytes(bytes(_PROBE_BYTES))
+    except OSError:
+        return not directory.is_dir()
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    return True
 
 
 def _beside(path: Path) -> Path:

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from experiments.cli import commands
-from experiments.errors import Interrupted, PassingError
-from experiments.record import LAST, RESULT, discard, read_result
-from experiments.record.membership import refuse_taken
+from experiments.errors import Interrupted, PassingError, is_disk_full
+from experiments.record import LAST, discard
+from experiments.record.membership import is_finished, refuse_taken, result_in
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +34,19 @@ def single_run(directory: Path, launcher: str | None = None) -> Iterator[None]:
             yield
         except BaseException as error:
             discard(directory)  # where nothing has begun
-            if isinstance(error, SystemExit | Interrupted):
+            stopped = SystemExit | KeyboardInterrupt | Interrupted
+            if isinstance(error, stopped) or is_disk_full(error):
                 _say_how_to_continue(directory, launcher)
             raise
 
 
 def _say_how_to_continue(directory: Path, launcher: str | None) -> None:
     if not (directory / LAST).exists():
-        if (directory / RESULT).exists() and read_result(directory)["status"] == "interrupted":
+        result = result_in(directory)
+        if result is None or not is_finished(result):
+            record = f"; record: {directory}" if result is not None else ""
             log.info(
-                "it has no checkpoint yet: give the same command again, which begins anew; "
-                "record: %s",
-                directory,
+                "it has no checkpoint yet: give the same command again, which begins anew%s", record
             )
     elif launcher is None:
         log.info("to continue: %s", commands.train_in(directory))

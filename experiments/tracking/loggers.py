@@ -5,20 +5,30 @@ A logger is one of Lightning's. One that is `ShowsPictures` gets pictures as wel
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial, wraps
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from experiments.config import LOGGERS, objectives
 from experiments.errors import Superseded, UserError, is_disk_full
+from experiments.machine.signals import exits_told
 from experiments.metrics import METRICS
 from experiments.record import CONFIG, LAST, RESULT, Record, discard
 from experiments.record.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+_CALLED = (
+    "log_metrics", "log_hyperparams", "log_graph", "encoded", "log_pictures", "save", "finalize",
+    "after_save_checkpoint",
+)  # fmt: skip
 
 
 @runtime_checkable
@@ -71,15 +81,69 @@ def open_loggers(config: Mapping[str, Any], record: Record) -> Iterator[list[Any
 def _opened(stack: ExitStack, opener: str, config: Mapping[str, Any], record: Record) -> Any:
     from pytorch_lightning.loggers import Logger
 
+    safe = _Outlived(config["logger"]["name"])
     try:
-        logger = stack.enter_context(resolve_name(opener)(config, record))
+        with exits_told():
+            context = resolve_name(opener)(config, record)
+            logger = context.__enter__()
     except Exception as error:
         if isinstance(error, UserError | Superseded) or is_disk_full(error):
             raise
         raise _no_logger(config, opener, f"{type(error).__name__}: {error}") from error
+    stack.push(safe.closing(context))
     if not isinstance(logger, Logger):
         raise _no_logger(config, opener, f"{type(logger).__name__}")
+    for method in filter(partial(hasattr, logger), _CALLED):
+        setattr(logger, method, safe.calling(getattr(logger, method)))
     return logger
+
+
+class _Outlived:
+    """What a trial calls of a logger, which may fail then: it costs its own logs, told once.
+
+    Args:
+        name: of the logger.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name, self._is_lost = name, False
+
+    def calling(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of the logger, which does nothing once one has failed."""
+
+        @wraps(method)
+        def call(*arguments: Any, **options: Any) -> Any:
+            if self._is_lost:
+                return None
+            with self._told():
+                return method(*arguments, **options)
+
+        return call
+
+    def closing(self, context: AbstractContextManager[Any]) -> Callable[..., None]:
+        """The end of the logger's context, which hides no failure of the trial."""
+
+        def close(kind: Any, error: BaseException | None, where: Any) -> None:
+            with self._told(error):
+                context.__exit__(kind, error, where)
+
+        return close
+
+    @contextmanager
+    def _told(self, known: BaseException | None = None) -> Iterator[None]:
+        try:
+            with exits_told():
+                yield
+        except Exception as error:
+            if error is known or isinstance(error, Superseded) or is_disk_full(error):
+                raise
+            if not self._is_lost:
+                log.warning(
+                    "`logger=%s`: logging stopped, because it failed (%s: %s); the trial goes on",
+                    self._name, type(error).__name__, error,
+                    exc_info=log.isEnabledFor(logging.DEBUG),
+                )  # fmt: skip
+            self._is_lost = True
 
 
 def _no_logger(config: Mapping[str, Any], opener: str, got: str) -> UserError:

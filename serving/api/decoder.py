@@ -26,7 +26,6 @@ from pillow_heif import options as heif
 from experiments.data.decoding.decode import (
     FORMATS,
     BadImageError,
-    BombError,
     decode,
     quiet,
 )
@@ -76,8 +75,6 @@ def _answer(data: bytes, arguments: argparse.Namespace) -> tuple[Kind, bytes]:
         return Kind.PIXELS, pixels.tobytes()
     except MemoryError:
         return Kind.TOO_MUCH, b""
-    except BombError as error:
-        return Kind.REFUSED, f"too large: {error}".encode()
     except BadImageError as error:
         # Which `decode` makes of anything.
         if isinstance(error.__cause__, MemoryError):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.data.decoding.decode import BadImageError, BombError, decode, quiet
+from experiments.data.decoding.decode import BadImageError, decode, quiet
 from experiments.data.sources.source import MAX_FILE_BYTES
 from experiments.errors import UserError
 from experiments.record.foreign import read_bytes
@@ -22,10 +22,7 @@ def prepared(data: bytes, model: Model) -> Tensor:
     """
     channels, size, _ = model.network.image_shape
     fit = model.trained.fit if model.trained is not None else "crop"
-    try:
-        return torch.from_numpy(decode(data, size=size, channels=channels, fit=fit).copy())
-    except BombError as error:
-        raise BadImageError(f"too large: {error}") from error
+    return torch.from_numpy(decode(data, size=size, channels=channels, fit=fit).copy())
 
 
 def read_photo(path: Path, model: Model) -> Tensor:

@@ -48,7 +48,6 @@ MAX_PIXELS = 178_956_970
 
 T = TypeVar("T")
 
-_BOMB_RATIO = 100  # pixels a byte: photos have about 1 to 20
 _LARGE = 2**25  # pixels; of images that are larger only one is decoded at a time
 _one_large = Lock()
 _DRAFT = 4  # a JPEG is decoded at an 8th to the full size, at least this many times the result's
@@ -57,10 +56,6 @@ _REDUCING_GAP = 3.0  # shrink by whole factors first, down to this many times th
 
 class BadImageError(Exception):
     """An image that cannot be used; the message is the reason."""
-
-
-class BombError(Exception):
-    """A file that would swell to an absurd size; the message says how."""
 
 
 def decode(
@@ -89,7 +84,6 @@ def decode(
 
     Raises:
         BadImageError: it is no image of `FORMATS`, broken, or larger than `MAX_PIXELS`.
-        BombError: it is larger than `MAX_PIXELS`, from very few bytes.
     """
     if not data:
         raise BadImageError("empty file")
@@ -172,7 +166,7 @@ def _opened(
             with _one_large if image.width * image.height > _LARGE else nullcontext():
                 image.load()
                 yield image, most
-    except (BadImageError, BombError):
+    except BadImageError:
         raise
     except UnidentifiedImageError as error:
         if kinds.is_read("", data[: kinds.HEAD]):
@@ -210,10 +204,10 @@ def quiet() -> Iterator[None]:
 
 def _refuse_huge(pixels: int, size_bytes: int) -> None:
     if pixels > MAX_PIXELS:
-        what = f"{pixels:,} pixels declared in {size_bytes:,} bytes (limit {MAX_PIXELS:,} pixels)"
-        if pixels > _BOMB_RATIO * size_bytes:
-            raise BombError(what)
-        raise BadImageError(f"too large: {what}")
+        raise BadImageError(
+            f"too large: {pixels:,} pixels declared in {size_bytes:,} bytes "
+            f"(limit {MAX_PIXELS:,} pixels)"
+        )
 
 
 def _fitted(image: Image.Image, size: int, channels: int, fit: str) -> NDArray[np.uint8]:

@@ -88,7 +88,7 @@ class _Archive(EncodedSource):
             what = f"the entry {name!r}" if link is None else f"the link {name!r} to {link!r}"
             raise UserError(
                 f"an archive must keep to itself, but {what} of {self.root} points outside it; "
-                "do not use this archive"
+                "if it is yours, pack its folder anew from inside it, else do not use it"
             )
 
     def _refuse_swollen(self, total: int) -> None:

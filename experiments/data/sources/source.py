@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.data.decoding import depth
-from experiments.data.decoding.decode import BadImageError, BombError, decode, largest_value, quiet
+from experiments.data.decoding.decode import BadImageError, decode, largest_value, quiet
 from experiments.data.imageset import Remark
 from experiments.data.parallel import in_order
 from experiments.data.sources import kinds
 from experiments.data.sources.contents import LeftOut, Other, Unusable, content_hash
-from experiments.errors import UserError, printable
+from experiments.errors import printable
 
 Hashed = tuple[str, str | LeftOut]
 """Name, and a hash of the content or why it was not read."""
@@ -83,11 +83,7 @@ class Source(ABC):
     def decoded(
         self, *, size: int, channels: int, fit: str, workers: int | None = None
     ) -> Generator[Decoded, None, None]:
-        """Each image, in order, as pixels (channels, size, size) or with why there are none.
-
-        Raises:
-            UserError: one is a decompression bomb.
-        """
+        """Each image, in order, as pixels (channels, size, size) or with why there are none."""
 
     def stamp(self) -> Stamp:
         """What the file system says of the source now."""
@@ -143,11 +139,6 @@ class EncodedSource(Source):
                 )  # fmt: skip
             except BadImageError as error:
                 return name, Unusable(printable(str(error))), content_hash(data)
-            except BombError as error:
-                raise UserError(
-                    f"an image must not be a decompression bomb, but {name} in {self.root} is: "
-                    f"{error}; remove it"
-                ) from error
             return name, pixels, content_hash(data)
 
         with quiet():
