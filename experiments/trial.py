@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import objectives, validate
-from experiments.errors import (
-    DiskFullError,
-    Interrupted,
-    Pruned,
-    TrialError,
-    UserError,
-    is_disk_full,
-)
+from experiments.errors import Interrupted, Pruned, TrialError, UserError
 from experiments.machine.cores import FreeCores, cores
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import loading
@@ -27,7 +20,7 @@ from experiments.metrics import METRICS
 from experiments.ranks.environment import be_rank_zero, ranks_hidden
 from experiments.ranks.process_group import ProcessGroup, process_group_of
 from experiments.record import LAST, RESULT, Record, at_full_weight, discard, hardware_settings
-from experiments.record.files import check_space, remove_unfinished, takes_files
+from experiments.record.files import check_space, of_full_disk, remove_unfinished
 from experiments.record.membership import refuse_taken
 from experiments.tracking.loggers import open_loggers
 
@@ -270,15 +263,13 @@ def _ending(trial: _Trial) -> Iterator[None]:
         log.info("interrupted; record: %s", record.directory)
         raise SystemExit(130 if by_user else 143) from error
     except Exception as error:
-        if not is_disk_full(error) and takes_files(record.directory):
+        full = of_full_disk(error, record.directory)
+        if full is None:
             record.end("failed", f"{type(error).__name__}: {error}")
             raise
         with suppress(OSError):  # «running», as it then says, can be continued as well
-            record.end("interrupted", "its disk takes no more")
-        raise DiskFullError(
-            "the output directory must have space left until the trial ends, but "
-            f"{record.directory} takes no more; make room"
-        ) from error
+            record.end("interrupted", str(full))
+        raise full from error
     else:
         record.end("completed")
 

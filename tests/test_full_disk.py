@@ -96,7 +96,7 @@ def test_an_error_without_a_number_is_of_the_disk_if_that_takes_nothing(
             raise OSError("encoder error -2 when writing image file")
 
     for is_taken, status in ((False, "interrupted"), (True, "failed")):
-        monkeypatch.setattr("experiments.trial.takes_files", lambda _, is_taken=is_taken: is_taken)
+        monkeypatch.setattr(record_files, "takes_files", lambda _, is_taken=is_taken: is_taken)
         with pytest.raises(OSError if is_taken else DiskFullError):
             run_trial(tiny(), tmp_path / status, callbacks=[Encoder()])
         assert read_result(tmp_path / status)["status"] == status

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from experiments.errors import DiskFullError, UserError
+from experiments.errors import DiskFullError, UserError, is_disk_full
 from experiments.record.fence import writing
 
 _SUFFIX = ".part"
@@ -95,6 +95,16 @@ def remove_unfinished(directory: Path) -> None:
     """Remove what processes that were killed in `replacing` have left in and below a directory."""
     for path in directory.rglob(f".*{_SUFFIX}"):
         remove(path)
+
+
+def of_full_disk(error: Exception, directory: Path) -> DiskFullError | None:
+    """What to say of an error that ended a trial, if its record's disk is at fault."""
+    if not is_disk_full(error) and takes_files(directory):
+        return None
+    return DiskFullError(
+        "the output directory must have space left until the trial ends, but "
+        f"{directory} takes no more; make room"
+    )
 
 
 def takes_files(directory: Path) -> bool:
