@@ -219,7 +219,7 @@ def test_a_place_that_cannot_be_written_is_named(
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(SystemExit) as ended, errors_for_people():
         raise OSError(number, os.strerror(number), "/somewhere/x")
-    assert ended.value.code == (75 if number in (errno.ENOSPC, errno.EDQUOT) else 2)
+    assert ended.value.code == (75 if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else 2)
     message = capsys.readouterr().err
     assert message.startswith("error: the output directory must be one that can be written")
     assert f"/somewhere/x gives: {os.strerror(number)}" in message
