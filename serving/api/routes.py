@@ -53,12 +53,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "the body cannot be read",
         401: "a bearer token is needed",
         408: "the request came too slowly",
+        411: "the header Content-Length is missing",
         413: "the body is too large",
         415: "a photo is no image that can be used",
         422: "a value is missing, unknown or out of range",
         429: "too many requests are waiting; see Retry-After",
         503: "too many large requests at once; see Retry-After",
         504: "the answer took too long",
+        507: "the server cannot keep uploads",
     }.items()
 }
 
