@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -36,6 +37,7 @@ from serving.model import latents
 _FEW = 16
 """Images in an answer that costs little."""
 
+_NICE = 10  # of threads that make large answers
 _FRAME = 256
 """Pixels that a frame of an animation is wide at least."""
 
@@ -74,6 +76,12 @@ BODIES: dict[str, Callable[[Settings, int], int]] = {
 """Bytes that the body of a path may have, by the service's limits and the model's latent units."""
 
 
+def _step_back() -> None:
+    """Let the system run this thread after the others."""
+    if sys.platform == "linux":  # elsewhere this would be the whole process
+        os.nice(_NICE)
+
+
 def _pictures(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {f"image/{kind}": {} for kind in kinds}}}
 
@@ -83,7 +91,7 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
     router = APIRouter(prefix="/v1", responses=PROBLEMS)
     info = describe(engine.model, settings).model_dump_json()
     units = engine.model.network.latent_dim
-    large = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "large")
+    large = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "large", _step_back)
 
     async def answer(images: int, make: Callable[[], bytes]) -> bytes:
         """What `make` gives; large answers wait for each other only."""
