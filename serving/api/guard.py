@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -216,9 +215,6 @@ class _Exchange:
         message = await self._receive()
         self.held += len(message.get("body", b""))
         self._guard.make_room()
-        # Of this kind, since FastAPI makes any other the client's broken body.
-        if self.held > self.max_bytes:
-            raise HTTPException(413, _too_large(self.max_bytes), {"Connection": "close"})
         self.received = self.received or not message.get("more_body", False)
         return message
 
