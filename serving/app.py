@@ -18,7 +18,7 @@ from experiments.terminal import errors_for_people
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
     """A socket that holds the address, so that nobody waits for a model in vain."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -28,6 +28,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listener = opened.enter_context(socket.socket(family, kind, protocol))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            listener.listen(backlog)  # or two could hold it
             opened.pop_all()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -60,11 +61,11 @@ def main() -> None:
         secret = token(command.token_file)
 
         from serving.api.service import create
-        from serving.server import log_seldom, run
+        from serving.server import BACKLOG, log_seldom, run
     except ImportError as error:
         raise UserError(f"the service needs more packages: {commands.install('serve')}") from error
     log_seldom()
-    listener = _listen(command.host, command.port)
+    listener = _listen(command.host, command.port, BACKLOG)
     host, port = listener.getsockname()[:2]
     from experiments.machine.device import take_threads
     from serving.model.checkpoints import load
@@ -72,7 +73,11 @@ def main() -> None:
     take_threads(command.threads)
     settings = command.model_copy(update={"hosts": command.hosts or _hosts(command.host, host)})
     app = create(load(command.checkpoint), settings, secret)
-    logging.getLogger(__name__).info("page and API: http://%s (Ctrl-C to end)", _shown(host, port))
+    logging.getLogger(__name__).info(
+        "page and API: http://%s (%s; Ctrl-C to end)",
+        _shown(host, port),
+        "no token is asked for" if secret is None else "the API asks for the token",
+    )
     run(app, listener, settings)
 
 

@@ -13,14 +13,17 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from serving.api.settings import Settings
+from serving.monitoring.drift import client_of
 
 SILENCE_SECONDS = 15
 """A client may let so much pass before a request has come, and before its answer is taken."""
@@ -30,7 +33,9 @@ END_SECONDS = 15
 """Beyond the time of a request, after which the service has ended, whatever it did."""
 
 _HEADER_BYTES = 16 * 2**10
-_BACKLOG = 128  # as many are taken at once, before one can be refused
+_STALLED_SECONDS = 1  # after which a request that has begun counts no more than none
+BACKLOG = 128
+"""Connections that are taken at once, before one can be refused."""
 _FILES = 256  # beside those of connections: uploads, pipes, the model
 
 _SWITCH_SECONDS = 0.001  # a fifth of Python's, so that a small request passes a large answer
@@ -47,31 +52,81 @@ _ARENA_MAX = -8  # of its mallopt(3)
 _ARENAS = 2  # else each thread keeps what it had once needed
 
 
+class _Parser(h11.Connection):
+    """Reads no body that comes in chunks, which are one byte each if the client likes.
+
+    The guard answers such a request by its header, and the connection ends.
+    """
+
+    _is_chunked = False
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        if self._is_chunked:
+            return h11.PAUSED
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._is_chunked = any(name == b"transfer-encoding" for name, _ in event.headers)
+        return event
+
+
 class Connection(H11Protocol):
-    """A client's connection, which makes room for others while it only waits.
+    """A client's connection, which makes room for others while its client has the next move.
 
     uvicorn's own limit counts idle connections, and so lets them keep everybody out; and its own
     time limit begins with the first answer.
+
+    Attributes:
+        owner: whose it is.
+        idle_since: when it was opened, or when its last answer was given.
+        heard: when something last came.
     """
 
-    most = 512
-    since = 0.0
+    owner = ""
+    idle_since = heard = 0.0
+
+    def __init__(self, *of_uvicorn: Any, most: int, **named: Any) -> None:
+        super().__init__(*of_uvicorn, **named)
+        self.conn = _Parser(h11.SERVER, _HEADER_BYTES)
+        self._most = most
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.since = time.monotonic()
-        if len(self.connections) > self.most:
-            waiting = [c for c in self.connections if isinstance(c, Connection) and c.is_waiting]
-            min(waiting, key=lambda c: c.since, default=self).drop()
+        self.owner = client_of(self.client[0]) if self.client else ""
+        self.idle_since = self.heard = time.monotonic()
+        if len(self.connections) > self._most:
+            self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = time.monotonic()
+        # In pieces, since a header may be as large as what is parsed at once.
+        for at in range(0, len(data), _HEADER_BYTES):
+            if not self.transport.is_closing():
+                super().data_received(data[at : at + _HEADER_BYTES])
 
     def on_response_complete(self) -> None:
-        self.since = time.monotonic()
+        self.idle_since = time.monotonic()
         super().on_response_complete()
 
     @property
-    def is_waiting(self) -> bool:
-        """For its client: to send a request, or to take an answer."""
-        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+    def is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _make_room(self) -> None:
+        """Drop another one whose client has the next move, or else this one.
+
+        One of a client that has many, then the one that is silent longest, and last of all those
+        whose request is on its way.
+        """
+        all_ = [c for c in self.connections if isinstance(c, Connection)]
+        owned = Counter(c.owner for c in all_)
+        now = time.monotonic()
+
+        def is_missed(one: Connection) -> tuple[bool, bool, float]:
+            is_sending = not one.is_idle and now - one.heard < _STALLED_SECONDS
+            return owned[one.owner] <= self._most // 8, is_sending, one.heard
+
+        others = (c for c in all_ if c is not self and (c.is_idle or c.cycle.more_body))
+        min(others, key=is_missed, default=self).drop()
 
     def drop(self) -> None:
         """Hang up, whatever is still unsent."""
@@ -96,11 +151,11 @@ class Server(uvicorn.Server):
             now = time.monotonic()
             for connection in list(self.server_state.connections):
                 assert isinstance(connection, Connection)
-                cycle, silent = connection.cycle, now - connection.since
-                idle = cycle is None or cycle.response_complete
+                silent = now - connection.idle_since
                 if silent > SILENCE_SECONDS and (
                     # One with a request has its time from the guard.
-                    idle or (connection.transport.is_closing() and silent > 2 * self._seconds)
+                    connection.is_idle
+                    or (connection.transport.is_closing() and silent > 2 * self._seconds)
                 ):
                     connection.drop()
         if counter % 50 == 0 and _TRIM is not None:
@@ -116,7 +171,6 @@ class Server(uvicorn.Server):
 
 def run(app: ASGIApp, listener: socket.socket, settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    Connection.most = _connections(settings.max_connections)
     sys.setswitchinterval(_SWITCH_SECONDS)
     if _TRIM is not None:
         _LIBRARY.mallopt(_ARENA_MAX, _ARENAS)
@@ -125,14 +179,13 @@ def run(app: ASGIApp, listener: socket.socket, settings: Settings) -> None:
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         app,
-        http=Connection,
+        http=partial(Connection, most=_connections(settings.max_connections)),  # type: ignore[arg-type]
         ws="none",
         access_log=False,
         server_header=False,
         log_config=None,
-        log_level="warning",
-        backlog=_BACKLOG,
-        h11_max_incomplete_event_size=_HEADER_BYTES,
+        log_level="error",  # below, what strangers send
+        backlog=BACKLOG,
         timeout_graceful_shutdown=int(settings.timeout) + GRACE_SECONDS,
         timeout_keep_alive=SILENCE_SECONDS,
     )
@@ -142,11 +195,11 @@ def run(app: ASGIApp, listener: socket.socket, settings: Settings) -> None:
 def _connections(wanted: int) -> int:
     """As many as this process may have files for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _BACKLOG + _FILES
+    needed = wanted + BACKLOG + _FILES
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - _BACKLOG - _FILES)
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - BACKLOG - _FILES)
 
 
 class Seldom(logging.Filter):
@@ -178,5 +231,6 @@ class Seldom(logging.Filter):
 def log_seldom() -> None:
     """Log lines as they are to stderr, few of a kind."""
     handler = logging.StreamHandler()
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # the client is told
     handler.addFilter(Seldom())
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])

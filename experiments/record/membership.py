@@ -8,6 +8,7 @@ renamed: their records stay whose they are.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -135,19 +136,31 @@ def is_finished(result: Mapping[str, Any]) -> bool:
     return result.get("status") in _FINISHED
 
 
-def records_below(directory: Path, depth: int = _DEPTH) -> Iterator[Path]:
-    """The directories of all trials in a sweep's directory, however deep, by name."""
-    try:
-        with os.scandir(directory) as entries:
-            names = sorted(entry.name for entry in entries if may_hold_trials(entry))
-    except OSError:
-        return
-    for name in names:
-        path = directory / name
-        if (path / RESULT).is_file():
+def records_below(directory: Path, depth: int = _DEPTH, most: float = math.inf) -> Iterator[Path]:
+    """The directories of all trials in a sweep's directory, however deep, by name.
+
+    Raises:
+        UserError: there are more than `most` directories to look into.
+    """
+    waiting, looked = [(directory, 0)], 0
+    while waiting:
+        path, level = waiting.pop()
+        if level and (path / RESULT).is_file():
             yield path
-        if depth > 1:
-            yield from records_below(path, depth - 1)
+        if level == depth:
+            continue
+        looked += 1
+        if looked > most:
+            raise UserError(
+                f"a sweep must be named by its own directory, but {directory} holds more than "
+                f"{most:,} directories"
+            )
+        try:
+            with os.scandir(path) as entries:
+                names = sorted(entry.name for entry in entries if may_hold_trials(entry))
+        except OSError:
+            continue
+        waiting += [(path / name, level + 1) for name in reversed(names)]
 
 
 def may_hold_trials(entry: os.DirEntry[str]) -> bool:

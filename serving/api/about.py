@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from experiments.metrics import METRICS
 from serving.api.messages import Limits, Measure, ModelInfo, Unit
@@ -67,10 +67,13 @@ def _usable(name: str, result: Mapping[str, Any], of: Callable[[Mapping[str, Any
         return kind.validate_json(text)
     except KeyError:
         return None
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        reason = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
     except Exception as error:  # noqa: BLE001 - whatever a foreign record holds
-        reason = ascii(str(error).partition("\n")[0][:200])
-        log.warning("`%s` of the model's record cannot be told: %s", name, reason)
-        return None
+        reason = str(error)
+    log.warning("`%s` of the model's record cannot be told: %.200a", name, reason)
+    return None
 
 
 def _parameters(result: Mapping[str, Any]) -> dict[str, Any]:

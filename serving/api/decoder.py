@@ -20,7 +20,7 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import AvifImagePlugin, Image
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 from pillow_heif import options as heif
 
 from experiments.data.decoding.decode import (
@@ -41,6 +41,8 @@ _MOST_BYTES = 16
 _COEFFICIENTS = 6
 """Memory for a pixel of a progressive JPEG, which is kept as numbers of 16 bits until its end."""
 _DRAFT = 4  # as `decode` has it
+_DOUBT = 4  # times what is forecast; a decoder that fails above it may have lacked memory
+_UNKNOWN = 2**63
 
 
 class Kind(Enum):
@@ -67,23 +69,26 @@ def serve(requests: BinaryIO, answers: BinaryIO, arguments: argparse.Namespace) 
 
 def _answer(data: bytes, arguments: argparse.Namespace) -> tuple[Kind, bytes]:
     size, channels = arguments.size, arguments.channels
+    needed, room = 0, arguments.mebibytes * 2**20 if arguments.forecast else _UNKNOWN * _DOUBT
     try:
         needed = _needed(data, size, arguments.max_pixels)
-        if arguments.forecast and needed > arguments.mebibytes * 2**20:
+        if needed > room:
             return Kind.TOO_MUCH, b""
         pixels = decode(data, size=size, channels=channels, fit=arguments.fit)
         return Kind.PIXELS, pixels.tobytes()
     except MemoryError:
         return Kind.TOO_MUCH, b""
     except BadImageError as error:
-        # Which `decode` makes of anything.
-        if isinstance(error.__cause__, MemoryError):
+        # Which `decode` makes of anything, as decoders do of missing memory.
+        if isinstance(error.__cause__, MemoryError) or needed * _DOUBT > room:
             return Kind.TOO_MUCH, b""
         return Kind.REFUSED, str(error)[:500].encode(errors="backslashreplace")
 
 
 def _needed(data: bytes, size: int, max_pixels: int) -> int:
-    """Bytes of memory that the photo takes, by its header; 0 where that is broken.
+    """Bytes of memory that the photo takes, by its header; 0 where it has none.
+
+    A format whose reader needs memory for the header (WebP) does not tell what it failed of.
 
     Scans of a JPEG cost time as pixels do, and count for as much.
 
@@ -97,10 +102,10 @@ def _needed(data: bytes, size: int, max_pixels: int) -> int:
             drafted = image.width * image.height
             progressive = image.info.get("progressive")
             each = _BYTES.get(image.mode, _MOST_BYTES)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - Pillow's readers answer broken data with any; `decode` says so
+    except (UnidentifiedImageError, Image.DecompressionBombError):  # `decode` says so
         return 0
+    except Exception:  # noqa: BLE001 - Pillow's readers answer broken data with any
+        return _UNKNOWN
     if pixels > max_pixels:
         raise BadImageError(f"it has {pixels:,} pixels, and {max_pixels:,} are allowed")
     if not progressive:

@@ -6,11 +6,12 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 
 from fastapi.security import HTTPBearer
-from starlette.exceptions import HTTPException
+from starlette.datastructures import Headers
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,11 +31,10 @@ HEADERS = (
 )  # fmt: skip
 
 _PROTECTED = ("/v1/", "/metrics")
-_PROBES = ("/healthz", "/readyz", "/metrics")  # asked for by address
+_PROBES = ("/healthz", "/readyz")  # of any name
+_ADDRESS = re.compile(r"([0-9.]+|\[[0-9a-fA-F:.]+\])(:[0-9]+)?")
 _METHODS = frozenset(("GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"))
-_NAMED = "vaesweep.named"  # in a scope
-_SMALL = 2**16  # bytes of a body that need not wait for others
-_WHOLE = 2  # of the largest bodies, that may be there at once
+_LARGEST_AT_ONCE = 2  # bodies
 
 bearer = HTTPBearer(auto_error=False, description="the token that the service was started with")
 log = logging.getLogger(__name__)
@@ -63,15 +63,14 @@ class Guard:
         bodies: Mapping[str, int],
     ) -> None:
         self._app = app
-        hosts = list(settings.hosts) or ["*"]
-        self._hosts = TrustedHostMiddleware(_named, hosts, www_redirect=False)
+        self._hosts = list(settings.hosts) or ["*"]
         self._seconds = settings.timeout
         self._telemetry = telemetry
         self._headers = (*HEADERS, (b"x-model", model.encode()))
         self._token = token.encode() if token is not None else None
         self._bodies = bodies
         self._most = settings.max_bytes  # of what nobody reads
-        self._held = 0
+        self._open: set[_Exchange] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -83,24 +82,32 @@ class Guard:
         if method == "HEAD":
             scope = {**scope, "method": "GET"}
         started = time.perf_counter()
+        self._open.add(exchange)
         try:
             await self._answer(scope, exchange)
         finally:
-            self._held -= exchange.held
+            self._open.discard(exchange)
             route = getattr(scope.get("route"), "path", "other")
             self._telemetry.seconds.labels(route).observe(time.perf_counter() - started)
             self._telemetry.requests.labels(route, method, exchange.status).inc()
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        # First, since of what is refused below the rest is read.
+        if b"transfer-encoding" in headers:
+            await exchange.refuse(
+                411, "a request must say how long its body is, in the header Content-Length"
+            )
+            return
+        if not length.isdigit() or int(length[:20]) > exchange.max_bytes:
+            await exchange.refuse(413, _too_large(exchange.max_bytes))
+            return
         if scope["path"].startswith(_PROTECTED) and not await self._may(Request(scope)):
             challenge = [(b"www-authenticate", b"Bearer")]
             await exchange.refuse(401, "a bearer token is needed for this", challenge)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length[:20]) > exchange.max_bytes:
-            await exchange.refuse(413, _too_large(exchange.max_bytes))
-            return
-        if scope["path"] not in _PROBES and not await self._is_named(scope):
+        if not await self._is_named(scope):
             await exchange.refuse(
                 400,
                 "the header Host must be a name of this service; the option --hosts tells it its "
@@ -108,9 +115,13 @@ class Guard:
             )
             return
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._seconds) as exchange.limit:
                 await self._app(scope, exchange.receive, exchange.send)
         except TimeoutError:
+            if exchange.is_ended:
+                why = "too many large requests at once; try again in 1 s"
+                await exchange.refuse(503, why, [(b"retry-after", b"1")])
+                return
             status, who = (504, "the answer") if exchange.received else (408, "the request")
             await exchange.refuse(status, f"{who} took more than {self._seconds:g} s")
         except Exception:  # the outermost: whatever it is, it is logged whole and answered
@@ -118,10 +129,27 @@ class Guard:
             await exchange.refuse(500, "the server failed; its log says why")
 
     async def _is_named(self, scope: Scope) -> bool:
-        """Whether the request calls the service by a name that it has."""
-        asked = {**scope, _NAMED: False}
-        await self._hosts(asked, _nothing, _nowhere)
-        return bool(asked[_NAMED])
+        """Whether the request calls the service by a name that it has.
+
+        Prometheus comes by address; a page from elsewhere, whose name was made to lead here, comes
+        by that name.
+        """
+        host = Headers(scope=scope).get("host", "")
+        by_address = scope["path"] == "/metrics" and _ADDRESS.fullmatch(host)
+        if by_address or scope["path"] in _PROBES:
+            return True
+        is_named = False
+
+        async def named(*_: object) -> None:
+            nonlocal is_named
+            is_named = True
+
+        async def unsaid(message: Message) -> None:
+            """The middleware's refusal, which does not say what to do."""
+
+        middleware = TrustedHostMiddleware(named, self._hosts, www_redirect=False)
+        await middleware(scope, _nothing, unsaid)
+        return is_named
 
     async def _may(self, request: Request) -> bool:
         if self._token is None:
@@ -131,10 +159,17 @@ class Guard:
             borne.credentials.encode("latin-1", "replace"), self._token
         )
 
-    def hold(self, size: int) -> bool:
-        """Count bytes of a body that came; whether there is room for them."""
-        self._held += size
-        return self._held <= _WHOLE * self._most
+    def make_room(self) -> None:
+        """End whoever takes most bytes for longest, until what is left of the bodies has room.
+
+        So those that come with small ones are answered, whatever others hold.
+        """
+        loop = asyncio.get_running_loop()
+        held = [exchange for exchange in self._open if not exchange.is_ended]
+        while sum(exchange.held for exchange in held) > _LARGEST_AT_ONCE * self._most:
+            most = max(held, key=lambda one: one.held * (loop.time() - one.began))
+            held.remove(most)
+            most.end(loop.time())
 
     @property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
@@ -142,17 +177,8 @@ class Guard:
         return self._headers
 
 
-async def _named(scope: Scope, receive: Receive, send: Send) -> None:
-    """What the check of names lets through."""
-    scope[_NAMED] = True
-
-
 async def _nothing() -> Message:
     return {"type": "http.disconnect"}
-
-
-async def _nowhere(message: Message) -> None:
-    """Its own refusal, which says not what to do."""
 
 
 def _too_large(max_bytes: int) -> str:
@@ -166,6 +192,9 @@ class _Exchange:
         status: of the answer, "499" while there is none.
         received: whether the request's body has come, whole.
         held: bytes of it that came.
+        began: when, as the event loop has it.
+        limit: of its time, once it has begun to be answered.
+        is_ended: whether it has to make room for others.
         without_body: whether the answer must have none.
     """
 
@@ -177,19 +206,15 @@ class _Exchange:
         self.status = "499"
         self.received = False
         self.held = 0
+        self.began = asyncio.get_running_loop().time()
+        self.limit: asyncio.Timeout | None = None
+        self.is_ended = False
         self.without_body = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        size = len(message.get("body", b""))
-        self.held += size
-        has_room = self._guard.hold(size)
-        # Of this kind, since FastAPI makes any other the client's broken body.
-        if self.held > self.max_bytes:
-            raise HTTPException(413, _too_large(self.max_bytes), {"Connection": "close"})
-        if not has_room and self.held > _SMALL:
-            headers = {"Connection": "close", "Retry-After": "1"}
-            raise HTTPException(503, "too many large requests at once; try again in 1 s", headers)
+        self.held += len(message.get("body", b""))
+        self._guard.make_room()
         self.received = self.received or not message.get("more_body", False)
         return message
 
@@ -202,6 +227,12 @@ class _Exchange:
             message = {**message, "body": b""}
         await self._send(message)
 
+    def end(self, now: float) -> None:
+        """Take what is left of its time, unless its answer is under way."""
+        self.is_ended = True
+        if self.status == "499" and self.limit is not None and not self.limit.expired():
+            self.limit.reschedule(now)
+
     async def refuse(
         self, status: int, why: str, headers: Sequence[tuple[bytes, bytes]] = ()
     ) -> None:
@@ -210,7 +241,7 @@ class _Exchange:
             return
         body = json.dumps({"detail": why}).encode()
         own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        if status in (408, 413):
+        if status in (408, 411, 413, 503):
             own.append((b"connection", b"close"))  # the rest of the body is not read
         await self.send(
             {"type": "http.response.start", "status": status, "headers": [*own, *headers]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -36,6 +37,7 @@ from serving.model import latents
 _FEW = 16
 """Images in an answer that costs little."""
 
+_NICE = 10  # of threads that make large answers
 _FRAME = 256
 """Pixels that a frame of an animation is wide at least."""
 
@@ -53,12 +55,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "the body cannot be read",
         401: "a bearer token is needed",
         408: "the request came too slowly",
+        411: "the header Content-Length is missing",
         413: "the body is too large",
         415: "a photo is no image that can be used",
         422: "a value is missing, unknown or out of range",
         429: "too many requests are waiting; see Retry-After",
         503: "too many large requests at once; see Retry-After",
         504: "the answer took too long",
+        507: "the server cannot keep uploads",
     }.items()
 }
 
@@ -72,6 +76,12 @@ BODIES: dict[str, Callable[[Settings, int], int]] = {
 """Bytes that the body of a path may have, by the service's limits and the model's latent units."""
 
 
+def _step_back() -> None:
+    """Let the system run this thread after the others."""
+    if sys.platform == "linux":  # elsewhere this would be the whole process
+        os.nice(_NICE)
+
+
 def _pictures(*kinds: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {f"image/{kind}": {} for kind in kinds}}}
 
@@ -81,7 +91,7 @@ def build(engine: Engine, settings: Settings) -> APIRouter:
     router = APIRouter(prefix="/v1", responses=PROBLEMS)
     info = describe(engine.model, settings).model_dump_json()
     units = engine.model.network.latent_dim
-    large = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "large")
+    large = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "large", _step_back)
 
     async def answer(images: int, make: Callable[[], bytes]) -> bytes:
         """What `make` gives; large answers wait for each other only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,6 +24,8 @@ from serving.api.guard import Guard, bearer
 from serving.api.settings import Settings
 from serving.model.checkpoints import Model
 from serving.monitoring.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
 
 
 def create(model: Model, settings: Settings, token: str | None = None) -> ASGIApp:
@@ -71,6 +74,11 @@ def create(model: Model, settings: Settings, token: str | None = None) -> ASGIAp
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, OSError):  # which FastAPI makes the client's broken body
+            log.error("an upload cannot be kept: %s", error.__cause__)
+            return JSONResponse(
+                {"detail": "the server has no room for uploads; tell its owner"}, 507
+            )
         return JSONResponse({"detail": str(error.detail)}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -115,6 +123,10 @@ def _told(error: Mapping[str, Any]) -> str:
     """Where and why, without the value that came in, which may be long or not even text."""
     where = ".".join(map(str, error["loc"][1:]))[:100] or "body"
     where = where.encode("ascii", "backslashreplace").decode()
+    if error["type"] == "json_invalid":
+        return f"the body must be JSON, but at character {where} of it: {error['ctx']['error']}"
+    if "UploadFile" in error["msg"]:
+        return f"`{where}` must be a photo: a part of a form with a filename, as `curl -F` sends it"
     return f"`{where}`: {error['msg']}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from collections.abc import Sequence
@@ -12,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    CliSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from typing_extensions import TypeAliasType
 
 from experiments.errors import UserError
 from serving.model.references import KINDS
@@ -25,7 +28,12 @@ TOKEN = "VAESWEEP_TOKEN"
 _BYTES_PER_NUMBER = 32
 """Of JSON: 17 digits, sign, exponent and comma, with room for spaces."""
 _LEAST_JSON = 4096
+_MOST_TOKEN = 2**12  # bytes
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+
+_HOST = r"^(\*|(\*\.)?[^*/\s:]+)$"
+NAMES = TypeAliasType("NAMES", tuple[Annotated[str, Field(pattern=_HOST)], ...])
+ORIGINS = TypeAliasType("ORIGINS", tuple[str, ...])
 
 
 class Settings(BaseModel):
@@ -66,11 +74,13 @@ class Settings(BaseModel):
         le=1e9,
         description="distance of recent photos' latents that counts as drift",
     )
-    cors: tuple[str, ...] = Field(default=(), description="origins whose pages may call the API")
-    hosts: tuple[Annotated[str, Field(pattern=r"^(\*|(\*\.)?[^*/\s]+)$")], ...] = Field(
+    cors: ORIGINS = Field(
+        default=(), description="origins whose pages may call the API, commas between"
+    )
+    hosts: NAMES = Field(
         default=(),
-        description="names that requests may call the service by, such as vae.example.org or "
-        "*.example.org (this machine's own on a loopback address, any elsewhere)",
+        description="names that requests may call the service by, such as "
+        "vae.example.org,*.example.org (this machine's own on a loopback address, any elsewhere)",
     )
 
     @property
@@ -130,6 +140,13 @@ class Command(Settings, BaseSettings):
         return (init_settings,)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Without defaults that say nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return re.sub(r" \(default: (None|\(\))\)$", "", action.help or "")
+
+
 def options(arguments: Sequence[str]) -> Command:
     """The command's options.
 
@@ -138,7 +155,8 @@ def options(arguments: Sequence[str]) -> Command:
         SystemExit: help was asked for, or an option is unknown or missing.
     """
     try:
-        return CliApp.run(Command, cli_args=list(arguments))
+        source = CliSettingsSource[object](Command, formatter_class=_Help)
+        return CliApp.run(Command, cli_args=list(arguments), cli_settings_source=source)
     except ValidationError as error:
         raise UserError("; ".join(map(_told, error.errors()))) from None
 
@@ -148,7 +166,7 @@ def _told(error: object) -> str:
     name = str(error["loc"][0]).replace("_", "-")
     rule = str(error["msg"]).partition(", unable")[0]
     if error["type"] == "string_pattern_mismatch":  # of names alone
-        rule = "must be names such as vae.example.org or *.example.org"
+        rule = "must be names such as vae.example.org or *.example.org, without a port"
     rule = rule.replace("Input should be", "must be").replace("String should", "must")
     return f"`--{name}` {rule}, but got {error['input']}"
 
@@ -160,19 +178,24 @@ def token(file: Path | None) -> str | None:
         UserError: it cannot be read, or no header of a request could hold it.
     """
     if file is None:
-        found, source = os.environ.get(TOKEN, ""), TOKEN
-        if not found:
+        source, given = TOKEN, os.environ.get(TOKEN)
+        if given is None:
             return None
+        found = given
     else:
         source = f"`--token-file` {file}"
         try:
-            found = file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+            with file.open("rb") as opened:
+                found = opened.read(_MOST_TOKEN).decode().removesuffix("\n").removesuffix("\r")
         except (OSError, UnicodeError) as error:
             raise UserError(
                 f"`--token-file` must be a readable file, but {file}: {error}"
             ) from error
-        if not found:
-            raise UserError(f"`--token-file` must hold a token, but {file} is empty")
+    if not found:
+        raise UserError(
+            f"a token must not be empty, but that of {source} is; `openssl rand -hex 32` makes "
+            f"one, and without {TOKEN} and --token-file none is asked for"
+        )
     if not _HEADER_SAFE.fullmatch(found):
         odd = next(c for c in found if not _HEADER_SAFE.fullmatch(c))
         raise UserError(

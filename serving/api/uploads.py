@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import os
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +35,11 @@ _QUICK_BYTES = 4 * 2**20
 _QUICK_SECONDS = 2
 _LARGE_SECONDS = 5
 _LARGE_WAITING = 8
-_RETRY_SECONDS = 2
+_FIRST_SECONDS = 0.5  # that one takes, while none has been seen
+_FORGETS = 0.9  # of the longest that one took, when the next has been seen
+
+
+log = logging.getLogger(__name__)
 
 
 class Decoders:
@@ -46,17 +53,24 @@ class Decoders:
         self._shape = (channels, size, size)
         self._mebibytes = settings.max_decode_mebibytes
         fit = model.trained.fit if model.trained is not None else ""
-        fit = fit if fit in _FITS else "crop"  # a record may say anything
+        if fit not in _FITS:  # a record may say anything
+            if fit:
+                log.warning("photos are cropped, since the record's `data.fit` is %.100a", fit)
+            fit = "crop"
         common = [f"--size={size}", f"--channels={channels}", f"--fit={fit}"]
         common += [f"--max-pixels={settings.max_pixels}"]
         quick = ["--forecast", f"--seconds={_QUICK_SECONDS}"]
         quick += [f"--mebibytes={min(_QUICK_MEBIBYTES, self._mebibytes)}"]
         large = [f"--seconds={_LARGE_SECONDS}", f"--mebibytes={self._mebibytes}"]
         few = min(_QUICK_BYTES, settings.max_bytes)
-        self._quick = _Lane([*common, *quick], few, processes=2, waiting=settings.queue)
-        self._large = _Lane(
-            [*common, *large], settings.max_bytes, processes=1, waiting=_LARGE_WAITING
+        limit = settings.timeout
+        self._quick = _Lane(
+            [*common, *quick], few, processes=2, waiting=settings.queue, seconds=limit
         )
+        self._large = _Lane(
+            [*common, *large], settings.max_bytes, processes=1, waiting=_LARGE_WAITING,
+            seconds=limit,
+        )  # fmt: skip
 
     async def decode(self, read: Read) -> Tensor:
         """The image (C, H, W), uint8, of a photo.
@@ -93,22 +107,38 @@ class Decoders:
 
 
 class _Lane:
-    """Threads, each of which hands one photo at a time to a process."""
+    """Threads, each of which hands one photo at a time to a process.
 
-    def __init__(self, options: list[str], max_bytes: int, *, processes: int, waiting: int) -> None:
+    Args:
+        options: of the processes.
+        max_bytes: of a photo.
+        processes: how many.
+        waiting: photos that may wait.
+        seconds: that a photo may take, its wait included.
+
+    Attributes:
+        took: seconds that a photo takes, by those that took longest of late.
+    """
+
+    def __init__(
+        self, options: list[str], max_bytes: int, *, processes: int, waiting: int, seconds: float
+    ) -> None:
         self._command = [sys.executable, "-m", "serving.api.decoder", *options]
         self._command += [f"--max-bytes={max_bytes}"]
         self._max_bytes = max_bytes
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="photos")
         self._most, self._limit, self._asked = processes, processes + waiting, 0
+        self._seconds, self.took = seconds, _FIRST_SECONDS
         self._idle: list[subprocess.Popen[bytes]] = []
         self.processes: set[subprocess.Popen[bytes]] = set()
         weakref.finalize(self, _end, self.processes)
 
     async def __call__(self, read: Read) -> tuple[Kind, bytes]:
         """What a process makes of a photo; who is cancelled has the process killed."""
-        if self._asked >= self._limit:
-            raise QueueFullError(_RETRY_SECONDS)
+        until_free = self._asked / self._most * self.took
+        is_late = self._asked >= self._most and until_free + self.took > self._seconds
+        if self._asked >= self._limit or is_late:
+            raise QueueFullError(max(1, math.ceil(until_free)))
         job = _Job(read)
         self._asked += 1
         try:
@@ -146,6 +176,7 @@ class _Lane:
         if len(data) > self._max_bytes:
             return Kind.TOO_MUCH, b""
         process = self._free()
+        began = time.monotonic()
         try:
             if not job.begin(process):
                 self._idle.append(process)
@@ -159,6 +190,7 @@ class _Lane:
             _end({process})
             return Kind.REFUSED, b"it takes too long to decode, or breaks the decoder"
         self._idle.append(process)
+        self.took = max(time.monotonic() - began, _FORGETS * self.took)
         return answer
 
     def _free(self) -> subprocess.Popen[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from experiments.errors import UserError
@@ -21,12 +22,14 @@ def download(name: str) -> Path:
         UserError: wandb is missing, the server or the artifact cannot be had, or the artifact is
             not a model with one checkpoint.
     """
+    if not all(re.split("[/:]", name.strip())):
+        raise UserError(f"a W&B artifact is named ENTITY/PROJECT/NAME:ALIAS, but got {name!r}")
     try:
         import wandb
     except ImportError as error:
         raise UserError("`wandb:...` needs the package wandb: pip install wandb") from error
 
-    root = Path(os.environ.get("VAESWEEP_CACHE", _CACHE)).expanduser() / "artifacts"
+    root = Path(os.environ.get("VAESWEEP_CACHE") or _CACHE).expanduser() / "artifacts"
     try:
         artifact = wandb.Api(timeout=_SECONDS).artifact(name)
         folder = root / Path(artifact.qualified_name.replace(":", "/"))

@@ -28,6 +28,7 @@ KINDS = (
 )
 """What a reference to a checkpoint can be."""
 _DEFAULT = "checkpoints/best.ckpt"
+_MOST_DIRECTORIES = 50_000  # of a sweep
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ def find_checkpoint(reference: str) -> Path:
     Raises:
         UserError: there is no such thing, or it holds no checkpoint.
     """
+    if not reference.strip():
+        raise UserError(f"`--checkpoint` must name {KINDS}, but it is empty")
     if reference.startswith("wandb:"):
         from serving.model.artifacts import download
 
@@ -79,7 +82,7 @@ def _of_trial(directory: Path) -> Path:
 
 
 def _best_of_sweep(directory: Path) -> Path:
-    found = list(records_below(directory))
+    found = list(records_below(directory, most=_MOST_DIRECTORIES))
     if not found:
         raise UserError(
             f"`--checkpoint` must name {KINDS}, but {directory} holds no trial's {RESULT}"

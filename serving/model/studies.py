@@ -62,12 +62,19 @@ def best_directory(reference: str) -> Path:
     except UserError:
         raise
     except Exception as error:  # Optuna and SQLAlchemy answer broken storages with any at all
-        reason = _PASSWORD.sub(r"\1:***@", first_line(error)[:300])
+        reason = _PASSWORD.sub(r"\1:***@", first_line(_innermost(error))[:300])
         raise UserError(f"{_RULE}, but {shown} cannot be read: {reason}") from error
     if not trials:
         raise UserError(f"a study must have a completed trial to be used, but {name!r} has none")
     chosen = best([trial.candidate for trial in trials], f"the study {name!r}")
     return _record(next(trial for trial in trials if trial.candidate is chosen), file)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What a driver said: Optuna's and SQLAlchemy's own words are about something else."""
+    while cause := getattr(error, "orig", None) or error.__cause__:
+        error = cause
+    return error
 
 
 def _record(trial: _Trial, file: Path | None) -> Path:

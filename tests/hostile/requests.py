@@ -324,6 +324,13 @@ def chunks_without_end(rng: random.Random) -> tuple[bytes, ...]:
     return (head, *[b"1000\r\n" + b" " * 4096 + b"\r\n"] * 30)
 
 
+@kind(12)
+def chunks_of_a_byte(rng: random.Random) -> bytes:
+    path = rng.choice(("/nothing", "/v1/encode", "/v1/generate", "/healthz"))
+    head = http(path, method="POST").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    return head + b"1\r\na\r\n" * 45_000
+
+
 @kind(20)
 def broken_chunks(rng: random.Random) -> bytes:
     head = http("/v1/generate", method="POST").replace(
@@ -424,11 +431,28 @@ def other_hosts(rng: random.Random) -> bytes:
 
 
 @kind(10)
+def heads_of_many_lines(rng: random.Random) -> bytes:
+    line = rng.choice((b"a:\r\n", b"a: b\r\n", b"\r\n", b" a\r\n", b"a\n"))
+    return b"GET / HTTP/1.1\r\nHost: localhost\r\n" + line * 60_000
+
+
+@kind(4)
+def tiny_requests_at_once(rng: random.Random) -> Hostile:
+    return Hostile("", (b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n" * 3000,))
+
+
+@kind(10)
 def many_requests_at_once(rng: random.Random) -> bytes:
     return http(rng.choice(("/v1/model", "/docs", "/openapi.json"))) * 50
 
 
 # Clients that are slow, deaf or gone
+
+
+@kind(8)
+def uploads_that_stop(rng: random.Random) -> Hostile:
+    whole = upload(bytes(rng.choice((100_000, 16_000_000))))
+    return Hostile("", (whole[:-500],), "wait")
 
 
 @kind(100)

@@ -1,0 +1,290 @@
+"""Whoever takes most of a service has to make room: for connections, bodies and large photos."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+from uvicorn.server import ServerState
+
+from experiments.data.decoding.decode import BadImageError
+from serving.api import uploads
+from serving.api.batching import QueueFullError
+from serving.api.service import create
+from serving.api.settings import Settings
+from serving.model.checkpoints import load
+from serving.server import Connection
+from tests.hostile.images import noise, saved
+from tests.hostile.requests import form
+from tests.services import Service, run_service
+from tests.waiting import PATIENCE
+
+pytestmark = pytest.mark.slow
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def small(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    directory = tmp_path_factory.mktemp("small")
+    with run_service(trained, directory, "--max-connections", "16") as running:
+        yield running
+
+
+def address(service: Service) -> tuple[str, int]:
+    return "127.0.0.1", int(service.url.rpartition(":")[2])
+
+
+def posted(path: str, length: int, *more: str) -> bytes:
+    head = (f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {length}")
+    kind = "Content-Type: multipart/form-data; boundary=x"
+    return "\r\n".join([*head, kind, *more, "", ""]).encode()
+
+
+# Bodies
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/v1/encode", "/"])
+def test_a_body_of_unknown_length_is_refused_before_any_of_it_is_read(
+    small: Service, path: str
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(address(small), timeout=PATIENCE) as client:
+        client.sendall(head.encode() + b"1\r\na\r\n" * 10)
+        told = client.recv(4000)
+    assert told.startswith(b"HTTP/1.1 411 ")
+    assert b"connection: close" in told
+    assert b"Content-Length" in told
+
+
+def test_bodies_in_pieces_of_a_byte_cost_nothing() -> None:
+    """The parser is given all of a read at once, and must not go through it."""
+    sent: list[bytes] = []
+    asked: list[object] = []
+    connection = _connection(sent, asked)
+    head = b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    connection.data_received(head + b"1\r\na\r\n" * 40_000)
+    assert len(asked) == 1
+    assert connection.cycle.body == b""
+    assert connection.flow.read_paused
+
+
+def test_a_head_is_read_to_its_limit_and_no_further() -> None:
+    sent: list[bytes] = []
+    connection = _connection(sent, [])
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * 60_000 + b"\r\n")
+    assert sent[0].startswith(b"HTTP/1.1 400 ")
+
+
+def test_requests_behind_each_other_are_read_one_at_a_time() -> None:
+    asked: list[object] = []
+    connection = _connection([], asked)
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 9000)
+    assert len(asked) == 1
+    assert connection.flow.read_paused
+
+
+class _Loop:
+    """Notes what is asked of the application, and does nothing of it."""
+
+    def __init__(self, asked: list[object]) -> None:
+        self._asked = asked
+
+    def create_task(self, work: Any, **_: object) -> Any:
+        self._asked.append(work)
+        work.close()
+        return Mock()
+
+
+def _connection(sent: list[bytes], asked: list[object]) -> Connection:
+    """One without a network: what it writes, and what it asks of the application."""
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        raise AssertionError
+
+    config = uvicorn.Config(app, ws="none", log_config=None, lifespan="off")
+    loop: Any = _Loop(asked)
+    connection = Connection(config, ServerState(), {}, loop, most=8)
+    closing: list[bool] = []
+    transport: Any = SimpleNamespace(
+        write=sent.append,
+        close=lambda: closing.append(True),
+        is_closing=lambda: bool(closing),
+        pause_reading=lambda: None,
+        get_extra_info=lambda *_: None,
+    )
+    connection.connection_made(transport)
+    return connection
+
+
+def test_who_holds_large_bodies_makes_room_for_small_ones(trained: Path, tmp_path: Path) -> None:
+    with run_service(trained, tmp_path) as service, ExitStack() as opened:
+        size = 16 * MIB - 1000
+        for _ in range(2):
+            client = socket.create_connection(address(service), timeout=PATIENCE)
+            opened.enter_context(client).sendall(posted("/v1/encode", size))
+            client.sendall(form(bytes(size))[: size - 500])
+        photo = saved(noise(random.Random(0), 190), "PNG")
+        assert len(photo) > 100_000
+        with service.client() as honest:
+            for _ in range(5):
+                answer = honest.post("/v1/encode", files={"photos": photo})
+                assert answer.status_code == 200, answer.text
+
+
+def test_many_bodies_that_stay_make_room_for_one_that_moves(trained: Path, tmp_path: Path) -> None:
+    with run_service(trained, tmp_path, "--max-mebibytes", "1") as service, ExitStack() as opened:
+        for _ in range(40):
+            client = socket.create_connection(address(service), timeout=PATIENCE)
+            opened.enter_context(client).sendall(
+                posted("/v1/encode", 100_000) + form(bytes(100_000))[:60_000]
+            )
+        photo = saved(noise(random.Random(0), 190), "PNG")
+        with service.client() as honest:
+            for _ in range(5):
+                answer = honest.post("/v1/encode", files={"photos": photo})
+                assert answer.status_code == 200, answer.text
+
+
+# Connections
+
+
+def test_a_body_on_its_way_is_not_dropped_for_new_connections(small: Service) -> None:
+    photo = saved(noise(random.Random(0), 190), "PNG")
+    body = form(photo)
+    over = threading.Event()
+
+    def flood() -> None:
+        with ExitStack() as opened:
+            for _ in range(400):
+                opened.enter_context(socket.create_connection(address(small), timeout=PATIENCE))
+        over.set()
+
+    flooding = threading.Thread(target=flood)
+    with socket.create_connection(address(small), timeout=PATIENCE) as client:
+        client.sendall(posted("/v1/encode", len(body)) + body[:1000])
+        flooding.start()
+        at = 1000
+        while not over.is_set() and at < len(body) - 200:
+            client.sendall(body[at : at + 100])
+            at += 100
+            time.sleep(0.002)
+        flooding.join()
+        client.sendall(body[at:])
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+
+
+# Large photos
+
+
+@pytest.mark.parametrize(("took", "refused"), [(2.0, None), (3.0, 9)])
+def test_a_photo_that_would_wait_too_long_is_told_so_at_once(
+    took: float, refused: int | None
+) -> None:
+    lane = uploads._Lane(["--nothing"], 10, processes=1, waiting=8, seconds=10)
+    lane.took, lane._asked = took, 3
+    try:
+        asyncio.run(_too_much(lane))
+        found = None
+    except QueueFullError as error:
+        found = error.retry_after
+    assert found == refused
+
+
+async def _too_much(lane: uploads._Lane) -> None:
+    await lane(lambda: b"1" * 11)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("WEBP", {}),
+        ("WEBP", {"lossless": True, "method": 0}),
+        ("AVIF", {"speed": 10}),
+        ("HEIF", {}),
+        ("TIFF", {"compression": "jpeg"}),
+        ("GIF", {}),
+        ("PNG", {}),
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+    ],
+)
+def test_a_photo_of_twelve_megapixels_is_decoded(
+    trained: Path, kind: str, options: dict[str, object]
+) -> None:
+    rough = np.random.default_rng(0).integers(0, 256, (47, 63, 3), dtype=np.uint8)
+    photo = saved(Image.fromarray(rough).resize((4032, 3024)), kind, **options)
+    decoders = uploads.Decoders(load(trained), Settings())
+    try:
+        image = asyncio.run(decoders.decode(lambda: photo))
+    finally:
+        decoders.close()
+    assert image.float().std() > 10
+
+
+def test_a_broken_photo_is_refused_by_its_own_reason(trained: Path) -> None:
+    decoders = uploads.Decoders(load(trained), Settings())
+    whole = saved(noise(random.Random(0), 300), "WEBP")
+    try:
+        for broken in (whole[:500], whole[:30] + b"\xff" * 500, b"RIFF\0\0\1\0WEBPVP8 "):
+            with pytest.raises(BadImageError):
+                asyncio.run(decoders.decode(partial(bytes, broken)))
+    finally:
+        decoders.close()
+
+
+# A disk
+
+
+def test_a_disk_that_takes_no_uploads_is_not_the_clients_fault(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", full)
+    app = create(load(trained), Settings(timeout=PATIENCE))
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.post("/v1/encode", files={"photos": bytes(2 * MIB)})
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == 507
+    assert "No space left on device" in caplog.text
+    assert "/tmp" not in answer.text
+
+
+def test_eight_photos_at_once_are_answered_or_told_when_to_come_again(
+    trained: Path, tmp_path: Path
+) -> None:
+    photo = saved(Image.new("RGB", (4032, 3024), (90, 100, 20)), "PNG")
+    with run_service(trained, tmp_path, "--timeout", "10") as service:
+
+        def ask(_: int) -> httpx.Response:
+            with service.client() as client:
+                return client.post("/v1/encode", files={"photos": photo})
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(ask, range(8)))
+            answers = list(pool.map(ask, range(8)))
+    assert {answer.status_code for answer in answers} <= {200, 429}

@@ -1,0 +1,187 @@
+"""What the service says when it is started or asked in a way that it cannot use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shutil
+import socket
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from experiments.errors import UserError
+from experiments.record.membership import records_below
+from serving import app as command
+from serving.api.service import create
+from serving.api.settings import TOKEN, Settings, options, token
+from serving.model import references
+from serving.model.checkpoints import load
+from serving.model.references import find_checkpoint
+
+
+def ask(app: Any, method: str, path: str, **more: Any) -> httpx.Response:
+    async def answer() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, path, **more)
+
+    return asyncio.run(answer())
+
+
+# The command
+
+
+def test_only_one_service_holds_an_address() -> None:
+    with command._listen("127.0.0.1", 0, 8) as first:
+        port = first.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port)).close()
+        with pytest.raises(UserError, match=f"127.0.0.1:{port} gives: Address already in use"):
+            command._listen("127.0.0.1", port, 8)
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_no_checkpoint_is_not_any_checkpoint(
+    empty: str, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.parent)
+    with pytest.raises(UserError, match=r"`--checkpoint` must name .*, but it is empty"):
+        find_checkpoint(empty)
+
+
+@pytest.mark.parametrize("name", ["", " ", ":", "/", "a//b:c", "a/b:"])
+def test_no_artifact_is_not_asked_for(name: str) -> None:
+    with pytest.raises(UserError, match="a W&B artifact is named ENTITY/PROJECT/NAME:ALIAS, but"):
+        find_checkpoint(f"wandb:{name}")
+
+
+def test_a_directory_of_everything_is_no_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        (tmp_path / str(number) / "more").mkdir(parents=True)
+    monkeypatch.setattr(references, "_MOST_DIRECTORIES", 30)
+    with pytest.raises(UserError, match=f"but {tmp_path} holds more than 30 directories"):
+        find_checkpoint(str(tmp_path))
+    assert list(records_below(tmp_path)) == []
+
+
+def test_the_root_is_refused() -> None:
+    with pytest.raises(UserError, match=r"`--checkpoint` must name|a sweep must be named by"):
+        find_checkpoint("/")
+
+
+def test_records_are_found_by_name_and_depth(tmp_path: Path) -> None:
+    for name in ("b", "a", "a/x", "c/d", ".hidden"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "result.json").touch()
+    found = [str(path.relative_to(tmp_path)) for path in records_below(tmp_path)]
+    assert found == ["a", "a/x", "b", "c/d"]
+    assert [path.name for path in records_below(tmp_path, 1)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("host", ["example.org:8132", "*.example.org:80", "::1"])
+def test_a_name_of_a_host_has_no_port(host: str) -> None:
+    with pytest.raises(UserError, match=r"`--hosts` must be names .* without a port, but got"):
+        options(["--checkpoint", "x", "--hosts", host])
+
+
+def test_two_hosts_are_given_as_the_help_says(capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (["--hosts", "a.org", "--hosts", "b.org"], ["--hosts", "a.org,b.org"]):
+        assert options(["--checkpoint", "x", *given]).hosts == ("a.org", "b.org")
+    with pytest.raises(SystemExit):
+        options(["--help"])
+    told = capsys.readouterr().out
+    assert "--hosts NAMES " in told
+    assert "vae.example.org,*.example.org" in " ".join(told.split())
+    assert "tuple" not in told
+    assert "()" not in told
+    assert "None" not in told
+
+
+def test_an_empty_token_is_no_open_door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(TOKEN, "")
+    with pytest.raises(UserError, match=f"a token must not be empty, but that of {TOKEN} is"):
+        token(None)
+    empty = tmp_path / "token"
+    empty.write_text("\n")
+    with pytest.raises(UserError, match="a token must not be empty, but that of `--token-file`"):
+        token(empty)
+    monkeypatch.delenv(TOKEN)
+    assert token(None) is None
+
+
+def test_a_file_without_end_is_no_token() -> None:
+    with pytest.raises(UserError, match="a token must be letters"):
+        token(Path("/dev/zero"))
+
+
+def test_an_option_that_is_an_empty_path_is_refused() -> None:
+    with pytest.raises(UserError, match="`--token-file` must be a readable file"):
+        token(options(["--checkpoint", "x", "--token-file="]).token_file)
+
+
+def test_a_storage_that_cannot_be_read_says_its_own_reason(tmp_path: Path) -> None:
+    file = tmp_path / "empty.db"
+    sqlite3.connect(file).close()
+    file.touch()
+    with pytest.raises(UserError, match="no such table"):
+        find_checkpoint(f"sqlite:///{file}#study")
+
+
+def test_a_database_that_is_not_there_says_its_own_reason() -> None:
+    pytest.importorskip("psycopg")
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    with pytest.raises(UserError, match=r"(?i)connection refused") as told:
+        find_checkpoint(f"postgresql://user:secret@127.0.0.1:{port}/db#study")
+    assert "secret" not in str(told.value)
+
+
+# Requests
+
+
+def test_prometheus_comes_by_address_and_no_page_from_elsewhere_by_its_name(trained: Path) -> None:
+    app = create(load(trained), Settings(hosts=("vae.example.org",)))
+    for host, expected in (
+        ("10.0.0.7:8000", 200), ("[::1]:8000", 200), ("vae.example.org", 200),
+        ("evil.example", 400), ("10.evil.example", 400), ("", 400),
+    ):  # fmt: skip
+        assert ask(app, "GET", "/metrics", headers={"Host": host}).status_code == expected
+        assert ask(app, "GET", "/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_broken_json_is_told_where_and_why(trained: Path) -> None:
+    app = create(load(trained), Settings())
+    answer = ask(app, "POST", "/v1/generate", content=b'{"count": 4',
+                 headers={"Content-Type": "application/json"})  # fmt: skip
+    assert answer.status_code == 422
+    told = answer.json()["detail"]
+    assert told == "the body must be JSON, but at character 11 of it: Expecting ',' delimiter"
+
+
+def test_a_photo_that_is_text_is_told_how_to_send_one(trained: Path) -> None:
+    app = create(load(trained), Settings())
+    body = b'--x\r\nContent-Disposition: form-data; name="photos"\r\n\r\n1\r\n--x--\r\n'
+    answer = ask(app, "POST", "/v1/encode", content=body,
+                 headers={"Content-Type": "multipart/form-data; boundary=x"})  # fmt: skip
+    assert answer.status_code == 422
+    assert "must be a photo: a part of a form with a filename" in answer.json()["detail"]
+
+
+def test_what_a_record_says_wrong_is_logged_whole(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = shutil.copytree(trained, tmp_path / "trial")
+    result = json.loads((copy / "result.json").read_text())
+    result["parameters"]["data.fit"] = "../../x"
+    result["packages"] = {"torch": [1]}
+    (copy / "result.json").write_text(json.dumps(result))
+    with caplog.at_level(logging.WARNING):
+        create(load(copy), Settings())
+    assert "`data.fit` is '../../x'" in caplog.text
+    assert "should be a valid string" in caplog.text
