@@ -46,7 +46,7 @@ PRINTS = {
     "experiments/tracking/tensorboard_logger.py": "how to install an extra, below",
     "experiments/tracking/wandb/run.py": "`wandb sync` of a run, below; pip install wandb",
     "experiments/tracking/wandb/mode.py": "`wandb login`, which asks for a key",
-    "experiments/terminal.py": "how to install an extra, below",
+    "experiments/cli/refusals.py": "how to install an extra, below",
     "run.py": "the search of a file, which stands in conf/sweep/wandb.yaml",
     "serving/app.py": "how to install an extra, below",
     "serving/model/artifacts.py": "pip install wandb",
