@@ -69,15 +69,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Not what exporters say of their steps."""
+    own = (__name__.partition(".")[0], "__main__", "serving", "experiments")
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] in own
+
+
 @errors_for_people()
 def main() -> None:
     """The command."""
     arguments = _parser().parse_args()
     kind, part = arguments.format, arguments.part
     out = arguments.out or Path(part + SUFFIXES[kind])
-    logging.basicConfig(format="%(message)s")
-    for ours in (log.name, "serving", "experiments"):  # what exporters say of their steps is theirs
-        logging.getLogger(ours).setLevel(logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_ours)
     difference = export(arguments.checkpoint, part, kind, out)
     log.info("wrote %s: at most %.1e from the original's values", shown_path(out), difference)
 

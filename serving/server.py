@@ -78,11 +78,12 @@ class Connection(H11Protocol):
     Attributes:
         owner: whose it is.
         idle_since: when it was opened, or when its last answer was given.
-        heard: when something last came.
+        heard: when something last came, or was taken.
     """
 
     owner = ""
     idle_since = heard = 0.0
+    _unsent = 0
 
     def __init__(self, *of_uvicorn: Any, most: int, **named: Any) -> None:
         super().__init__(*of_uvicorn, **named)
@@ -111,6 +112,19 @@ class Connection(H11Protocol):
     def is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
+    def is_silent(self, now: float) -> bool:
+        """Whether its client has had the next move for too long; to be asked once a second.
+
+        It is to send a request, or to take an answer. Who has a request has its time from the
+        guard.
+        """
+        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        if self._unsent < before:
+            self.heard = now
+        if self._unsent:
+            return now - max(self.heard, self.idle_since) > SILENCE_SECONDS
+        return self.is_idle and now - self.idle_since > SILENCE_SECONDS
+
     def _make_room(self) -> None:
         """Drop another one whose client has the next move, or else this one.
 
@@ -125,8 +139,14 @@ class Connection(H11Protocol):
             is_sending = not one.is_idle and now - one.heard < _STALLED_SECONDS
             return owned[one.owner] <= self._most // 8, is_sending, one.heard
 
-        others = (c for c in all_ if c is not self and (c.is_idle or c.cycle.more_body))
+        others = (c for c in all_ if c is not self and c.is_waiting)
         min(others, key=is_missed, default=self).drop()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its client has the next move."""
+        has_to_take = bool(self.transport.get_write_buffer_size())
+        return self.is_idle or self.cycle.more_body or has_to_take
 
     def drop(self) -> None:
         """Hang up, whatever is still unsent."""
@@ -151,12 +171,7 @@ class Server(uvicorn.Server):
             now = time.monotonic()
             for connection in list(self.server_state.connections):
                 assert isinstance(connection, Connection)
-                silent = now - connection.idle_since
-                if silent > SILENCE_SECONDS and (
-                    # One with a request has its time from the guard.
-                    connection.is_idle
-                    or (connection.transport.is_closing() and silent > 2 * self._seconds)
-                ):
+                if connection.is_silent(now):
                     connection.drop()
         if counter % 50 == 0 and _TRIM is not None:
             await asyncio.to_thread(_TRIM, 0)

@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 from experiments.data.decoding.decode import BadImageError
 from serving.api import uploads
 from serving.api.batching import QueueFullError
+from serving.api.guard import Guard
 from serving.api.service import create
 from serving.api.settings import Settings
 from serving.model.checkpoints import load
@@ -69,7 +70,7 @@ def test_a_body_of_unknown_length_is_refused_before_any_of_it_is_read(
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     with socket.create_connection(address(small), timeout=PATIENCE) as client:
         client.sendall(head.encode() + b"1\r\na\r\n" * 10)
-        told = client.recv(4000)
+        told = b"".join(iter(partial(client.recv, 4000), b""))
     assert told.startswith(b"HTTP/1.1 411 ")
     assert b"connection: close" in told
     assert b"Content-Length" in told
@@ -164,7 +165,85 @@ def test_many_bodies_that_stay_make_room_for_one_that_moves(trained: Path, tmp_p
                 assert answer.status_code == 200, answer.text
 
 
+def test_slow_small_bodies_of_others_outlive_the_large_ones_of_one_client() -> None:
+    """However long they take; a client has as many bodies as it likes."""
+    asyncio.run(_crowded())
+
+
+async def _crowded() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    settings = Settings(max_mebibytes=1, timeout=PATIENCE)
+    guard = Guard(app, settings, Mock(), model="m", token=None, bodies={})
+    statuses: dict[str, list[int]] = {}
+
+    async def ask(client: str, sizes: list[int], pause: float, begin: float = 0) -> None:
+        left = list(sizes)
+
+        async def receive() -> Any:
+            await asyncio.sleep(pause)
+            size = left.pop(0)
+            return {"type": "http.request", "body": bytes(size), "more_body": bool(left)}
+
+        async def send(message: Any) -> None:
+            if "status" in message:
+                statuses.setdefault(client, []).append(message["status"])
+
+        scope = {"type": "http", "method": "POST", "path": "/x", "headers": [(b"host", b"a")],
+                 "client": (client, 1), "query_string": b""}  # fmt: skip
+        await asyncio.sleep(begin)
+        await guard(scope, receive, send)
+
+    slow = [ask(f"10.0.0.{i}", [1000] * 100, 0.02) for i in range(3)]
+    large = [ask("10.9.9.9", [MIB // 10] * 9 + [1], 0.001, begin=1.5) for _ in range(8)]
+    await asyncio.gather(*slow, *large)
+    assert [statuses[f"10.0.0.{i}"] for i in range(3)] == [[200]] * 3
+    assert 503 in statuses["10.9.9.9"]
+
+
 # Connections
+
+
+def test_who_takes_no_answers_goes_and_who_takes_them_slowly_stays(
+    trained: Path, tmp_path: Path
+) -> None:
+    """Beside answers that nobody takes there is room for others at once, and soon for all."""
+    silent = "\r\n".join(["GET /app.js HTTP/1.1", "Host: localhost", "", ""]).encode() * 2000
+    with run_service(trained, tmp_path, "--max-connections", "8") as service, ExitStack() as opened:
+        holders = []
+        for _ in range(8):
+            client = opened.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(address(service))
+            client.sendall(silent)
+            holders.append(client)
+        time.sleep(3)
+        for _ in range(3):
+            with service.client() as honest:
+                assert honest.get("/healthz").status_code == 200
+
+
+def _unsent(sizes: list[int]) -> list[bool]:
+    """Whether a connection is silent, asked every ten seconds with so much unsent."""
+    connection = _connection([], [])
+    transport: Any = connection.transport
+    found, now = [], connection.idle_since
+    connection.cycle = Mock(response_complete=False, more_body=False)
+    for size in sizes:
+        now += 10
+        transport.get_write_buffer_size = lambda size=size: size
+        found.append(connection.is_silent(now))
+    return found
+
+
+def test_an_answer_may_be_taken_slowly_but_not_left() -> None:
+    assert _unsent([900, 800, 700, 600, 500]) == [False] * 5
+    assert _unsent([900, 800, 800, 800]) == [False, False, False, True]
+    assert _unsent([0, 0, 0]) == [False] * 3, "the request is worked on"
 
 
 def test_a_body_on_its_way_is_not_dropped_for_new_connections(small: Service) -> None:

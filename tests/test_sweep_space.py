@@ -295,9 +295,7 @@ def test_the_config_of_a_sweep_does_without_an_option_that_its_default_lacks(
 def test_an_option_that_nothing_has_is_one_error(overrides: list[str]) -> None:
     loader, config = multirun_config(*overrides)
     composer = Composer(loader, config)
-    with pytest.raises(
-        UserError, match=r"loss\.windw` is not a key|Could not override 'model\.depth'"
-    ):
+    with pytest.raises(UserError, match=r"`(loss\.windw|model\.depth)` is not a key"):
         composer.check(composer.space({}, overrides, {}))
 
 

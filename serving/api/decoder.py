@@ -69,10 +69,10 @@ def serve(requests: BinaryIO, answers: BinaryIO, arguments: argparse.Namespace) 
 
 def _answer(data: bytes, arguments: argparse.Namespace) -> tuple[Kind, bytes]:
     size, channels = arguments.size, arguments.channels
-    needed, room = 0, arguments.mebibytes * 2**20 if arguments.forecast else _UNKNOWN * _DOUBT
+    needed, room = 0, arguments.mebibytes * 2**20
     try:
         needed = _needed(data, size, arguments.max_pixels)
-        if needed > room:
+        if arguments.forecast and needed > room:
             return Kind.TOO_MUCH, b""
         pixels = decode(data, size=size, channels=channels, fit=arguments.fit)
         return Kind.PIXELS, pixels.tobytes()
@@ -80,9 +80,14 @@ def _answer(data: bytes, arguments: argparse.Namespace) -> tuple[Kind, bytes]:
         return Kind.TOO_MUCH, b""
     except BadImageError as error:
         # Which `decode` makes of anything, as decoders do of missing memory.
-        if isinstance(error.__cause__, MemoryError) or needed * _DOUBT > room:
+        doubt = _DOUBT if arguments.forecast else 1  # which the process for large ones settles
+        may_lack = room < doubt * needed and needed != _UNKNOWN
+        if isinstance(error.__cause__, MemoryError) or may_lack:
             return Kind.TOO_MUCH, b""
-        return Kind.REFUSED, str(error)[:500].encode(errors="backslashreplace")
+        told = str(error)[:500]
+        if needed == _UNKNOWN:
+            told += f"; it is broken, or needs more than {arguments.mebibytes} MiB to be decoded"
+        return Kind.REFUSED, told.encode(errors="backslashreplace")
 
 
 def _needed(data: bytes, size: int, max_pixels: int) -> int:

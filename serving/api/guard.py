@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from fastapi.security import HTTPBearer
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.settings import Settings
+from serving.monitoring.drift import client_of
 from serving.monitoring.telemetry import Telemetry
 
 HEADERS = (
@@ -78,6 +80,7 @@ class Guard:
             return
         method = scope["method"] if scope["method"] in _METHODS else "other"
         exchange = _Exchange(self, receive, send, self._bodies.get(scope["path"], self._most))
+        exchange.owner = client_of(scope["client"][0]) if scope.get("client") else ""
         exchange.without_body = method == "HEAD"
         if method == "HEAD":
             scope = {**scope, "method": "GET"}
@@ -160,16 +163,25 @@ class Guard:
         )
 
     def make_room(self) -> None:
-        """End whoever takes most bytes for longest, until what is left of the bodies has room.
+        """End bodies of the client that has most bytes here, until the others have room.
 
-        So those that come with small ones are answered, whatever others hold.
+        First the one that takes most bytes for longest. So those that come with small bodies are
+        answered, whatever others hold.
         """
-        loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time()
         held = [exchange for exchange in self._open if not exchange.is_ended]
-        while sum(exchange.held for exchange in held) > _LARGEST_AT_ONCE * self._most:
-            most = max(held, key=lambda one: one.held * (loop.time() - one.began))
+        of_owner = Counter[str]()
+        for exchange in held:
+            of_owner[exchange.owner] += exchange.held
+        while of_owner.total() > _LARGEST_AT_ONCE * self._most:
+            own, _ = of_owner.most_common(1)[0]
+            most = max(
+                (each for each in held if each.owner == own),
+                key=lambda each: each.held * (now - each.began),
+            )
             held.remove(most)
-            most.end(loop.time())
+            of_owner[own] -= most.held
+            most.end(now)
 
     @property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
@@ -191,6 +203,7 @@ class _Exchange:
     Attributes:
         status: of the answer, "499" while there is none.
         received: whether the request's body has come, whole.
+        owner: whose it is.
         held: bytes of it that came.
         began: when, as the event loop has it.
         limit: of its time, once it has begun to be answered.
@@ -205,6 +218,7 @@ class _Exchange:
         self.max_bytes = max_bytes
         self.status = "499"
         self.received = False
+        self.owner = ""
         self.held = 0
         self.began = asyncio.get_running_loop().time()
         self.limit: asyncio.Timeout | None = None
