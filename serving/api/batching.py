@@ -10,11 +10,27 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+CLIENT: ContextVar[str] = ContextVar("client", default="")
+"""Whose request is being answered; empty where nobody knows."""
+
+_SHARE = 0.75  # of the places to wait, that one client may take
+
+
+def is_full(waiting: Sequence[str], places: int) -> bool:
+    """Whether there is no place to wait for the current client, given whose requests wait.
+
+    No client gets all places, so that others find one.
+    """
+    client = CLIENT.get()
+    has_share = client != "" and waiting.count(client) >= math.ceil(_SHARE * places)
+    return len(waiting) >= places or has_share
 
 
 class QueueFullError(Exception):
@@ -33,6 +49,7 @@ class QueueFullError(Exception):
 class _Job:
     left: Tensor
     answer: asyncio.Future[Tensor]
+    client: str
     done: list[Tensor] = field(default_factory=list)
 
 
@@ -66,7 +83,12 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Callers that wait now, and have nothing yet."""
-        return sum(not job.done and job not in self._running for job in self._jobs)
+        return len(self._waiting)
+
+    @property
+    def _waiting(self) -> list[str]:
+        """Whose they are."""
+        return [j.client for j in self._jobs if not j.done and j not in self._running]
 
     async def __call__(self, rows: Tensor) -> Tensor:
         """The results (N, ...) of rows (N, ...).
@@ -74,12 +96,12 @@ class Batcher:
         A caller that is cancelled takes its rows out of the queue.
 
         Raises:
-            QueueFullError: as many callers wait as may.
+            QueueFullError: as many callers wait as may, of the current client or of all.
         """
-        if self.waiting >= self._limit:
+        if is_full(self._waiting, self._limit):
             rows_waiting = sum(len(job.left) for job in self._jobs)
             raise QueueFullError(max(1, math.ceil(rows_waiting * self._seconds_per_row)))
-        job = _Job(rows, asyncio.get_running_loop().create_future())
+        job = _Job(rows, asyncio.get_running_loop().create_future(), CLIENT.get())
         self._jobs.append(job)
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run())

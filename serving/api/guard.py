@@ -17,6 +17,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.api.batching import CLIENT
 from serving.api.settings import Settings
 from serving.monitoring.drift import client_of
 from serving.monitoring.telemetry import Telemetry
@@ -81,6 +82,7 @@ class Guard:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         exchange = _Exchange(self, receive, send, self._bodies.get(scope["path"], self._most))
         exchange.owner = client_of(scope["client"][0]) if scope.get("client") else ""
+        CLIENT.set(exchange.owner)
         exchange.without_body = method == "HEAD"
         if method == "HEAD":
             scope = {**scope, "method": "GET"}

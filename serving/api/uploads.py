@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from experiments.data.decoding.decode import BadImageError
-from serving.api.batching import QueueFullError
+from serving.api.batching import CLIENT, QueueFullError, is_full
 from serving.api.decoder import ANSWER, LENGTH, Kind
 from serving.api.settings import Settings
 from serving.model.checkpoints import Model
@@ -127,7 +127,8 @@ class _Lane:
         self._command += [f"--max-bytes={max_bytes}"]
         self._max_bytes = max_bytes
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="photos")
-        self._most, self._limit, self._asked = processes, processes + waiting, 0
+        self._most, self._limit = processes, processes + waiting
+        self._asked: list[str] = []  # by whom
         self._seconds, self.took = seconds, _FIRST_SECONDS
         self._idle: list[subprocess.Popen[bytes]] = []
         self.processes: set[subprocess.Popen[bytes]] = set()
@@ -135,17 +136,19 @@ class _Lane:
 
     async def __call__(self, read: Read) -> tuple[Kind, bytes]:
         """What a process makes of a photo; who is cancelled has the process killed."""
-        until_free = self._asked / self._most * self.took
-        is_late = self._asked >= self._most and until_free + self.took > self._seconds
-        if self._asked >= self._limit or is_late:
+        asked = len(self._asked)
+        until_free = asked / self._most * self.took
+        is_late = asked >= self._most and until_free + self.took > self._seconds
+        if is_full(self._asked, self._limit) or is_late:
             raise QueueFullError(max(1, math.ceil(until_free)))
         job = _Job(read)
-        self._asked += 1
+        client = CLIENT.get()
+        self._asked.append(client)
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, partial(self._work, job))
         finally:
-            self._asked -= 1
+            self._asked.remove(client)
             job.cancel()
 
     def start(self) -> None:
