@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import shutil
 import socket
 import sqlite3
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from experiments.errors import UserError
+from experiments.errors import PASSING, REFUSED, UserError, exit_status
 from experiments.record.membership import records_below
 from serving import app as command
 from serving.api.service import create
@@ -129,17 +130,45 @@ def test_a_storage_that_cannot_be_read_says_its_own_reason(tmp_path: Path) -> No
     file = tmp_path / "empty.db"
     sqlite3.connect(file).close()
     file.touch()
-    with pytest.raises(UserError, match="no such table"):
+    with pytest.raises(UserError, match="cannot be read: no such table") as told:
         find_checkpoint(f"sqlite:///{file}#study")
+    assert exit_status(told.value) == REFUSED
 
 
 def test_a_database_that_is_not_there_says_its_own_reason() -> None:
     pytest.importorskip("psycopg")
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
-    with pytest.raises(UserError, match=r"(?i)connection refused") as told:
+    with pytest.raises(
+        UserError, match=r"database of a study must answer.*(?i:connection refused)"
+    ) as told:
         find_checkpoint(f"postgresql://user:secret@127.0.0.1:{port}/db#study")
+    assert exit_status(told.value) == PASSING
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ('FATAL: password authentication failed for user "u"', REFUSED),
+        ('FATAL: database "d" does not exist', REFUSED),
+        ("failed to resolve host 'h': [Errno -2] Name or service not known", REFUSED),
+        ("failed to resolve host 'h': [Errno -3] Temporary failure in name resolution", PASSING),
+        ("FATAL: the database system is starting up", PASSING),
+    ],
+)
+def test_a_database_that_refuses_for_good_is_no_database_that_is_away(
+    said: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    psycopg = pytest.importorskip("psycopg")
+
+    def connect(*_: Any, **__: Any) -> None:
+        raise psycopg.OperationalError(said)
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+    with pytest.raises(UserError, match=re.escape(said)) as told:
+        find_checkpoint("postgresql://u@h/d#study")
+    assert exit_status(told.value) == status
 
 
 # Requests
