@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 from collections.abc import Iterator
 
@@ -14,6 +15,15 @@ PASSING = 75
 """Exit status of what may pass: the same command may work later. EX_TEMPFAIL of sysexits.h."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_FOR_GOOD = re.compile(
+    "password|authentication|permission|pg_hba|access denied|does not exist|unknown database"
+    "|read-?only|unable to open|no such (file|table|column)|not a directory|file exists"
+    # Hosts that nobody knows, as systems and gRPC put it; EAI_AGAIN is none of these.
+    "|name or service not known|nodename nor servname|name does not resolve|domain name not found"
+    "|no address associated",
+    re.IGNORECASE,
+)
 
 
 class UserError(Exception):
@@ -82,6 +92,11 @@ def exit_status(error: BaseException) -> int:
         for e in _with_causes(error)
     )
     return PASSING if passes else REFUSED
+
+
+def is_for_good(said: str) -> bool:
+    """Whether a database says what no waiting helps, such as of a user or host nobody knows."""
+    return bool(_FOR_GOOD.search(said))
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:

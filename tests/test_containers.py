@@ -166,17 +166,26 @@ def test_latest_names_images_of_one_commit() -> None:
     assert meta["flavor"] == "latest=false"
     assert jobs["name"]["needs"] == "build"
     (script,) = (step["run"] for step in jobs["name"]["steps"] if "run" in step)
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f"docker() {{ echo docker $*; }}\n{script}"],
-        env={"GITHUB_REPOSITORY": "Some/VAE", "GITHUB_SHA": "c0ffee", "NAME": "v1"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    programs = 'docker() { echo docker "$@"; }; gh() { echo c0ffee; }'
     built = jobs["build"]["strategy"]["matrix"]["include"]
     images = [(f"ghcr.io/some/vae-{image['target']}", image["device"]) for image in built]
-    assert done.stdout.splitlines() == [
-        f"docker buildx imagetools create --tag {image}:v1-{device} {image}:c0ffee-{device}"
-        for image, device in images
-    ]
+
+    def named(name: str, commit: str) -> list[str]:
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", f"{programs}\n{script}"],
+            env={"GITHUB_REPOSITORY": "Some/VAE", "GITHUB_SHA": commit, "NAME": name},
+            capture_output=True, text=True, check=True,
+        ).stdout.splitlines()  # fmt: skip
+
+    for name, tag, commit in (
+        ("v1", "v1", "beef"), ("v1+x", "v1-x", "beef"), ("latest", "latest", "c0ffee"),
+    ):  # fmt: skip
+        assert named(name, commit) == [
+            f"docker buildx imagetools create --tag {at}:{tag}-{device} {at}:{commit}-{device}"
+            for at, device in images
+        ]
+    # A run of an older commit that is started again by hand.
+    assert named("latest", "beef") == ["latest is left to main's newest commit, c0ffee"]
 
 
 @pytest.mark.slow

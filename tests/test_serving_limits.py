@@ -81,7 +81,10 @@ def test_a_request_that_comes_slowly_is_not_waited_for(trained: Path, tmp_path: 
     assert b"connection: close" in answer
 
 
-def test_sigterm_lets_a_running_request_end(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_a_running_request_end(
+    trained: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
     with run_service(trained, tmp_path) as service:
         body = b'{"count": 4, "seed": 1}'
         head = (
@@ -91,7 +94,7 @@ def test_sigterm_lets_a_running_request_end(trained: Path, tmp_path: Path) -> No
             begun.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
             with service.client() as client:  # an answered request: the other one was read, too
                 assert client.get("/healthz").status_code == 200
-            service.process.send_signal(signal.SIGTERM)
+            service.process.send_signal(sent)
             begun.sendall(body[5:])
             assert begun.recv(100).startswith(b"HTTP/1.1 200")
         assert service.end() == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -14,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from experiments.errors import UserError
+from experiments.errors import PASSING, REFUSED, UserError, exit_status
 from experiments.record.membership import records_below
 from serving import app as command
 from serving.api.service import create
@@ -84,6 +86,12 @@ def test_records_are_found_by_name_and_depth(tmp_path: Path) -> None:
     assert [path.name for path in records_below(tmp_path, 1)] == ["a", "b"]
 
 
+@pytest.mark.parametrize("host", ["b\xfccher.example", "*.b\xfccher.example", "a,\u4f8b.example"])
+def test_a_name_of_a_host_is_given_as_requests_have_it(host: str) -> None:
+    with pytest.raises(UserError, match=r"`--hosts` must be names .*xn--bcher-kva"):
+        options(["--checkpoint", "x", "--hosts", host])
+
+
 @pytest.mark.parametrize("host", ["example.org:8132", "*.example.org:80", "::1"])
 def test_a_name_of_a_host_has_no_port(host: str) -> None:
     with pytest.raises(UserError, match=r"`--hosts` must be names .* without a port, but got"):
@@ -115,31 +123,93 @@ def test_an_empty_token_is_no_open_door(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert token(None) is None
 
 
-def test_a_file_without_end_is_no_token() -> None:
-    with pytest.raises(UserError, match="a token must be letters"):
-        token(Path("/dev/zero"))
+def test_a_token_that_is_longer_than_a_header_may_be_is_not_cut(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    for secret, ends in (("a" * 4096, "\n"), ("a" * 4096, "\r\n"), ("a" * 4096, "")):
+        file.write_bytes((secret + ends).encode())
+        assert token(file) == secret
+    file.write_text("a" * 4097)
+    with pytest.raises(UserError, match=r"at most 4096 bytes, but that of `--token-file` .* more"):
+        token(file)
+    file.write_text("a" * 4096 + "\nb")
+    with pytest.raises(UserError, match="at most 4096 bytes"):
+        token(file)
+    monkeypatch.setenv(TOKEN, "a" * 4097)
+    with pytest.raises(UserError, match=f"at most 4096 bytes, but that of {TOKEN} has more"):
+        token(None)
+
+
+def test_what_may_never_end_is_no_file_with_a_token(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)  # nobody ever writes to it
+    for path in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(UserError, match="`--token-file` must be a regular file, but"):
+            token(path)
+
+
+def test_what_another_program_writes_may_be_the_token() -> None:
+    """As `--token-file <(program)` of a shell."""
+    for folder in ("/dev/fd", "/proc/self/fd"):
+        reading, writing = os.pipe()
+        os.write(writing, b"secret\n")
+        os.close(writing)
+        try:
+            assert token(Path(folder, str(reading))) == "secret"
+        finally:
+            os.close(reading)
 
 
 def test_an_option_that_is_an_empty_path_is_refused() -> None:
-    with pytest.raises(UserError, match="`--token-file` must be a readable file"):
-        token(options(["--checkpoint", "x", "--token-file="]).token_file)
+    for given in (["--token-file="], ["--token-file", ""]):
+        with pytest.raises(UserError, match=r"`--token-file` must .*, but got nothing"):
+            options(["--checkpoint", "x", *given])
 
 
 def test_a_storage_that_cannot_be_read_says_its_own_reason(tmp_path: Path) -> None:
     file = tmp_path / "empty.db"
     sqlite3.connect(file).close()
     file.touch()
-    with pytest.raises(UserError, match="no such table"):
+    with pytest.raises(UserError, match="cannot be read: no such table") as told:
         find_checkpoint(f"sqlite:///{file}#study")
+    assert exit_status(told.value) == REFUSED
 
 
 def test_a_database_that_is_not_there_says_its_own_reason() -> None:
     pytest.importorskip("psycopg")
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
-    with pytest.raises(UserError, match=r"(?i)connection refused") as told:
+    with pytest.raises(
+        UserError, match=r"database of a study must answer.*(?i:connection refused)"
+    ) as told:
         find_checkpoint(f"postgresql://user:secret@127.0.0.1:{port}/db#study")
+    assert exit_status(told.value) == PASSING
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ('FATAL: password authentication failed for user "u"', REFUSED),
+        ('FATAL: database "d" does not exist', REFUSED),
+        ("failed to resolve host 'h': [Errno -2] Name or service not known", REFUSED),
+        ("failed to resolve host 'h': [Errno -3] Temporary failure in name resolution", PASSING),
+        ("FATAL: the database system is starting up", PASSING),
+    ],
+)
+def test_a_database_that_refuses_for_good_is_no_database_that_is_away(
+    said: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    psycopg = pytest.importorskip("psycopg")
+
+    def connect(*_: Any, **__: Any) -> None:
+        raise psycopg.OperationalError(said)
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+    with pytest.raises(UserError, match=re.escape(said)) as told:
+        find_checkpoint("postgresql://u@h/d#study")
+    assert exit_status(told.value) == status
 
 
 # Requests

@@ -6,6 +6,7 @@ import errno
 import gc
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -263,6 +264,25 @@ def refused(storage: Any, *secrets: str, passes: bool = False) -> str:
 )
 def test_a_storage_that_cannot_be_used_is_refused_with_the_remedy(storage: Any, said: str) -> None:
     assert said in refused(storage, WORD, passes=said == "Connection refused")
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+@pytest.mark.parametrize(
+    ("number", "said", "passes"),
+    [
+        (socket.EAI_NONAME, "Name or service not known", False),
+        (socket.EAI_NONAME, "nodename nor servname provided, or not known", False),
+        (socket.EAI_AGAIN, "Temporary failure in name resolution", True),
+    ],
+)
+def test_a_host_that_nobody_knows_is_a_mistake_and_a_resolver_that_is_away_is_not(
+    scheme: str, number: int, said: str, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(number, said)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert said in refused(f"{scheme}://u@mistyped.example/d", passes=passes)
 
 
 def test_a_missing_driver_is_named_with_the_command_that_installs_it(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +32,7 @@ _LEAST_JSON = 4096
 _MOST_TOKEN = 2**12  # bytes
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
-_HOST = r"^(\*|(\*\.)?[^*/\s:]+)$"
+_HOST = r"^(\*|(\*\.)?[!-)+-.0-9;-~]+)$"
 NAMES = TypeAliasType("NAMES", tuple[Annotated[str, Field(pattern=_HOST)], ...])
 ORIGINS = TypeAliasType("ORIGINS", tuple[str, ...])
 
@@ -123,8 +124,8 @@ class Command(Settings, BaseSettings):
         default=8000, ge=0, le=65535, description="port to listen on; 0 for a free one"
     )
     threads: int | None = Field(default=None, ge=1, le=4096, description="of PyTorch; one a core")
-    token_file: Path | None = Field(
-        default=None, description=f"file with the bearer token (or set {TOKEN})"
+    token_file: str | None = Field(
+        default=None, min_length=1, description=f"file with the bearer token (or set {TOKEN})"
     )
 
     @classmethod
@@ -166,12 +167,15 @@ def _told(error: object) -> str:
     name = str(error["loc"][0]).replace("_", "-")
     rule = str(error["msg"]).partition(", unable")[0]
     if error["type"] == "string_pattern_mismatch":  # of names alone
-        rule = "must be names such as vae.example.org or *.example.org, without a port"
+        rule = (
+            "must be names such as vae.example.org or *.example.org, in ASCII "
+            "(xn--bcher-kva.example for b\xfccher.example) and without a port"
+        )
     rule = rule.replace("Input should be", "must be").replace("String should", "must")
-    return f"`--{name}` {rule}, but got {error['input']}"
+    return f"`--{name}` {rule}, but got {error['input'] or 'nothing'}"
 
 
-def token(file: Path | None) -> str | None:
+def token(file: str | Path | None) -> str | None:
     """The bearer token of a file, or else of the environment; None if there is none.
 
     Raises:
@@ -185,9 +189,11 @@ def token(file: Path | None) -> str | None:
     else:
         source = f"`--token-file` {file}"
         try:
-            with file.open("rb") as opened:
-                found = opened.read(_MOST_TOKEN).decode().removesuffix("\n").removesuffix("\r")
-        except (OSError, UnicodeError) as error:
+            _check_ends(file)
+            with open(file, "rb") as opened:
+                read = opened.read(_MOST_TOKEN + len("\r\n") + 1).decode(errors="replace")
+            found = read.removesuffix("\n").removesuffix("\r")
+        except OSError as error:
             raise UserError(
                 f"`--token-file` must be a readable file, but {file}: {error}"
             ) from error
@@ -195,6 +201,11 @@ def token(file: Path | None) -> str | None:
         raise UserError(
             f"a token must not be empty, but that of {source} is; `openssl rand -hex 32` makes "
             f"one, and without {TOKEN} and --token-file none is asked for"
+        )
+    if len(found) > _MOST_TOKEN:
+        raise UserError(
+            f"a token must have at most {_MOST_TOKEN} bytes, but that of {source} has more; "
+            "`openssl rand -hex 32` makes one"
         )
     if not _HEADER_SAFE.fullmatch(found):
         odd = next(c for c in found if not _HEADER_SAFE.fullmatch(c))
@@ -204,3 +215,14 @@ def token(file: Path | None) -> str | None:
             "`openssl rand -hex 32` makes one"
         )
     return found
+
+
+def _check_ends(file: str | Path) -> None:
+    """Refuse what may never end or never begin, such as a device or a pipe that has a name.
+
+    A pipe without a name, as of `<(command)` in a shell, has somebody who writes to it.
+    """
+    mode = os.stat(file).st_mode
+    is_open = os.path.realpath(file).startswith(("/dev/fd/", "/proc/"))
+    if not (stat.S_ISREG(mode) or (stat.S_ISFIFO(mode) and is_open)):
+        raise UserError(f"`--token-file` must be a regular file, but {file} is none")

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.errors import UserError
+from experiments.errors import PassingError, UserError, is_for_good
 from experiments.record import RESULT
 from experiments.record.addresses import reading_address, sqlite_file, study_reference
 from experiments.record.foreign import check_regular, first_line
@@ -42,6 +42,7 @@ def best_directory(reference: str) -> Path:
     """The record of the best trial of the study `URL#NAME`.
 
     Raises:
+        PassingError: the database does not answer.
         UserError: there is no such study, it has no completed trial, the best trial's record is on
             another machine, or Optuna is missing. The message holds no password.
     """
@@ -62,7 +63,13 @@ def best_directory(reference: str) -> Path:
     except UserError:
         raise
     except Exception as error:  # Optuna and SQLAlchemy answer broken storages with any at all
-        reason = _PASSWORD.sub(r"\1:***@", first_line(_innermost(error))[:300])
+        cause = _innermost(error)
+        reason = _PASSWORD.sub(r"\1:***@", first_line(cause)[:300])
+        if _is_away(cause) and not is_for_good(str(cause)):
+            raise PassingError(
+                f"the database of a study must answer, but {shown} does not: {reason}; check its "
+                "host and port, and that it is up"
+            ) from error
         raise UserError(f"{_RULE}, but {shown} cannot be read: {reason}") from error
     if not trials:
         raise UserError(f"a study must have a completed trial to be used, but {name!r} has none")
@@ -75,6 +82,12 @@ def _innermost(error: BaseException) -> BaseException:
     while cause := getattr(error, "orig", None) or error.__cause__:
         error = cause
     return error
+
+
+def _is_away(cause: BaseException) -> bool:
+    """Whether a driver, of any database, had no connection."""
+    names = {kind.__name__ for kind in type(cause).__mro__}
+    return bool(names & {"OperationalError", "InterfaceError", "ConnectionError", "TimeoutError"})
 
 
 def _record(trial: _Trial, file: Path | None) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-from experiments.errors import PassingError, UserError
+from experiments.errors import PassingError, UserError, is_for_good
 from sweeps.storage.retry import is_away
 
 if TYPE_CHECKING:
@@ -41,12 +41,6 @@ _HARMLESS = {
 _SECRET_KEY = re.compile(r"pass|pwd|secret|token|credential|key$", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"(?i)((?:password|passwd|pwd|secret|token)\s*=\s*)('[^']*'|[^\s&;]+)")
 _PLAIN = re.compile(r"[\w./:,-]*")
-_FOR_GOOD = re.compile(
-    "password|authentication|permission|pg_hba|access denied|does not exist|unknown database"
-    "|read-?only|unable to open|no such file|not a directory|file exists",
-    re.IGNORECASE,
-)
-"""What a storage says that no waiting helps, such as of a user it does not know."""
 
 
 def answer(ask: Callable[[], T], storage: Any) -> T:
@@ -102,7 +96,7 @@ def refused(error: Exception, storage: Any, then: str = "") -> UserError:
     """
     said = scrubbed(told(error), storage)
     may_pass = is_away(error) or isinstance(error, OSError)
-    passes = may_pass and not _FOR_GOOD.search(said)
+    passes = may_pass and not is_for_good(said)
     return (PassingError if passes else UserError)(
         f"The sweep's storage must be reachable and writable, but {redacted(storage)} answered "
         f"{type(error).__name__}: {said[:500]}; check that it exists and is up, and the user, "
