@@ -33,7 +33,8 @@ END_SECONDS = 15
 """Beyond the time of a request, after which the service has ended, whatever it did."""
 
 _HEADER_BYTES = 16 * 2**10
-_STALLED_SECONDS = 1  # after which a request that has begun counts no more than none
+# After which a request that has begun counts no more than none; a busy machine reads that late.
+_STALLED_SECONDS = 5
 BACKLOG = 128
 """Connections that are taken at once, before one can be refused."""
 _FILES = 256  # beside those of connections: uploads, pipes, the model

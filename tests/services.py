@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -80,3 +81,14 @@ def running(
         if process.poll() is None:
             process.terminate()
         service.end()
+
+
+def ask(app: Any, method: str, path: str, **more: Any) -> httpx.Response:
+    """What a service answers that runs in this process."""
+
+    async def answer() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, path, **more)
+
+    return asyncio.run(answer())

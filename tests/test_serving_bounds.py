@@ -35,7 +35,7 @@ from serving.model.trained import Statistics
 from serving.monitoring.drift import FEWEST, SHARE, Drift, client_of
 from serving.server import Seldom
 from tests.hostile.images import large, noise, progressive, saved
-from tests.services import Service, run_service
+from tests.services import Service, ask, run_service
 from tests.test_serving_uploads import png
 from tests.waiting import PATIENCE
 
@@ -54,15 +54,6 @@ def decoders(model: Model) -> Iterator[uploads.Decoders]:
 
 def photo() -> bytes:
     return saved(noise(random.Random(0)), "PNG")
-
-
-def ask(app: Any, method: str, path: str, **more: Any) -> httpx.Response:
-    async def answer() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            return await client.request(method, path, **more)
-
-    return asyncio.run(answer())
 
 
 # Photos

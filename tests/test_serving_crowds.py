@@ -36,7 +36,7 @@ from serving.model.checkpoints import load
 from serving.server import Connection
 from tests.hostile.images import noise, saved
 from tests.hostile.requests import form
-from tests.services import Service, run_service
+from tests.services import Service, ask, run_service
 from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
@@ -182,7 +182,7 @@ async def _crowded() -> None:
     guard = Guard(app, settings, Mock(), model="m", token=None, bodies={})
     statuses: dict[str, list[int]] = {}
 
-    async def ask(client: str, sizes: list[int], pause: float, begin: float = 0) -> None:
+    async def send_body(client: str, sizes: list[int], pause: float, begin: float = 0) -> None:
         left = list(sizes)
 
         async def receive() -> Any:
@@ -199,8 +199,8 @@ async def _crowded() -> None:
         await asyncio.sleep(begin)
         await guard(scope, receive, send)
 
-    slow = [ask(f"10.0.0.{i}", [1000] * 100, 0.02) for i in range(3)]
-    large = [ask("10.9.9.9", [MIB // 10] * 9 + [1], 0.001, begin=1.5) for _ in range(8)]
+    slow = [send_body(f"10.0.0.{i}", [1000] * 100, 0.02) for i in range(3)]
+    large = [send_body("10.9.9.9", [MIB // 10] * 9 + [1], 0.001, begin=1.5) for _ in range(8)]
     await asyncio.gather(*slow, *large)
     assert [statuses[f"10.0.0.{i}"] for i in range(3)] == [[200]] * 3
     assert 503 in statuses["10.9.9.9"]
@@ -289,13 +289,13 @@ async def _waiting() -> None:
     batcher = Batcher(work, most=1, waiting=8, observe=lambda rows: None)
     rows = torch.zeros(1, 2)
 
-    def ask(client: str) -> asyncio.Task[torch.Tensor]:
+    def asked(client: str) -> asyncio.Task[torch.Tensor]:
         CLIENT.set(client)
         return asyncio.create_task(batcher(rows))
 
-    many = [ask("one") for _ in range(20)]
+    many = [asked("one") for _ in range(20)]
     await asyncio.sleep(0.01)
-    other = [ask("other") for _ in range(2)]
+    other = [asked("other") for _ in range(2)]
     await asyncio.sleep(0.01)
     over.set()
     refused = [isinstance(found, QueueFullError)
@@ -375,12 +375,7 @@ def test_a_disk_that_takes_no_uploads_is_not_the_clients_fault(
     monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", full)
     app = create(load(trained), Settings(timeout=PATIENCE))
 
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            return await client.post("/v1/encode", files={"photos": bytes(2 * MIB)})
-
-    answer = asyncio.run(ask())
+    answer = ask(app, "POST", "/v1/encode", files={"photos": bytes(2 * MIB)})
     assert answer.status_code == 507
     assert "No space left on device" in caplog.text
     assert "/tmp" not in answer.text
@@ -392,11 +387,11 @@ def test_eight_photos_at_once_are_answered_or_told_when_to_come_again(
     photo = saved(Image.new("RGB", (4032, 3024), (90, 100, 20)), "PNG")
     with run_service(trained, tmp_path, "--timeout", "10") as service:
 
-        def ask(_: int) -> httpx.Response:
+        def encode(_: int) -> httpx.Response:
             with service.client() as client:
                 return client.post("/v1/encode", files={"photos": photo})
 
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(ask, range(8)))
-            answers = list(pool.map(ask, range(8)))
+            list(pool.map(encode, range(8)))
+            answers = list(pool.map(encode, range(8)))
     assert {answer.status_code for answer in answers} <= {200, 429}

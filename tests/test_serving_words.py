@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -13,7 +12,6 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from experiments.errors import PASSING, REFUSED, UserError, exit_status
@@ -24,16 +22,7 @@ from serving.api.settings import TOKEN, Settings, options, token
 from serving.model import references
 from serving.model.checkpoints import load
 from serving.model.references import find_checkpoint
-
-
-def ask(app: Any, method: str, path: str, **more: Any) -> httpx.Response:
-    async def answer() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            return await client.request(method, path, **more)
-
-    return asyncio.run(answer())
-
+from tests.services import ask
 
 # The command
 

@@ -263,9 +263,9 @@ def _level(
     return Level(
         name=name,
         parameters={
-            c: None if pd.isna(first[c]) else first[c]
+            c: None if is_null(c, first[c]) else first[c]
             for c in parameters
-            if not pd.isna(first[c]) or is_null(c, first[c])
+            if is_null(c, first[c]) or not pd.isna(first[c])
         },
         configurations=tuple(order),
         trials=trials.to_numpy(),

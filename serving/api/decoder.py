@@ -42,7 +42,7 @@ _COEFFICIENTS = 6
 """Memory for a pixel of a progressive JPEG, which is kept as numbers of 16 bits until its end."""
 _DRAFT = 4  # as `decode` has it
 _DOUBT = 4  # times what is forecast; a decoder that fails above it may have lacked memory
-_UNKNOWN = 2**63
+_UNKNOWN = 2**63  # bytes: more than there are
 
 
 class Kind(Enum):
@@ -93,7 +93,8 @@ def _answer(data: bytes, arguments: argparse.Namespace) -> tuple[Kind, bytes]:
 def _needed(data: bytes, size: int, max_pixels: int) -> int:
     """Bytes of memory that the photo takes, by its header; 0 where it has none.
 
-    A format whose reader needs memory for the header (WebP) does not tell what it failed of.
+    `_UNKNOWN` where the header cannot be read: WebP's reader takes memory for that, and does not
+    say whether it lacked some.
 
     Scans of a JPEG cost time as pixels do, and count for as much.
 
