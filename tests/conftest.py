@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 
+PACKAGES = {"experiments", "losses", "models", "sweeps", "analysis", "serving"}
+
 # As `make test` has it. A number that is given is kept: what tests compare bit for bit must not
 # depend on what else the machine does.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -89,15 +91,29 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture(autouse=True)
-def _own_log_files() -> Iterator[None]:
-    """Close the log files that a command has opened in this process: they are its test's."""
+def _own_logging() -> Iterator[None]:
+    """What a command has changed in this process ends with its test: log files, levels."""
     root = logging.getLogger()
-    before = list(root.handlers)
+    handlers, levels, disabled = list(root.handlers), _levels(), logging.root.manager.disable
     yield
     for handler in list(root.handlers):
-        if type(handler) is logging.FileHandler and handler not in before:
+        if type(handler) is logging.FileHandler and handler not in handlers:
             root.removeHandler(handler)
             handler.close()
+    logging.disable(disabled)
+    for name, now in _levels().items():
+        if now != (before := levels.get(name, (logging.NOTSET, False))):
+            logger = logging.getLogger(name)
+            logger.setLevel(before[0])
+            logger.disabled = before[1]
+
+
+def _levels() -> dict[str | None, tuple[int, bool]]:
+    """Of the root's logger and ours: their levels, and whether they are disabled."""
+    known = logging.root.manager.loggerDict
+    ours = [name for name in known if name.partition(".")[0] in PACKAGES]
+    loggers = {name: logging.getLogger(name) for name in (None, *ours)}
+    return {name: (logger.level, logger.disabled) for name, logger in loggers.items()}
 
 
 @pytest.fixture

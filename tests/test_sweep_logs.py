@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,16 +22,6 @@ from sweeps.workers.logs import restored, say_more
 from sweeps.workers.task import TrainingTask, WorkerSettings
 from tests.conftest import TINY
 from tests.hydra_multirun import multirun_config
-
-
-@pytest.fixture(autouse=True)
-def _own_levels() -> Iterator[None]:
-    """Levels that a test sets end with it."""
-    names = [None, "sweeps", "experiments", "experiments.trial"]
-    levels = {name: logging.getLogger(name).level for name in names}
-    yield
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
 
 
 def training_task(overrides: list[str]) -> TrainingTask:
