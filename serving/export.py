@@ -81,9 +81,9 @@ def main() -> None:
     arguments = _parser().parse_args()
     kind, part = arguments.format, arguments.part
     out = arguments.out or Path(part + SUFFIXES[kind])
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_is_ours)
+    handler = logging.StreamHandler()
+    handler.addFilter(_is_ours)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
     difference = export(arguments.checkpoint, part, kind, out)
     log.info("wrote %s: at most %.1e from the original's values", shown_path(out), difference)
 

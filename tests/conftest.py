@@ -92,15 +92,21 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """What a command has changed in this process ends with its test: log files, levels."""
+    """What a command has changed in this process ends with its test: files, filters, levels."""
     root = logging.getLogger()
-    handlers, levels, disabled = list(root.handlers), _levels(), logging.root.manager.disable
+    filters, levels = {handler: list(handler.filters) for handler in root.handlers}, _levels()
+    disabled, raises = root.manager.disable, logging.raiseExceptions
+    factory = logging.getLogRecordFactory()
     yield
     for handler in list(root.handlers):
-        if type(handler) is logging.FileHandler and handler not in handlers:
+        if handler in filters:
+            handler.filters[:] = filters[handler]
+        elif type(handler) is logging.FileHandler:
             root.removeHandler(handler)
             handler.close()
     logging.disable(disabled)
+    logging.raiseExceptions = raises
+    logging.setLogRecordFactory(factory)
     for name, now in _levels().items():
         if now != (before := levels.get(name, (logging.NOTSET, False))):
             logger = logging.getLogger(name)

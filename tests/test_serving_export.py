@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from torch.testing import assert_close
 
 import models
 from experiments.errors import UserError
-from serving.export import SUFFIXES, export
+from serving.export import SUFFIXES, export, main
 from serving.model import portable
 from serving.model.checkpoints import Model, load
 from tests import networks
@@ -44,6 +45,18 @@ def originals(model: Model, rows: Tensor) -> dict[str, list[Tensor]]:
 
 def inputs(model: Model, part: str, rows: Tensor) -> Tensor:
     return model.network.encode(rows)[0] if part == "decoder" else rows
+
+
+def test_the_command_leaves_the_logging_of_its_caller_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["export", "--checkpoint", str(tmp_path / "none")])
+    handlers = logging.getLogger().handlers
+    before = [list(handler.filters) for handler in handlers]
+    with pytest.raises(SystemExit):
+        main()
+    assert handlers
+    assert [handler.filters for handler in handlers] == before
 
 
 @pytest.mark.slow
