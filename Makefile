@@ -45,18 +45,18 @@ format: $(INSTALLED)  ## rewrite the code as the formatter wants it
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)  ## what a user waits for, as one table of ratios; half an hour, idle machine
-	$(BIN)/python benchmarks/all.py
+	$(BIN)/python -m benchmarks.all
 
 bench-sweep: $(INSTALLED)  ## time sweeps: idle workers, what a trial costs, thousands of trials
-	$(BIN)/python benchmarks/sweep_idle.py
-	$(BIN)/python benchmarks/sweep_overhead.py
-	$(BIN)/python benchmarks/sweep_ask.py
-	$(BIN)/python benchmarks/sweep_claim.py
-	$(BIN)/python benchmarks/sweep_scale.py
+	$(BIN)/python -m benchmarks.sweeps.idle
+	$(BIN)/python -m benchmarks.sweeps.overhead
+	$(BIN)/python -m benchmarks.sweeps.ask
+	$(BIN)/python -m benchmarks.sweeps.claim
+	$(BIN)/python -m benchmarks.sweeps.scale
 
 bench-gpu: $(INSTALLED)  ## time a GPU: the training step, run.py, trials that share it
-	$(BIN)/python benchmarks/gpu.py
-	$(BIN)/python benchmarks/fused.py
+	$(BIN)/python -m benchmarks.steps.gpu
+	$(BIN)/python -m benchmarks.steps.fused
 
 notebooks: $(INSTALLED)  ## open the notebooks of analysis/; your sweep: VAESWEEP_SOURCE=outputs/...
 	cd analysis && ../$(BIN)/jupyter lab

@@ -25,7 +25,7 @@ from experiments import config as configs
 from experiments.cli.grammar import readable_conditions
 from experiments.errors import Pruned, UserError
 from experiments.machine.code import own_version
-from experiments.machine.signals import sigterm_ends
+from experiments.machine.signals import INTERRUPTED, sigterm_ends
 from experiments.ranks.environment import place
 from experiments.ranks.process_group import joined
 from experiments.record import discard
@@ -117,7 +117,7 @@ def _trained(config: DictConfig, directory: Path, *, in_sweep: bool) -> float | 
             return found.objective
     except Pruned as given_up:
         log.info("%s; record: %s", given_up, directory)
-        raise SystemExit(130) from given_up
+        raise SystemExit(INTERRUPTED) from given_up
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """All that a user waits for, measured in one run and printed as one table.
 
-    VAESWEEP_DATA=<folder with cats_raw/> python benchmarks/all.py
+    VAESWEEP_DATA=<folder with cats_raw/> python -m benchmarks.all
 
-Each benchmark runs in a process of its own, one after another; `--only losses startup` leaves the
+Each benchmark runs in a process of its own, one after another; `--only steps.losses` leaves the
 others out. Ratios compare what was measured in the same run.
 """
 
@@ -19,28 +19,28 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, ROOT, machine
+from benchmarks.common import RESULTS, ROOT, machine
 
-SCRIPTS: dict[str, list[str]] = {
-    "startup": [],
-    "losses": ["--rounds", "3"],
-    "metrics": [],
-    "training": [],
-    "threads": [],
-    "sweep_overhead": [],
-    "sweep_workers": ["--rounds", "2"],
-    "serving": [],
+BENCHMARKS: dict[str, list[str]] = {
+    "training.startup": [],
+    "steps.losses": ["--rounds", "3"],
+    "steps.metrics": [],
+    "training.trial": [],
+    "training.threads": [],
+    "sweeps.overhead": [],
+    "sweeps.workers": ["--rounds", "2"],
+    "serving.speed": [],
 }
 _COMPARISONS = {">=": operator.ge, "<=": operator.le, "<": operator.lt, ">": operator.gt}
 
 
-def measured(scripts: list[str]) -> list[dict[str, Any]]:
+def measured(names: list[str]) -> list[dict[str, Any]]:
     """What the benchmarks gave `common.result`, in order; their own tables go to the terminal."""
     with tempfile.TemporaryDirectory() as directory:
         results = Path(directory, "results.jsonl")
         results.touch()
-        for script in scripts:
-            command = [sys.executable, f"benchmarks/{script}.py", *SCRIPTS[script]]
+        for name in names:
+            command = [sys.executable, "-m", f"benchmarks.{name}", *BENCHMARKS[name]]
             environment = {**os.environ, RESULTS: str(results)}
             subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=sys.stderr)
         return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
@@ -70,7 +70,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(SCRIPTS), default=list(SCRIPTS))
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     only = parser.parse_args().only
     started = time.monotonic()
     rows = measured(only)

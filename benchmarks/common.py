@@ -6,16 +6,13 @@ import json
 import os
 import platform
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = "VAESWEEP_BENCHMARK_RESULTS"
-"""Names the file to which `result` adds a line for the one table of `benchmarks/all.py`."""
-
-sys.path.insert(0, str(ROOT))
+"""Names the file to which `result` adds a line for the one table of `benchmarks.all`."""
 
 
 def composed(*overrides: str) -> dict[str, Any]:

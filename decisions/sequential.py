@@ -8,8 +8,8 @@ most of it there, and a reserve for seeds that are added later.
 
 The boundaries are those of a normal random walk (Armitage, McPherson and Rowe 1969). A difference
 of trainings has an unknown variance, so their nominal levels are used with Student's t (Jennison
-and Turnbull 2000, section 3.8). That is nearly exact from a few seeds on; `benchmarks/answers.py`
-measures it.
+and Turnbull 2000, section 3.8). That is nearly exact from a few seeds on;
+`benchmarks.analysis.answers` measures it.
 """
 
 from __future__ import annotations

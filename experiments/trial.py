@@ -15,7 +15,7 @@ from experiments.errors import Interrupted, Pruned, TrialError, UserError
 from experiments.machine.cores import FreeCores, cores
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import loading
-from experiments.machine.signals import exits_told
+from experiments.machine.signals import EXIT_STATUS, INTERRUPTED, exits_told
 from experiments.metrics import METRICS
 from experiments.ranks.environment import be_rank_zero, ranks_hidden
 from experiments.ranks.process_group import ProcessGroup, process_group_of
@@ -261,7 +261,7 @@ def _ending(trial: _Trial) -> Iterator[None]:
         by_user = KeyboardInterrupt in (type(error), type(error.__context__))
         record.end("interrupted", "by the user" if by_user else "by the system")
         log.info("interrupted; record: %s", record.directory)
-        raise SystemExit(130 if by_user else 143) from error
+        raise SystemExit(INTERRUPTED if by_user else EXIT_STATUS) from error
     except Exception as error:
         full = of_full_disk(error, record.directory)
         if full is None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import optuna
 
 from experiments.errors import UserError
+from experiments.machine.signals import EXIT_STATUS, INTERRUPTED
 from experiments.record import discard, flat
 from experiments.record.identity import relevant
 from experiments.record.membership import owner
@@ -234,7 +235,8 @@ def _run(
     if interrupted or claims.is_work_left():
         log.info("to go on: %s", times_resolved(resume_command(), config))
     if interrupted:
-        raise SystemExit(143 if supervisor.interrupted == signal.SIGTERM else 130)
+        is_ended = supervisor.interrupted == signal.SIGTERM
+        raise SystemExit(EXIT_STATUS if is_ended else INTERRUPTED)
     refuse_failure(sweep.study, claims)
     return sweep
 

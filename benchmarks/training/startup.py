@@ -1,6 +1,6 @@
 """Seconds until something happens: `--help`, a refused config, the first training step.
 
-python benchmarks/startup.py
+python -m benchmarks.training.startup
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-from common import ROOT, print_ratios, ratios, result
+from benchmarks.common import ROOT, print_ratios, ratios, result
+from experiments import errors
 
 FIRST, HELP = "run.py to the first training step", "run.py --help"
 REFUSED = "run.py lr=-1, which is refused"
 
 _FIRST_STEP = """
-import os, sys, tempfile
-sys.path[:0] = [{root!r}, {here!r}]
-from common import composed
+import os, tempfile
+from benchmarks.common import composed
 config = composed("logger=none", "trainer.progress=false")
 from experiments.trial import run_trial
 import pytorch_lightning as pl
@@ -53,15 +52,13 @@ def main() -> None:
     imports = "import torch, pytorch_lightning"
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["VAESWEEP_CACHE"] = f"{scratch}/cache"
-        first_step = _FIRST_STEP.format(
-            root=str(ROOT), here=str(Path(__file__).parent), scratch=scratch
-        )
+        first_step = _FIRST_STEP.format(scratch=scratch)
         seconds("-c", first_step)  # draw the cats, compile the bytecode
         ways = {
             imports: lambda: seconds("-c", imports),
             FIRST: lambda: seconds("-c", first_step),
             HELP: lambda: seconds("run.py", "--help"),
-            REFUSED: lambda: seconds("run.py", "lr=-1", expected=1),
+            REFUSED: lambda: seconds("run.py", "lr=-1", expected=errors.REFUSED),
         }
         measured: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds):

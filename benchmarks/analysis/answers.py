@@ -1,11 +1,11 @@
 """How often a comparison names a winner that is none, and how often it names one that is.
 
-    python benchmarks/answers.py            # about 15 minutes; --sweeps 500 for a first look
+    python -m benchmarks.analysis.answers    # about 15 minutes; --sweeps 500 for a first look
 
 Simulated sweeps, thousands of each kind, are given to `decisions.decide`, as the terminal, the
 report and the service do. Deviations from seed to seed and their correlations are those of real
-trainings (`benchmarks/trainings.csv`), or are said in the table. `--search` simulates whole sweeps
-of the space of `sweep=full`, with the sweeper itself.
+trainings (`trainings.csv` beside this file), or are said in the table. `--search` simulates whole
+sweeps of the space of `sweep=full`, with the sweeper itself.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from common import machine
 from numpy.typing import NDArray
 
+from benchmarks.common import machine
 from decisions import decide, judged_by_other_seeds, looks
 
 Array = NDArray[np.float64]

@@ -1,6 +1,6 @@
 """Trials an hour with the default number of workers and threads, beside every fixed setting.
 
-    VAESWEEP_DATA=<folder with cats_raw/> python benchmarks/sweep_workers.py
+    VAESWEEP_DATA=<folder with cats_raw/> python -m benchmarks.sweeps.workers
 
 The same grid of trials, of which each really trains, in one run of `run.py -m` after another: with
 what vaesweep chooses where `hydra.sweeper.n_jobs` and `trainer.threads` are left open, and with
@@ -15,7 +15,7 @@ import os
 import statistics
 import tempfile
 
-from common import composed, photos, print_ratios, result
+from benchmarks.common import composed, photos, print_ratios, result
 
 DEFAULT = "chosen by vaesweep"
 

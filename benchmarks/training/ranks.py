@@ -1,6 +1,6 @@
 """Images a second of one training on two processes of one thread, beside one process of one thread.
 
-    python benchmarks/ranks.py
+    python -m benchmarks.training.ranks
 
 Runs `run.py` itself on drawn cats with `trainer.threads=1`, in rounds in which every way takes its
 turn, on a machine that is otherwise idle and has two cores or more. Two trainings of one process
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import ROOT, composed, print_ratios, result
+from benchmarks.common import ROOT, composed, print_ratios, result
 
 DATA = "data.count=2000"
 ONE, TWO = "one process", "two processes, one training"

@@ -1,6 +1,6 @@
 """How fast the default network trains on a GPU, how near that is to its limit, and what is missing.
 
-    python benchmarks/gpu.py
+    python -m benchmarks.steps.gpu
 
 First the device's own limits: a large matrix product and a large copy. Then one bare training step
 (bytes to floats, forward, backward, clipping, AdamW; batch 64) at 64x64 and 128x128 under three
@@ -28,8 +28,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from common import composed, machine
-from steps import (
+
+from benchmarks.common import composed, machine
+from benchmarks.steps.steps import (
     BATCH,
     Bare,
     bare,

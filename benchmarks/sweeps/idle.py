@@ -1,6 +1,6 @@
 """How busy two workers are when the lengths of trials differ by a factor of four.
 
-    python benchmarks/sweep_idle.py
+    python -m benchmarks.sweeps.idle
 
 The same sleeping trials, trial i as long in each: by our workers; by Hydra's own Optuna sweeper
 with the joblib launcher, which waits for the longer of two trials before it begins the next two;
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, print_ratios
+from benchmarks.common import ROOT, print_ratios
 
 WORKERS = 2
 SPACE = ["lr=tag(log,interval(1e-4,1e-2))", "latent_dim=8,16,32"]

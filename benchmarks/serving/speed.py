@@ -1,7 +1,7 @@
 """How fast the service is, what batching gains, and whether its memory stays flat.
 
-    python benchmarks/serving.py
-    python benchmarks/serving.py --checkpoint outputs/vae/sweep --requests 2000
+    python -m benchmarks.serving.speed
+    python -m benchmarks.serving.speed --checkpoint outputs/vae/sweep --requests 2000
 
 `python -m serving.app` runs in a process of its own; this one is its clients, over loopback. The
 bare decoder is the network alone, in this process, with as many threads as the service has.
@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import ROOT, composed, machine, photos, result
-from service import Ask, Load, Service, load, run_service
+from benchmarks.common import ROOT, composed, machine, photos, result
+from benchmarks.serving.service import Ask, Load, Service, load, run_service
 
 CLIENTS = 32
 IMAGES = 64

@@ -1,6 +1,6 @@
 """The structural metrics of a validation beside torchmetrics, whose numbers they are.
 
-python benchmarks/metrics.py
+python -m benchmarks.steps.metrics
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import statistics
 import time
 
-from common import machine, result
+from benchmarks.common import machine, result
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """How long a worker takes to claim a trial and to tell its value in a study of 10,000 trials.
 
-    python benchmarks/sweep_ask.py
+    python -m benchmarks.sweeps.ask
 
 Beside Optuna's own ask, suggest and tell on the same study, in turn, with SQLite and PostgreSQL
-(see benchmarks/postgresql.py): for TPE as the only worker has it, TPE as one of several has it,
-and random search. The finished trials have the attributes and reports of real ones.
+(see `benchmarks.postgresql`): for TPE as the only worker has it, TPE as one of several has
+it, and random search. The finished trials have the attributes and reports of real ones.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import print_ratios
-from postgresql import server
-from studies import fill, space
+from benchmarks.common import print_ratios
+from benchmarks.postgresql import server
+from benchmarks.studies import fill, space
 
 SAMPLERS = {
     "TPE": ("TPESamplerConfig", 1),

@@ -1,6 +1,6 @@
 """Several trials of one architecture on one GPU: fused into one program, side by side, in turn.
 
-    python benchmarks/fused.py
+    python -m benchmarks.steps.fused
 
 K trials with their own seed, learning rate and `beta`, images per second of all together:
 
@@ -25,11 +25,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from steps import BATCH, CLIP, LATENT, Bare, bare, images, milliseconds, recorded
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+from benchmarks.steps.steps import BATCH, CLIP, LATENT, Bare, bare, images, milliseconds, recorded
 from losses.elbo import kl_divergence
 from models.cuda_graph import WARM_UP_STEPS, RecordedStep
 from models.network import _LOG_VARIANCE_RANGE

@@ -1,6 +1,6 @@
 """Seconds that W&B adds to a whole `run.py`, with and without a key and a server.
 
-python benchmarks/wandb_modes.py
+python -m benchmarks.training.wandb_modes
 
 The servers are those of the tests, on loopback: what W&B's own takes to answer is not in this.
 """
@@ -18,8 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import ROOT, machine
-
+from benchmarks.common import ROOT, machine
 from tests.conftest import TINY, isolated_wandb
 from tests.wandb_server import KEY, run_wandb_server
 

@@ -1,6 +1,6 @@
 """What a structural loss costs, beside the library whose number it computes.
 
-    python benchmarks/losses.py
+    python -m benchmarks.steps.losses
 
 Forward and backward of a batch of 64 images, at 64x64 and 128x128, on one thread and on two; both
 backends in one process, in turn. Then the peak memory of each, in a process of its own. Kornia's
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common import ROOT, machine, result
+from benchmarks.common import ROOT, machine, result
 
 LOSSES = {"kornia_ms_ssim": (20, 40), "kornia_ssim": (4, 4), "ssim": (2.5, 2.5)}
 """The aims, times faster than the library, at 64x64 and at 128x128."""
@@ -90,7 +90,7 @@ def _mebibytes(field: str) -> float:
 def in_process(*arguments: object) -> float:
     """`peak` in a fresh process."""
     done = subprocess.run(
-        [sys.executable, __file__, "--peak", *map(str, arguments)],
+        [sys.executable, "-m", "benchmarks.steps.losses", "--peak", *map(str, arguments)],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return float(json.loads(done.stdout))

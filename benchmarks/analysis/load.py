@@ -1,6 +1,6 @@
 """Seconds until 10,000 trials are tables: from records on disk, from SQLite, from both.
 
-    python benchmarks/analysis_load.py [--trials 10000] [--validations 20]
+    python -m benchmarks.analysis.load [--trials 10000] [--validations 20]
 
 The trials were never trained; their records and their study are as large as real ones. The time
 that reading the bytes and the JSON alone takes is there to compare, and beside the wall clock's
@@ -17,10 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import composed, machine
-from studies import fill, space
-
 from analysis.load import load
+from benchmarks.common import composed, machine
+from benchmarks.studies import fill, space
 from experiments.record import flat
 from sweeps.storage.opening import open_storage
 from sweeps.study.definition import open_study

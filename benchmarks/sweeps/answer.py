@@ -1,6 +1,6 @@
 """Time to the same answer as Hydra's own Optuna sweeper.
 
-    VAESWEEP_DATA=... python benchmarks/sweep_answer.py
+    VAESWEEP_DATA=... python -m benchmarks.sweeps.answer
 
 The same search over loss, learning rate and latent size, with the same sampler and seed: by Hydra's
 own sweeper, one trial after another and each to its end; and by ours, two workers with the default
@@ -18,7 +18,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from common import ROOT, machine, photos
+from benchmarks.common import ROOT, machine, photos
 
 SPACE = [
     "loss=mse,l1,ssim,kornia_ssim",

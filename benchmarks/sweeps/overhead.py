@@ -1,6 +1,6 @@
 """What a sweep costs a trial besides its training.
 
-    python benchmarks/sweep_overhead.py
+    python -m benchmarks.sweeps.overhead
 
 Tiny trials that really train, by one worker that is warm: everything from the end of one trial to
 the end of the next, without what its record counts as preparing, fitting and scoring. The parts
@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from common import print_ratios, result
+from benchmarks.common import print_ratios, result
 
 SWEEP = ["lr=tag(log,interval(1e-4,1e-2))"]
 TINY = [

@@ -1,10 +1,10 @@
 """Whether a search names the loss that is best, and none where two are.
 
-    python benchmarks/sweep_winner.py       # 20 sweeps of each kind, about 15 minutes
+    python -m benchmarks.sweeps.winner       # 20 sweeps of each kind, about 15 minutes
 
 Whole sweeps of the space of `sweep=full`, by the sweeper itself with its sampler, pruner and
 confirmations; only the trainings are simulated: values from a landscape of loss, learning rate,
-latent size and beta (`sweep_sampler.py`), with noise from seed to seed that losses share in part.
+latent size and beta (`sampler.py`), with noise from seed to seed that losses share in part.
 `--compare all` searches over all losses at once, as before levels were.
 """
 
@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import machine
-from sweep_sampler import LOSSES, _full
 
 import sweeps
 from analysis.comparison import compare
 from analysis.load import load
+from benchmarks.common import machine
+from benchmarks.sweeps.sampler import LOSSES, _full
 from experiments.errors import Interrupted, Pruned
 
 DEVIATION, CORRELATION = 0.1, 0.6  # from seed to seed, in dB; of it between losses

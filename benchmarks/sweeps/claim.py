@@ -1,6 +1,6 @@
 """How long a worker holds the study's lock to claim a trial of a grid of 100,000 points.
 
-    python benchmarks/sweep_claim.py
+    python -m benchmarks.sweeps.claim
 
 On SQLite, beside Optuna's own ask and tell: for a grid that is gone through, and for a sampler
 that draws points which nobody has had, in a study without trials and in one where 10,000 ended.
@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import machine, result
-from studies import fill
+from benchmarks.common import machine, result
+from benchmarks.studies import fill
 
 POINTS = 100_000
 
@@ -27,8 +27,8 @@ def milliseconds(
 ) -> tuple[list[float], list[float]]:
     """Of each claim, and of Optuna's own of a point that it is given."""
     import optuna
-    from sweep_ask import plan_of
 
+    from benchmarks.sweeps.ask import plan_of
     from sweeps.space.grammar import parse
     from sweeps.space.grid import Grid
     from sweeps.storage import private

@@ -1,6 +1,6 @@
 """A data set that is larger than the memory: what a process holds, and how fast batches come.
 
-    python benchmarks/many_images.py --directory DISK
+    python -m benchmarks.training.many_images --directory DISK
 
 Makes 1,000,000 images of 64x64 (12 GB; as much again for the cache), and has `run.py` prepare them,
 train an epoch with a small network and score: the peak of each process's anonymous memory, stage by
@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from common import ROOT, print_ratios, result
+
+from benchmarks.common import ROOT, print_ratios, result
 
 SIDE = 64
 _CHUNK = 2000
@@ -92,8 +93,8 @@ def speeds(path: Path, rounds: int) -> dict[str, list[float]]:
     """Images per second of training steps of the default network, by where the images lie."""
     import torch
 
+    from benchmarks.steps.losses import create as create_loss
     from experiments.data import Batches, to_float
-    from losses import create as create_loss
     from losses.elbo import ELBO
     from models import create
 

@@ -1,7 +1,7 @@
 """How many trials a second a study takes, and whether it loses or repeats one.
 
-    python benchmarks/sweep_scale.py                # 5,000 trials by 8 workers, on PostgreSQL
-    python benchmarks/sweep_scale.py --storage sqlite --trials 500
+    python -m benchmarks.sweeps.scale                # 5,000 trials by 8 workers, on PostgreSQL
+    python -m benchmarks.sweeps.scale --storage sqlite --trials 500
 
 Trials that train nothing, by 1, 2, 4 and 8 workers: claimed, reported, told and stored as real ones
 are. Every trial must have run exactly once, and none may be left running.
@@ -19,8 +19,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from common import machine
-from postgresql import server
+from benchmarks.common import machine
+from benchmarks.postgresql import server
 
 SPACE = ["lr=tag(log,interval(1e-4,1e-2))", "loss=mse,l1,ssim", "latent_dim=8,16,32"]
 

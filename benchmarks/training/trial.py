@@ -1,6 +1,6 @@
 """A trial of `run.py` against other ways to train the same network, at equal quality.
 
-    VAESWEEP_DATA=<folder with cats_raw/> python benchmarks/training.py
+    VAESWEEP_DATA=<folder with cats_raw/> python -m benchmarks.training.trial
 
 Each way trains the default network on the same images with the same loss and learning rate, in
 one process, in turn, with another seed in each round: a bare loop in the trial's precision, a bare
@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from common import composed, machine, photos, print_ratios, result
+from benchmarks.common import composed, machine, photos, print_ratios, result
 
 PYTHAE = "pythae's trainer"
 IN_MEMORY, FROM_FILES = "PyTorch-VAE's recipe, images in memory", "PyTorch-VAE's recipe"
@@ -28,7 +28,7 @@ AIMS = {FLOAT32: 1.4, PYTHAE: 1.5, IN_MEMORY: 1.5, FROM_FILES: 1.5}
 
 def ways(precision: str) -> dict[str, Callable[[dict[str, Any]], Any]]:
     """Each way's name and how it trains."""
-    from ways import bare_loop, pythae, pytorch_vae, run_py
+    from benchmarks.training.ways import bare_loop, pythae, pytorch_vae, run_py
 
     found: dict[str, Callable[[dict[str, Any]], Any]] = {
         "run.py": run_py,
@@ -56,8 +56,7 @@ def main() -> None:
     os.environ["WANDB_MODE"] = "offline"
     warnings.filterwarnings("ignore")  # Lightning's advice to the recipe
 
-    from ways import bare_loop
-
+    from benchmarks.training.ways import bare_loop
     from experiments.machine.device import choose_hardware
 
     precision = choose_hardware(

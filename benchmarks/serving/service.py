@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from common import ROOT
+from benchmarks.common import ROOT
 
 _START_SECONDS = 180
 _BOUNDARY = "photograph"

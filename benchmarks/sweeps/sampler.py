@@ -1,6 +1,6 @@
 """Which settings of TPE find good trials of a VAE sweep soonest, with one worker and with several.
 
-    python benchmarks/sweep_sampler.py
+    python -m benchmarks.sweeps.sampler
 
 Analytic stand-ins for what sweeps of VAEs look like, since real trainings would take months: the
 learning rate has a best value that moves with the loss and the batch, and a cliff above it;

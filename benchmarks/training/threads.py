@@ -1,6 +1,6 @@
 """A training alone and beside other work: with the threads that it chooses, and with fixed ones.
 
-    VAESWEEP_DATA=<folder with cats_raw/> python benchmarks/threads.py
+    VAESWEEP_DATA=<folder with cats_raw/> python -m benchmarks.training.threads
 
 Runs `run.py` itself, in rounds in which every way takes its turn, on a machine that is otherwise
 idle; two cores show most (`taskset -c 0,1`). The seconds are those of the training without
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import ROOT, composed, photos, print_ratios, result
+from benchmarks.common import ROOT, composed, photos, print_ratios, result
 
 ALONE = "alone, all cores"
 CHOSEN: list[str] = []

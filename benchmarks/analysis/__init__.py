@@ -1,0 +1,1 @@
+"""What a comparison says, and how soon it is there."""

@@ -1,0 +1,1 @@
+"""Sweeps: what a trial costs besides its training, and what a search finds."""

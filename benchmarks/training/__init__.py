@@ -1,0 +1,1 @@
+"""A whole trial: its start, its epochs, its processes, its loggers."""
