@@ -79,8 +79,10 @@ def printable(text: str, kept: str = "") -> str:
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, says that there is no space left."""
     return any(
-        isinstance(e, DiskFullError) or (isinstance(e, OSError) and e.errno in _NO_SPACE)
-        for e in _with_causes(error)
+        isinstance(e, DiskFullError)
+        or (isinstance(e, OSError) and e.errno in _NO_SPACE)
+        or getattr(e, "sqlite_errorname", None) == "SQLITE_FULL"
+        for e in with_causes(error)
     )
 
 
@@ -89,7 +91,7 @@ def exit_status(error: BaseException) -> int:
     passes = is_disk_full(error) or any(
         isinstance(e, PassingError | ConnectionError | TimeoutError)
         or (isinstance(e, socket.gaierror) and e.errno == socket.EAI_AGAIN)
-        for e in _with_causes(error)
+        for e in with_causes(error)
     )
     return PASSING if passes else REFUSED
 
@@ -99,7 +101,8 @@ def is_for_good(said: str) -> bool:
     return bool(_FOR_GOOD.search(said))
 
 
-def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+def with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it came from, and so on."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         yield error

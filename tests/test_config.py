@@ -103,6 +103,8 @@ def test_a_value_out_of_range_is_refused(compose: Compose, override: str, messag
         ("loss=[mse,mss]", "^`loss` must be a file in the config's folder, but got mss$"),
         ("experiments=foo", "^`experiments` must be one of exp1, .*, quick, but got foo$"),
         ("model=con", r"^`model` must be .* got con; where .*=MODULE .*; did you mean conv\?$"),
+        ("loss=", "^`loss` must be one of .*, mse, ssim, but got nothing$"),
+        ("lr=null", "^`lr` must have a value, but got none$"),
         ("data=pics", "^`data` must be .* got pics; where .* put VAESWEEP_PLUGINS=MODULE before"),
     ],
 )
@@ -110,6 +112,20 @@ def test_a_wrong_type_or_key_that_hydra_refuses_is_told(
     compose: Compose, override: str, message: str
 ) -> None:
     with pytest.raises(ConfigCompositionException) as caught:
+        compose(override)
+    assert re.search(message, str(message_of(caught.value)))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss=null", "must be given the name of a choice, but got null$"),
+        ("loss@=1", "must be given the name of a choice, but got a value of type int$"),
+        ("~loss", "^`loss` must have a value, but got none$"),
+    ],
+)
+def test_a_group_without_a_choice_is_told(compose: Compose, override: str, message: str) -> None:
+    with pytest.raises((ValueError, UserError)) as caught:
         compose(override)
     assert re.search(message, str(message_of(caught.value)))
 

@@ -85,6 +85,11 @@ def test_no_better_than_the_mean_image_without_a_collapse_is_nothing_learned() -
     assert kinds(of_trial({"psnr": 12.1})) == [symptoms.NOTHING_LEARNED]
 
 
+def test_a_training_that_exploded_wants_a_lower_rate_and_not_a_higher() -> None:
+    (found,) = of_trial({"psnr": 6.4, "kl": 2e32})
+    assert (found.kind, found.remedy) == (symptoms.UNSTABLE, "lr=0.001")
+
+
 def test_saturated_outputs_are_named() -> None:
     (found,) = of_trial({"saturation": 0.34})
     assert found.kind == symptoms.SATURATED

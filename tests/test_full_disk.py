@@ -7,17 +7,19 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
 import pytorch_lightning as pl
 
 from experiments import resume
-from experiments.errors import DiskFullError, is_disk_full
+from experiments.errors import PASSING, DiskFullError, is_disk_full
 from experiments.record import LAST, RESULT, Record, read_result, write_json
 from experiments.record import files as record_files
 from experiments.record.single import single_run
 from experiments.trial import run_trial
+from sweeps.workers import launch
 from tests.test_resume import EIGHT_EPOCHS, Compose, assert_same, finish
 
 
@@ -146,3 +148,15 @@ def test_a_single_run_says_how_to_continue_it(
         assert word in caplog.text
         (tmp_path / LAST).parent.mkdir(exist_ok=True)
         (tmp_path / LAST).touch()
+
+
+def test_a_command_whose_workers_die_of_a_full_disk_says_so_and_not_what_a_log_has_left(
+    tmp_path: Path,
+) -> None:
+    plan: Any = SimpleNamespace(directory=tmp_path, session="s")
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "s-0.log").write_text("a piece of a traceback")
+    assert "a piece of a traceback" in launch.describe_death(plan, 0, PASSING)
+    limit_files(0)
+    said = launch.describe_death(plan, 0, PASSING)
+    assert said == f"the last one ended with 75: {tmp_path}/workers takes no more files; make room"

@@ -6,6 +6,7 @@ import errno
 import gc
 import json
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -20,9 +21,11 @@ from typing import Any
 import optuna
 import pytest
 from omegaconf import OmegaConf
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 
-from experiments.errors import PASSING, REFUSED, UserError, exit_status
-from sweeps.storage import locks, rdb
+from experiments.errors import PASSING, REFUSED, UserError, exit_status, is_disk_full
+from sweeps.storage import answers, locks, rdb
 from sweeps.storage.opening import dashboard_command, normalised, open_storage
 from sweeps.storage.retry import retry
 from tests.servers import PostgreSQL, Proxy, silent_server
@@ -463,3 +466,24 @@ def test_a_study_goes_on_after_its_proxy_was_restarted(proxy: Proxy) -> None:
 )
 def test_the_dashboards_command_holds_no_password(storage: Any, command: str) -> None:
     assert dashboard_command(storage) == command
+
+
+def test_a_full_disk_below_sqlite_is_told_as_such_and_may_pass(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that may not grow is to SQLite what a disk is that has no room."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'study.db'}")
+
+    def fill() -> None:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 2")
+            connection.exec_driver_sql("CREATE TABLE a AS SELECT zeroblob(100000)")
+
+    with pytest.raises(OperationalError) as caught:
+        retry(fill, window=0.0)
+    engine.dispose()
+    assert "the storage is away (database or disk is full); trying again" in caplog.text
+    assert is_disk_full(caught.value)
+    error = answers.refused(caught.value, None)
+    assert re.search("answered OperationalError: database or disk is full; make room$", str(error))
+    assert exit_status(error) == PASSING

@@ -24,6 +24,8 @@ _TWICE = re.compile(
     r"(\S+) appears more than once in the final defaults list|"
     r"Could not append to config\. An item is already at '(.*?)'"
 )
+_NAMELESS = re.compile(r"Config group override must be a string or a list\. Got (\w+)")
+_NOTHING = re.compile(r"field '(.*?)' is not Optional|Missing mandatory value: (\S+)")
 _MISSING = re.compile(r"Could not (?:find|load) '(.*)/(.*?)'|Cannot find primary config '(.*?)'")
 
 
@@ -50,12 +52,18 @@ def told(error: Exception) -> str | None:
     text, cause = str(error), error.__cause__
     if several := _SEVERAL.match(text):
         return advice(several[1])
+    if nameless := _NAMELESS.match(text):
+        got = {"NoneType": "null"}.get(nameless[1], f"a value of type {nameless[1]}")
+        return f"a config group (such as loss) must be given the name of a choice, but got {got}"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
+    if nothing := _NOTHING.search(f"{text}\n{cause}"):
+        return f"`{nothing[1] or nothing[2]}` must have a value, but got none"
     if of_type := _of_type(cause or error):
         return of_type
     if isinstance(error, MissingConfigException) and (missing := _MISSING.search(text)):
-        return _no_choice(missing[1], missing[2] or missing[3], error.options or ())
+        name = missing[2] if missing[1] else missing[3]
+        return _no_choice(missing[1], name or "nothing", error.options or ())
     if unknown := _UNKNOWN.match(text):
         return unknown_key(unknown[1], getattr(cause, "parent_node", None) or ())
     if twice := _TWICE.match(text):

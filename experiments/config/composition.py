@@ -14,7 +14,7 @@ from typing import Any
 
 import losses
 import models
-from experiments.cli.refusals import unknown_key
+from experiments.cli.refusals import told, unknown_key
 from experiments.config import guard, schema
 from experiments.config.named import LOGGERS, SOURCES
 from experiments.config.permitted import NAME_RULE, is_name
@@ -90,7 +90,7 @@ def plain(config: Any) -> dict[str, Any]:
     try:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(str(error)) from error
+        raise UserError(str(told(error))) from error
     assert isinstance(values, dict)
     if values["report"] not in REPORTS:
         raise UserError(

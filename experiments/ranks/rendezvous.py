@@ -11,7 +11,7 @@ import torch
 from torch import distributed
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from experiments.errors import Interrupted, UserError
+from experiments.errors import Interrupted, PassingError
 from experiments.machine.waits import scaled
 from experiments.ranks.environment import Place
 from models.ranks.group import answered
@@ -22,7 +22,7 @@ COLLECTIVE_SECONDS = 1800.0
 """For so long the others wait for rank 0, alive, to write and report between two steps."""
 
 
-class LostProcessError(Interrupted, UserError):
+class LostProcessError(Interrupted, PassingError):
     """A process of the trial is gone; the trial can be continued."""
 
 

@@ -138,6 +138,7 @@ def check_space(directory: Path, network_bytes: int, *, resumable: bool = False)
     if disk.free < needed:
         error = DiskFullError if needed < disk.total else UserError
         raise error(
-            f"the output directory needs {needed // 2**20} MiB for this trial, but {directory} "
-            f"has {disk.free // 2**20} MiB left; make room or set hydra.run.dir elsewhere"
+            f"the output directory needs {-(-needed // 2**20)} MiB for this trial, but {directory} "
+            f"has {disk.free // 2**20} MiB left; make room, or set hydra.run.dir (of a sweep "
+            "hydra.sweep.dir) elsewhere"
         )

@@ -20,6 +20,7 @@ BETTER_THAN_MEAN = 0.3
 """dB of PSNR above the mean image, from which a model has learned something."""
 
 _COLLAPSED_KL = 0.1  # nats an image
+_EXPLODED_KL = 100.0  # nats a unit: a trained unit has at most some ten
 _FEW = 0.5  # share of the units below which most are idle
 _SATURATED = 0.1  # share of values, beyond the images' own
 _FALL = 0.25  # of what was gained, lost again
@@ -77,6 +78,8 @@ def _collapse(parameters: Mapping[str, Any], metrics: Mapping[str, float | None]
     if psnr is not None and of_mean is not None:
         compared = f"; PSNR {psnr:.2f} dB, of the mean image {of_mean:.2f}"
     evidence = f"{active:.0f} of {units} units active, KL {kl:.2g} nats{compared}"
+    if kl > _EXPLODED_KL * units:
+        return Symptom(UNSTABLE, evidence, f"lr={_lower(parameters.get('lr'))}")
     if kl < _COLLAPSED_KL or active == 0:
         return Symptom(COLLAPSE, evidence, _cheaper_kl(parameters))
     if active < _FEW * units:

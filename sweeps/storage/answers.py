@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-from experiments.errors import PassingError, UserError, is_for_good
+from experiments.errors import PassingError, UserError, is_disk_full, is_for_good
 from sweeps.storage.retry import is_away
 
 if TYPE_CHECKING:
@@ -97,10 +97,14 @@ def refused(error: Exception, storage: Any, then: str = "") -> UserError:
     said = scrubbed(told(error), storage)
     may_pass = is_away(error) or isinstance(error, OSError)
     passes = may_pass and not is_for_good(said)
+    remedy = (
+        "make room"
+        if is_disk_full(error)
+        else "check that it exists and is up, and the user, password and database in its address"
+    )
     return (PassingError if passes else UserError)(
         f"The sweep's storage must be reachable and writable, but {redacted(storage)} answered "
-        f"{type(error).__name__}: {said[:500]}; check that it exists and is up, and the user, "
-        f"password and database in its address{then}"
+        f"{type(error).__name__}: {said[:500]}; {remedy}{then}"
     )
 
 

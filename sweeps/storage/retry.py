@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
 import optuna
 
-from experiments.errors import PassingError, UserError, is_disk_full
+from experiments.errors import PassingError, UserError, is_disk_full, with_causes
 from sweeps.bounds import RETRY_WINDOW, STORAGE_CALL
 from sweeps.system import REAL, System
 
@@ -42,10 +43,16 @@ def retry(call: Callable[[], T], system: System = REAL, window: float = RETRY_WI
         except Exception as error:
             if not is_away(error) or spent > window:
                 raise
-            log.warning("the storage is away (%s); trying again", type(error).__name__)
+            log.warning("the storage is away (%s); trying again", _reason(error))
         system.sleep(pause)
         spent += min(system.elapsed() - began, STORAGE_CALL)
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _reason(error: BaseException) -> str:
+    """In SQLite's words, in which there is no password; of other databases only the kind."""
+    of_sqlite = (str(e) for e in with_causes(error) if isinstance(e, sqlite3.Error))
+    return next(of_sqlite, type(error).__name__)
 
 
 def is_away(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -22,9 +22,12 @@ from experiments.cli.grammar import literal
 from experiments.errors import UserError, exit_status, is_disk_full
 from experiments.machine.cores import cores
 from experiments.machine.parent import COMMAND
+from experiments.record.files import takes_files
 from losses import trust  # noqa: F401  # read when a worker starts, before its config counts
 from sweeps.plan import Plan
 from sweeps.space.jobs import escaped
+from sweeps.storage.answers import refused
+from sweeps.storage.retry import is_away
 from sweeps.study.leases import holder
 from sweeps.study.supervision import Pool
 from sweeps.system import REAL, is_stopped
@@ -101,6 +104,8 @@ def describe_death(plan: Plan, index: int, exitcode: int | None) -> str:
     if exitcode is None:
         return "the last one could not be started, for want of memory, processes or space"
     path = _log_path(plan, index)
+    if not takes_files(path.parent):
+        return f"the last one ended with {exitcode}: {path.parent} takes no more files; make room"
     return f"the last one ended with {exitcode}; its log, {path}, ends:\n{_tail(path)}"
 
 
@@ -248,9 +253,16 @@ def _main(plan: Plan, task: Task, index: int, log_path: str) -> None:
 
     try:
         work(plan, task, index)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(exit_status(error))
+    except Exception as error:
+        if isinstance(error, UserError):
+            why = error
+        elif is_away(error):
+            why = refused(error, plan.storage)
+        else:
+            raise
+        with suppress(OSError):  # its log may be on the same disk
+            sys.stderr.write(f"error: {why}\n")
+        sys.exit(exit_status(why))
 
 
 def _stop_with_parent() -> None:
