@@ -516,3 +516,17 @@ def test_parameters_beside_several_objectives_stay_words(
         assert max(map(len, lines)) <= width
     else:
         assert any("charbonnier loss.scale=optimal_sigma" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["data.count=120", "loss=mse", "seed=3"], "seed=3"),
+        (["data.count=120", "loss=mse"], "data.count=120 loss=mse"),
+    ],
+)
+def test_a_trial_that_only_its_seed_tells_from_others_is_named_by_it(
+    overrides: list[str], told: str
+) -> None:
+    trial = create_trial(state=TrialState.RUNNING, user_attrs={"overrides": overrides})
+    assert formatting.parameters_of(trial) == told

@@ -40,7 +40,11 @@ def parameters_of(trial: FrozenTrial) -> str:
     params = dict(trial.params)
     if is_confirmation(trial) and SEED in trial.user_attrs:
         params.setdefault(SEED, trial.user_attrs[SEED])
-    return parameters(params) if params else " ".join(trial.user_attrs.get(OVERRIDES, ()))
+    if params:
+        return parameters(params)
+    overrides = trial.user_attrs.get(OVERRIDES, ())
+    seed = [text for text in overrides if text.startswith(f"{SEED}=")]
+    return " ".join(seed or overrides)
 
 
 def trials_of(count: int) -> str:
