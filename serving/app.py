@@ -61,7 +61,7 @@ def main() -> None:
         secret = token(command.token_file)
 
         from serving.api.service import create
-        from serving.server import BACKLOG, log_seldom, run
+        from serving.server import BACKLOG, log_seldom, prepare
     except ImportError as error:
         raise UserError(f"the service needs more packages: {commands.install('serve')}") from error
     log_seldom()
@@ -72,13 +72,13 @@ def main() -> None:
 
     take_threads(command.threads)
     settings = command.model_copy(update={"hosts": command.hosts or _hosts(command.host, host)})
-    app = create(load(command.checkpoint), settings, secret)
+    server = prepare(create(load(command.checkpoint), settings, secret), settings)
     logging.getLogger(__name__).info(
         "page and API: http://%s (%s; Ctrl-C to end)",
         _shown(host, port),
         "no token is asked for" if secret is None else "the API asks for the token",
     )
-    run(app, listener, settings)
+    server.run(sockets=[listener])
 
 
 if __name__ == "__main__":

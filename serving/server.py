@@ -8,7 +8,6 @@ import logging
 import os
 import resource
 import signal
-import socket
 import sys
 import threading
 import time
@@ -185,14 +184,11 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(app: ASGIApp, listener: socket.socket, settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C."""
+def prepare(app: ASGIApp, settings: Settings) -> Server:
+    """A server that SIGTERM and Ctrl-C end, from now on."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     if _TRIM is not None:
         _LIBRARY.mallopt(_ARENA_MAX, _ARENAS)
-    # uvicorn ends running requests, then raises the signal again: that end is no failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         app,
         http=partial(Connection, most=_connections(settings.max_connections)),  # type: ignore[arg-type]
@@ -205,7 +201,11 @@ def run(app: ASGIApp, listener: socket.socket, settings: Settings) -> None:
         timeout_graceful_shutdown=int(settings.timeout) + GRACE_SECONDS,
         timeout_keep_alive=SILENCE_SECONDS,
     )
-    Server(config, settings.timeout).run(sockets=[listener])
+    server = Server(config, settings.timeout)
+    # While it runs, uvicorn has them; then it raises them again, and that end is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
+    return server
 
 
 def _connections(wanted: int) -> int:
