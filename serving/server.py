@@ -84,6 +84,7 @@ class Connection(H11Protocol):
     owner = ""
     idle_since = heard = 0.0
     _unsent = 0
+    _taken = 0.0  # when some of what is unsent last was, or when it began
 
     def __init__(self, *of_uvicorn: Any, most: int, **named: Any) -> None:
         super().__init__(*of_uvicorn, **named)
@@ -121,8 +122,10 @@ class Connection(H11Protocol):
         before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
         if self._unsent < before:
             self.heard = now
-        if self._unsent:
-            return now - max(self.heard, self.idle_since) > SILENCE_SECONDS
+        if self._unsent < before or not before:
+            self._taken = now
+        if self._unsent:  # whatever else it sends: that is no answer taken
+            return now - self._taken > SILENCE_SECONDS
         return self.is_idle and now - self.idle_since > SILENCE_SECONDS
 
     def _make_room(self) -> None:

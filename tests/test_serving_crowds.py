@@ -228,16 +228,23 @@ def test_who_takes_no_answers_makes_room(trained: Path, tmp_path: Path) -> None:
         wait_until(is_served, service.process, service.log.read_text)
 
 
-def _unsent(sizes: list[int]) -> list[bool]:
-    """Whether a connection is silent, asked every ten seconds with so much unsent."""
+def _unsent(sizes: list[int], sent: bytes = b"") -> list[bool]:
+    """Whether a connection is silent, asked every ten seconds with so much unsent.
+
+    Before each time, its client sends one byte of its next request.
+    """
     connection = _connection([], [])
     transport: Any = connection.transport
     found, now = [], connection.idle_since
     connection.cycle = Mock(response_complete=False, more_body=False)
-    for size in sizes:
-        now += 10
-        transport.get_write_buffer_size = lambda size=size: size
-        found.append(connection.is_silent(now))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(time, "monotonic", lambda: now)
+        for at, size in enumerate(sizes):
+            now += 10
+            if sent[at:]:
+                connection.data_received(sent[at : at + 1])
+            transport.get_write_buffer_size = lambda size=size: size
+            found.append(connection.is_silent(now))
     return found
 
 
@@ -245,6 +252,8 @@ def test_an_answer_may_be_taken_slowly_but_not_left() -> None:
     assert _unsent([900, 800, 700, 600, 500]) == [False] * 5
     assert _unsent([900, 800, 800, 800]) == [False, False, False, True]
     assert _unsent([0, 0, 0]) == [False] * 3, "the request is worked on"
+    assert _unsent([0, 0, 900, 900, 900]) == [False] * 4 + [True], "from when it began"
+    assert _unsent([900] * 4, b"GET ") == [False, False, True, True], "whatever it asks next"
 
 
 def test_a_body_on_its_way_is_not_dropped_for_new_connections(small: Service) -> None:
