@@ -5,6 +5,7 @@ Listens on this machine only, unless told otherwise. SIGTERM and Ctrl-C let runn
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import socket
@@ -15,6 +16,8 @@ from experiments.cli import commands
 from experiments.errors import UserError
 from experiments.terminal import errors_for_people
 
+_PORTS = "another --port, or 0 for a free one"
+_NAMES = "--host 127.0.0.1 is this machine for itself, 0.0.0.0 for every one"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -32,9 +35,10 @@ def _listen(host: str, port: int, backlog: int) -> socket.socket:
             opened.pop_all()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        is_of_port = getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EACCES)
         raise UserError(
             "`--host` and `--port` must be an address of this machine that is free, but "
-            f"{_shown(host, port)} gives: {reason}; another --port, or 0 for a free one"
+            f"{_shown(host, port)} gives: {reason}; {_PORTS if is_of_port else _NAMES}"
         ) from error
     return listener
 
@@ -61,7 +65,7 @@ def main() -> None:
         secret = token(command.token_file)
 
         from serving.api.service import create
-        from serving.server import BACKLOG, log_seldom, run
+        from serving.server import BACKLOG, log_seldom, prepare
     except ImportError as error:
         raise UserError(f"the service needs more packages: {commands.install('serve')}") from error
     log_seldom()
@@ -72,13 +76,13 @@ def main() -> None:
 
     take_threads(command.threads)
     settings = command.model_copy(update={"hosts": command.hosts or _hosts(command.host, host)})
-    app = create(load(command.checkpoint), settings, secret)
+    server = prepare(create(load(command.checkpoint), settings, secret), settings)
     logging.getLogger(__name__).info(
         "page and API: http://%s (%s; Ctrl-C to end)",
         _shown(host, port),
         "no token is asked for" if secret is None else "the API asks for the token",
     )
-    run(app, listener, settings)
+    server.run(sockets=[listener])
 
 
 if __name__ == "__main__":

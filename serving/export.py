@@ -44,7 +44,12 @@ def export(reference: str, part: str, kind: str, out: Path) -> float:
         raise UserError(f"`--out` must be a new file, but {out} exists; remove it or name another")
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
-        temporary.touch()  # what cannot be written is said before anything is computed
+        try:
+            temporary.touch()  # what cannot be written is said before anything is computed
+        except FileNotFoundError as error:  # there is the directory, but of a kind such as /proc
+            raise UserError(
+                f"`--out` must be a place that can be written, but {out} gives: {error.strerror}"
+            ) from error
         from serving.model import portable
         from serving.model.checkpoints import load
 

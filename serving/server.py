@@ -8,7 +8,6 @@ import logging
 import os
 import resource
 import signal
-import socket
 import sys
 import threading
 import time
@@ -85,6 +84,7 @@ class Connection(H11Protocol):
     owner = ""
     idle_since = heard = 0.0
     _unsent = 0
+    _taken = 0.0  # when some of what is unsent last was, or when it began
 
     def __init__(self, *of_uvicorn: Any, most: int, **named: Any) -> None:
         super().__init__(*of_uvicorn, **named)
@@ -122,8 +122,10 @@ class Connection(H11Protocol):
         before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
         if self._unsent < before:
             self.heard = now
-        if self._unsent:
-            return now - max(self.heard, self.idle_since) > SILENCE_SECONDS
+        if self._unsent < before or not before:
+            self._taken = now
+        if self._unsent:  # whatever else it sends: that is no answer taken
+            return now - self._taken > SILENCE_SECONDS
         return self.is_idle and now - self.idle_since > SILENCE_SECONDS
 
     def _make_room(self) -> None:
@@ -185,14 +187,11 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(app: ASGIApp, listener: socket.socket, settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C."""
+def prepare(app: ASGIApp, settings: Settings) -> Server:
+    """A server that SIGTERM and Ctrl-C end, from now on."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     if _TRIM is not None:
         _LIBRARY.mallopt(_ARENA_MAX, _ARENAS)
-    # uvicorn ends running requests, then raises the signal again: that end is no failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         app,
         http=partial(Connection, most=_connections(settings.max_connections)),  # type: ignore[arg-type]
@@ -205,7 +204,11 @@ def run(app: ASGIApp, listener: socket.socket, settings: Settings) -> None:
         timeout_graceful_shutdown=int(settings.timeout) + GRACE_SECONDS,
         timeout_keep_alive=SILENCE_SECONDS,
     )
-    Server(config, settings.timeout).run(sockets=[listener])
+    server = Server(config, settings.timeout)
+    # While it runs, uvicorn has them; then it raises them again, and that end is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
+    return server
 
 
 def _connections(wanted: int) -> int:

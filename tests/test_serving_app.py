@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import httpx
 import pytest
 
 from serving import app
-from tests.services import running
+from tests.services import ROOT, running
+from tests.waiting import PATIENCE
 
 
 @pytest.mark.parametrize("package", ["uvicorn", "fastapi", "prometheus_client"])
@@ -47,6 +49,29 @@ def test_an_address_that_is_taken_or_not_ours_is_told_before_the_model_is_loaded
                 app.main()
             assert ended.value.code == 2
             assert gives in capsys.readouterr().err
+
+
+_SIGNALLED = """
+import signal, socket
+from serving.api.settings import Settings
+from serving.server import prepare
+
+async def app(scope, receive, send):
+    raise NotImplementedError
+
+server = prepare(app, Settings())
+signal.raise_signal(signal.{})
+server.run(sockets=[socket.create_server(("127.0.0.1", 0))])
+print("ended")
+"""
+
+
+@pytest.mark.parametrize("sent", ["SIGTERM", "SIGINT"])
+def test_a_signal_before_the_server_runs_is_not_lost(sent: str) -> None:
+    """The address is told then, and whoever waits for it may end the service at once."""
+    command = [sys.executable, "-c", _SIGNALLED.format(sent)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "ended\n")
 
 
 @pytest.mark.slow

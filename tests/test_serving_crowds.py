@@ -9,7 +9,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -228,16 +228,23 @@ def test_who_takes_no_answers_makes_room(trained: Path, tmp_path: Path) -> None:
         wait_until(is_served, service.process, service.log.read_text)
 
 
-def _unsent(sizes: list[int]) -> list[bool]:
-    """Whether a connection is silent, asked every ten seconds with so much unsent."""
+def _unsent(sizes: list[int], sent: bytes = b"") -> list[bool]:
+    """Whether a connection is silent, asked every ten seconds with so much unsent.
+
+    Before each time, its client sends one byte of its next request.
+    """
     connection = _connection([], [])
     transport: Any = connection.transport
     found, now = [], connection.idle_since
     connection.cycle = Mock(response_complete=False, more_body=False)
-    for size in sizes:
-        now += 10
-        transport.get_write_buffer_size = lambda size=size: size
-        found.append(connection.is_silent(now))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(time, "monotonic", lambda: now)
+        for at, size in enumerate(sizes):
+            now += 10
+            if sent[at:]:
+                connection.data_received(sent[at : at + 1])
+            transport.get_write_buffer_size = lambda size=size: size
+            found.append(connection.is_silent(now))
     return found
 
 
@@ -245,6 +252,8 @@ def test_an_answer_may_be_taken_slowly_but_not_left() -> None:
     assert _unsent([900, 800, 700, 600, 500]) == [False] * 5
     assert _unsent([900, 800, 800, 800]) == [False, False, False, True]
     assert _unsent([0, 0, 0]) == [False] * 3, "the request is worked on"
+    assert _unsent([0, 0, 900, 900, 900]) == [False] * 4 + [True], "from when it began"
+    assert _unsent([900] * 4, b"GET ") == [False, False, True, True], "whatever it asks next"
 
 
 def test_a_body_on_its_way_is_not_dropped_for_new_connections(small: Service) -> None:
@@ -307,22 +316,90 @@ async def _waiting() -> None:
 # Large photos
 
 
-@pytest.mark.parametrize(("took", "refused"), [(2.0, None), (3.0, 9)])
+@pytest.mark.parametrize(
+    ("took", "client", "refused"),
+    [(2.0, "one", None), (3.0, "one", 9), (4.0, "other", None), (6.0, "other", 6)],
+)
 def test_a_photo_that_would_wait_too_long_is_told_so_at_once(
-    took: float, refused: int | None
+    took: float, client: str, refused: int | None
 ) -> None:
+    """With one decoded and two that wait, all of one client: another's waits for the first."""
+    assert asyncio.run(_told(took, client)) == refused
+
+
+async def _told(took: float, client: str) -> int | None:
     lane = uploads._Lane(["--nothing"], 10, processes=1, waiting=8, seconds=10)
-    lane.took, lane._asked = took, ["a"] * 3
-    try:
-        asyncio.run(_too_much(lane))
-        found = None
-    except QueueFullError as error:
-        found = error.retry_after
-    assert found == refused
+    found: list[int | None] = []
+    over = threading.Event()
+
+    def read() -> bytes:
+        over.wait()
+        return b"1" * 11
+
+    async def ask(client: str) -> None:
+        CLIENT.set(client)
+        try:
+            await lane(read)
+            found.append(None)
+        except QueueFullError as error:
+            found.append(error.retry_after)
+
+    lane.took = 0
+    waiting = [asyncio.create_task(ask("one")) for _ in range(3)]
+    await asyncio.sleep(0)
+    lane.took = took
+    last = asyncio.create_task(ask(client))
+    await asyncio.sleep(0)
+    over.set()
+    await asyncio.gather(last, *waiting)
+    return max(found, key=lambda one: one or 0)
 
 
-async def _too_much(lane: uploads._Lane) -> None:
-    await lane(lambda: b"1" * 11)
+def test_clients_take_turns() -> None:
+    assert asyncio.run(_turns("aaaabbcc")) == "abcabcaa"
+    assert asyncio.run(_turns("aaab", leave={1, 3})) == "aa", "who leaves, waits no more"
+
+
+async def _turns(clients: str, leave: Container[int] = ()) -> str:
+    """In which order clients are worked on that come one after another, one at a time."""
+    turns, order = uploads._Turns(1), ""
+    begin = asyncio.Event()
+
+    async def work(client: str) -> None:
+        nonlocal order
+        CLIENT.set(client)
+        async with turns.taken():
+            order += client
+            await begin.wait()
+
+    tasks = [asyncio.create_task(work(client)) for client in clients]
+    await asyncio.sleep(0)
+    begin.set()
+    for number, task in enumerate(tasks):
+        if number in leave:
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert turns.before("d") == 0
+    return order
+
+
+def test_who_leaves_when_its_turn_comes_passes_it_on() -> None:
+    asyncio.run(_passed_on())
+
+
+async def _passed_on() -> None:
+    turns = uploads._Turns(1)
+
+    async def work() -> None:
+        async with turns.taken():
+            pass
+
+    async with turns.taken():
+        leaving, other = asyncio.create_task(work()), asyncio.create_task(work())
+        await asyncio.sleep(0)
+    leaving.cancel()  # which has its turn by now
+    await other
+    assert turns.before("") == 0
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,12 @@ def inputs(model: Model, part: str, rows: Tensor) -> Tensor:
     return model.network.encode(rows)[0] if part == "decoder" else rows
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no directory that takes no files")
+def test_a_directory_that_takes_no_files_is_refused() -> None:
+    with pytest.raises(UserError, match="`--out` must be a place that can be written, but "):
+        export("nowhere", "vae", "onnx", Path("/proc/vae.onnx"))
+
+
 def test_the_command_leaves_the_logging_of_its_caller_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,8 +31,16 @@ def test_only_one_service_holds_an_address() -> None:
     with command._listen("127.0.0.1", 0, 8) as first:
         port = first.getsockname()[1]
         socket.create_connection(("127.0.0.1", port)).close()
-        with pytest.raises(UserError, match=f"127.0.0.1:{port} gives: Address already in use"):
+        told = f"127.0.0.1:{port} gives: Address already in use; another --port, or 0"
+        with pytest.raises(UserError, match=told):
             command._listen("127.0.0.1", port, 8)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "a" * 64])
+def test_a_host_that_is_not_ours_is_told_another_host(host: str) -> None:
+    with pytest.raises(UserError, match=r"gives: .*; --host 127\.0\.0\.1 is") as told:
+        command._listen(host, 0, 8)
+    assert "another --port" not in str(told.value)
 
 
 @pytest.mark.parametrize("empty", ["", " "])
@@ -98,6 +106,30 @@ def test_two_hosts_are_given_as_the_help_says(capsys: pytest.CaptureFixture[str]
     assert "tuple" not in told
     assert "()" not in told
     assert "None" not in told
+
+
+@pytest.mark.parametrize(
+    "origin", ["x", "https://a.org/", "https://a.org/page", "https://A.org", "https://", "a.org:80"]
+)
+def test_what_can_never_be_an_origin_is_refused(origin: str) -> None:
+    for given in (origin, f"https://b.org,{origin}"):
+        with pytest.raises(UserError, match=r"`--cors` must be origins such as .*, but got"):
+            options(["--checkpoint", "x", "--cors", given])
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://a.org", "http://localhost:8000", "http://[::1]:80", "app://x-y"]
+)
+def test_an_origin_is_taken(origin: str) -> None:
+    assert options(["--checkpoint", "x", "--cors", origin]).cors == (origin,)
+
+
+def test_help_says_what_one_client_may_take(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "requests that may wait, three quarters of them of one client" in told
+    assert "Behind a proxy, the variable FORWARDED_ALLOW_IPS must name its address" in told
 
 
 def test_an_empty_token_is_no_open_door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -229,7 +261,38 @@ def test_a_photo_that_is_text_is_told_how_to_send_one(trained: Path) -> None:
     answer = ask(app, "POST", "/v1/encode", content=body,
                  headers={"Content-Type": "multipart/form-data; boundary=x"})  # fmt: skip
     assert answer.status_code == 422
-    assert "must be a photo: a part of a form with a filename" in answer.json()["detail"]
+    assert answer.json()["detail"] == (
+        "`photos` must be a photo with a filename: send a form: curl -F photos=@FILE"
+    )
+
+
+@pytest.mark.parametrize("more", [{}, {"content": b"x"}, {"files": {"x": b"1"}}, {"json": {}}])
+def test_a_photo_that_is_missing_is_told_how_to_send_one(
+    trained: Path, more: dict[str, Any]
+) -> None:
+    app = create(load(trained), Settings())
+    told = ask(app, "POST", "/v1/encode", **more).json()["detail"]
+    assert told == "`photos` must be a photo with a filename: send a form: curl -F photos=@FILE"
+    first, second = ask(app, "POST", "/v1/interpolate", **more).json()["detail"].split("; ")
+    assert first.endswith("curl -F first=@FILE")
+    assert second.endswith("curl -F second=@FILE")
+
+
+@pytest.mark.parametrize("kind", [{}, {"Content-Type": "application/x-www-form-urlencoded"}])
+@pytest.mark.parametrize(("path", "content"), [("generate", b'{"count":1}'), ("decode", b"")])
+def test_json_that_does_not_say_so_is_told_how_to_say_it(
+    trained: Path, kind: dict[str, str], path: str, content: bytes
+) -> None:
+    app = create(load(trained), Settings())
+    answer = ask(app, "POST", f"/v1/{path}", content=content, headers=kind)
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "the body must be JSON: send `Content-Type: application/json`"
+
+
+def test_json_that_lacks_something_is_told_what(trained: Path) -> None:
+    app = create(load(trained), Settings())
+    told = ask(app, "POST", "/v1/decode", json={}).json()["detail"]
+    assert told == "`latents`: Field required"
 
 
 def test_what_a_record_says_wrong_is_logged_whole(

@@ -48,6 +48,8 @@ Photos = Annotated[
     File(min_length=1, description="JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF"),
 ]
 Photo = Annotated[UploadFile, File(description="JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF or TIFF")]
+PHOTOS = ("photos", "first", "second")
+"""What forms name them."""
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": why}

@@ -56,7 +56,7 @@ def create(model: Model, settings: Settings, token: str | None = None) -> ASGIAp
         docs_url=None,  # theirs load scripts from elsewhere; see `serving.page`
         redoc_url=None,
         lifespan=lifespan,
-        # One more than may be, so that who sends too many is told how many may be.
+        # One more than may be, so that two can be sent where a request may hold one.
         form_limits={"max_files": settings.max_images + 1, "max_fields": 8, "max_part_size": 4096},
     )
     app.state.ready = False
@@ -79,6 +79,9 @@ def create(model: Model, settings: Settings, token: str | None = None) -> ASGIAp
             return JSONResponse(
                 {"detail": "the server has no room for uploads; tell its owner"}, 507
             )
+        if str(error.detail).startswith("Too many files"):  # of which the form has one more
+            told = f"`photos` must be at most {settings.max_images}, but got more"
+            return JSONResponse({"detail": told}, 422)
         return JSONResponse({"detail": str(error.detail)}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -125,8 +128,11 @@ def _told(error: Mapping[str, Any]) -> str:
     where = where.encode("ascii", "backslashreplace").decode()
     if error["type"] == "json_invalid":
         return f"the body must be JSON, but at character {where} of it: {error['ctx']['error']}"
-    if "UploadFile" in error["msg"]:
-        return f"`{where}` must be a photo: a part of a form with a filename, as `curl -F` sends it"
+    if (error["type"] == "missing" and where == "body") or isinstance(error.get("input"), bytes):
+        return "the body must be JSON: send `Content-Type: application/json`"
+    name = where.partition(".")[0]
+    if "UploadFile" in error["msg"] or (error["type"] == "missing" and name in routes.PHOTOS):
+        return f"`{name}` must be a photo with a filename: send a form: curl -F {name}=@FILE"
     return f"`{where}`: {error['msg']}"
 
 

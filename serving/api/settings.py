@@ -34,7 +34,17 @@ _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 _HOST = r"^(\*|(\*\.)?[!-)+-.0-9;-~]+)$"
 NAMES = TypeAliasType("NAMES", tuple[Annotated[str, Field(pattern=_HOST)], ...])
-ORIGINS = TypeAliasType("ORIGINS", tuple[str, ...])
+_ORIGIN = (
+    r"^(\*|[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?)$"  # as browsers say it
+)
+ORIGINS = TypeAliasType("ORIGINS", tuple[Annotated[str, Field(pattern=_ORIGIN)], ...])
+_RULES = {
+    "hosts": "names such as vae.example.org or *.example.org, in ASCII "
+    "(xn--bcher-kva.example for b\xfccher.example) and without a port",
+    "cors": "origins such as https://vae.example.org or http://localhost:8080, in small letters "
+    "and without a path or a slash at their end, or * for any",
+}
+"""For those that have a pattern."""
 
 
 class Settings(BaseModel):
@@ -46,7 +56,11 @@ class Settings(BaseModel):
         default=10.0, gt=0, le=3600, description="seconds for a request, body included"
     )
     queue: int = Field(
-        default=64, ge=1, le=10**6, description="requests that may wait; more are refused"
+        default=64,
+        ge=1,
+        le=10**6,
+        description="requests that may wait, three quarters of them of one client; more are "
+        "refused",
     )
     batch: int = Field(default=64, ge=1, le=4096, description="images computed together")
     max_mebibytes: float = Field(default=16.0, ge=0.001, le=4096, description="of a request")
@@ -104,7 +118,8 @@ class Command(Settings, BaseSettings):
     """A page and an API for a trained model: --checkpoint outputs/vae/<trial>.
 
     Listens on this machine only, unless told otherwise. SIGTERM and Ctrl-C let running requests
-    end.
+    end. Behind a proxy, the variable FORWARDED_ALLOW_IPS must name its address or network, or all
+    its clients count as one.
     """
 
     model_config = SettingsConfigDict(
@@ -166,11 +181,8 @@ def _told(error: object) -> str:
     assert isinstance(error, dict)
     name = str(error["loc"][0]).replace("_", "-")
     rule = str(error["msg"]).partition(", unable")[0]
-    if error["type"] == "string_pattern_mismatch":  # of names alone
-        rule = (
-            "must be names such as vae.example.org or *.example.org, in ASCII "
-            "(xn--bcher-kva.example for b\xfccher.example) and without a port"
-        )
+    if error["type"] == "string_pattern_mismatch":
+        rule = f"must be {_RULES[name]}"
     rule = rule.replace("Input should be", "must be").replace("String should", "must")
     return f"`--{name}` {rule}, but got {error['input'] or 'nothing'}"
 

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -106,6 +107,58 @@ class Decoders:
             lane.end()
 
 
+class _Turns:
+    """Lets some work at once, and clients that wait take turns, so that none waits for all of one.
+
+    Args:
+        most: that work at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._working: list[str] = []  # whose they are
+        self._waiting: list[tuple[str, asyncio.Future[None]]] = []  # in the order of their turns
+
+    @property
+    def clients(self) -> list[str]:
+        """Whose work is under way or waits."""
+        return [*self._working, *(client for client, _ in self._waiting)]
+
+    def before(self, client: str) -> int:
+        """How many work, or wait for an earlier turn than one of a client that comes now."""
+        own = self.clients.count(client)
+        seen, place = Counter(self._working), 0
+        for at, (other, _) in enumerate(self._waiting, 1):
+            seen[other] += 1
+            if seen[other] <= own + 1:
+                place = at
+        return len(self._working) + place
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Wait for the current client's turn, and give the next one its own at the end."""
+        client = CLIENT.get()
+        turn = (client, asyncio.get_running_loop().create_future())
+        self._waiting.insert(self.before(client) - len(self._working), turn)
+        try:
+            self._begin()
+            await turn[1]
+            yield
+        finally:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            else:
+                self._working.remove(client)
+                self._begin()
+
+    def _begin(self) -> None:
+        while self._waiting and len(self._working) < self._most:
+            client, turn = self._waiting.pop(0)
+            self._working.append(client)
+            if not turn.done():
+                turn.set_result(None)
+
+
 class _Lane:
     """Threads, each of which hands one photo at a time to a process.
 
@@ -128,7 +181,7 @@ class _Lane:
         self._max_bytes = max_bytes
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="photos")
         self._most, self._limit = processes, processes + waiting
-        self._asked: list[str] = []  # by whom
+        self._turns = _Turns(processes)
         self._seconds, self.took = seconds, _FIRST_SECONDS
         self._idle: list[subprocess.Popen[bytes]] = []
         self.processes: set[subprocess.Popen[bytes]] = set()
@@ -136,20 +189,19 @@ class _Lane:
 
     async def __call__(self, read: Read) -> tuple[Kind, bytes]:
         """What a process makes of a photo; who is cancelled has the process killed."""
-        asked = len(self._asked)
-        until_free = asked / self._most * self.took
-        is_late = asked >= self._most and until_free + self.took > self._seconds
-        if is_full(self._asked, self._limit) or is_late:
+        client = CLIENT.get()
+        before = self._turns.before(client)
+        until_free = before / self._most * self.took
+        is_late = before >= self._most and until_free + self.took > self._seconds
+        if is_full(self._turns.clients, self._limit) or is_late:
             raise QueueFullError(max(1, math.ceil(until_free)))
         job = _Job(read)
-        client = CLIENT.get()
-        self._asked.append(client)
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, partial(self._work, job))
-        finally:
-            self._asked.remove(client)
-            job.cancel()
+        async with self._turns.taken():
+            try:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._threads, partial(self._work, job))
+            finally:
+                job.cancel()
 
     def start(self) -> None:
         while len(self.processes) < self._most:
