@@ -1,1 +1,1 @@
-"""What is fast, and how fast: `python -m benchmarks.ROOM.NAME` from the project's folder."""
+"""What is fast, and how fast: each module is a command (`python -m benchmarks.steps.losses`)."""
