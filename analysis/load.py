@@ -10,13 +10,14 @@ from typing import Any, Protocol, runtime_checkable
 import optuna
 
 from analysis.runs import Broken, Runs
-from analysis.sources import storages, studies, wandb_runs
+from analysis.sources import studies, wandb_runs
 from analysis.sources.found import Findings
 from analysis.sources.merging import merged
 from analysis.sources.records import Records
 from analysis.sources.tables import runs_of
 from experiments.errors import UserError
 from experiments.record.addresses import sqlite_address, study_reference
+from sweeps.results import reading
 
 _RULE = (
     "a source must be a directory (of a sweep, one trial or several sweeps), an Optuna storage "
@@ -93,7 +94,7 @@ def _read_address(text: str) -> Iterator[tuple[int, Findings]]:
         yield _RUNS, wandb_runs.read(text)
     elif "://" in text:
         address, name = study_reference(text)
-        yield _STUDIES, studies.read(*storages.the_study(address, name or None))
+        yield _STUDIES, studies.read(*reading.the_study(address, name or None))
     elif Path(text).is_dir():
         yield from _read_directory(Path(text))
     elif Path(text).is_file() and text.endswith(_STORAGES):
@@ -111,7 +112,7 @@ def _read_directory(directory: Path) -> Iterator[tuple[int, Findings]]:
     found, beside = Records(directory), Findings()
     for file in found.studies:
         try:
-            for study, name in storages.load_studies(sqlite_address(file)):
+            for study, name in reading.load_studies(sqlite_address(file)):
                 beside.add(studies.read(study, name))
         except UserError as error:
             beside.broken.append(Broken(str(file), str(error)))

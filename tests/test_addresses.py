@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.sources import storages
 from experiments.errors import UserError
 from experiments.record.addresses import sqlite_address, study_reference
 from serving.model import studies
+from sweeps.results import reading
 from sweeps.storage.attributes import STUDY
 from sweeps.storage.opening import dashboard_command, lock, normalised, open_storage, redacted
 
@@ -56,7 +56,7 @@ def test_a_study_lies_in_its_folder_whatever_that_is_called(name: str) -> None:
         for reference in (f"{address}#vae", f"sqlite:///{folder}/study.db#vae"):
             url, study = study_reference(reference)
             assert study == "vae"
-            [(found, _)] = storages.load_studies(url)
+            [(found, _)] = reading.load_studies(url)
             assert len(found.trials) == 1
             assert len(studies._load(url, study, studies._file(url, "it")).trials) == 1
         assert redacted(address) == address

@@ -19,12 +19,12 @@ from analysis.sources.found import (
     row_of,
     run_id,
 )
-from analysis.sources.storages import readable
 from experiments.errors import UserError
 from experiments.metrics import METRICS, direction
 from experiments.record import RESULT
 from experiments.record.foreign import first_line
 from experiments.record.membership import Membership, holds
+from sweeps.results.reading import readable
 from sweeps.storage import attributes
 from sweeps.study.definition import SCHEMA_VERSION
 
