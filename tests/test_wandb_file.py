@@ -81,7 +81,7 @@ def test_a_file_sets_what_it_names(applied: Applied) -> None:
     assert str(config.hydra.sweep.dir) == "outputs/my search/sweep"
     sweeper = config.hydra.sweeper
     assert (sweeper.n_trials, sweeper.study_name) == (7, "my search")
-    assert sweeper.sampler._target_.endswith("TPESampler")
+    assert sweeper.sampler._target_.endswith("GPSampler")
     pruner = sweeper.pruner
     assert (pruner._target_, pruner.max_iter, pruner.s) == ("sweeps.search.bands.BandPruner", 27, 2)
     assert (pruner.eta, pruner.strict, pruner.best_so_far) == (2, True, False)

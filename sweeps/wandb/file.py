@@ -41,7 +41,7 @@ _NOT_HONOURED = {
     "job": "trials are started by hydra/launcher",
     "image_uri": "trials are started by hydra/launcher",
 }
-_SAMPLERS = {"grid": "grid", "random": "random", "bayes": "tpe"}
+_SAMPLERS = {"grid": "grid", "random": "random", "bayes": "gp"}
 _PRUNER = "hydra/sweeper/pruner=bands"
 _OBJECTIVE = "objective"
 _OURS = re.compile(r"(?:final/)?val/(\w+)")
