@@ -54,7 +54,11 @@ class Interrupted(Exception):  # noqa: N818  # nothing went wrong
 
 
 class Pruned(Exception):  # noqa: N818
-    """Raised by a callback to give a trial up, with the reason as its message."""
+    """Raised to give a trial up, with the reason as its message."""
+
+
+class Paused(Pruned):
+    """A trial that is given up for now: it goes on from its checkpoint if the others disappoint."""
 
 
 class Superseded(Interrupted):

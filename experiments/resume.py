@@ -22,7 +22,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from experiments.config import LOGGERS
-from experiments.errors import Interrupted, UserError
+from experiments.errors import Interrupted, Paused, Pruned, UserError
 from experiments.machine.device import random_state, restore_random_state
 from experiments.machine.waits import scaled
 from experiments.record import (
@@ -192,9 +192,10 @@ class LastCheckpoint(Continuing):
     Args:
         record: its directory gets checkpoints/last.ckpt, replaced whole; result.json is saved
             along with it.
-        should_stop: asked after each epoch but the last, validation included. If it says so, a
-            checkpoint is saved and `Interrupted` raised; never in the middle of an epoch,
-            however long that is.
+        should_stop: asked after each epoch but the last, validation included; never in the middle
+            of an epoch, however long that is. If it says so, a checkpoint is saved and
+            `Interrupted` raised. It may raise `Pruned`, before which nothing is saved, or
+            `Paused`, before which there is a checkpoint.
         save: whether there are checkpoints at all.
     """
 
@@ -226,14 +227,24 @@ class LastCheckpoint(Continuing):
         }
 
     def _between_epochs(self, trainer: pl.Trainer) -> None:
-        stop = self._should_stop is not None and self._should_stop()
-        if self._save and (stop or time.monotonic() - self._saved >= scaled(SAVE_SECONDS)):
+        end = self._end_of(trainer.current_epoch)
+        goes_on = isinstance(end, Interrupted | Paused)
+        is_time = end is None and time.monotonic() - self._saved >= scaled(SAVE_SECONDS)
+        if self._save and (goes_on or is_time):
             trainer.save_checkpoint(self._record.path(LAST), weights_only=False)
             self._saved = time.monotonic()
             self._record.took("fit", self._saved - self._started)
             self._record.update(epochs=trainer.current_epoch, steps=trainer.global_step)
-        if stop:
-            raise Interrupted(f"asked to stop after epoch {trainer.current_epoch}")
+        if end is not None:
+            raise end
+
+    def _end_of(self, epochs: int) -> Exception | None:
+        """What ends the training after so many epochs, if anything does."""
+        try:
+            is_asked = self._should_stop is not None and self._should_stop()
+        except Pruned as pruned:
+            return pruned
+        return Interrupted(f"asked to stop after epoch {epochs}") if is_asked else None
 
 
 class _StartOver(Exception):  # noqa: N818

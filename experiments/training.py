@@ -18,7 +18,6 @@ from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfi
 
 from experiments.building import Data, Schedule, mode
 from experiments.config import objectives
-from experiments.errors import Pruned
 from experiments.machine.device import Hardware
 from experiments.record.fence import writing
 from experiments.record.files import replacing
@@ -67,26 +66,7 @@ class EarlyStop(_AfterWarmUp, EarlyStopping):
 
 
 class BestCheckpoint(_AfterWarmUp, ModelCheckpoint):
-    """Knows its file again when the record was moved, and saves a trial that is pruned.
-
-    Lightning lets it save after all other callbacks, so that one which prunes at the end of a
-    validation would keep it from seeing the best epoch.
-    """
-
-    _validated = False
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._validated = True
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._validated = False
-        super().on_validation_end(trainer, pl_module)
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        if isinstance(exception, Pruned) and self._validated:
-            self.on_validation_end(trainer, pl_module)
+    """Knows its file again when the record was moved."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         def moved(path: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import objectives, validate
-from experiments.errors import Interrupted, Pruned, TrialError, UserError
+from experiments.errors import Interrupted, Paused, Pruned, TrialError, UserError
 from experiments.machine.cores import FreeCores, cores
 from experiments.machine.home import ensure_home
 from experiments.machine.loading import loading
@@ -96,12 +96,12 @@ def run_trial(
         directory: of the record; its parents are made.
         in_sweep: whether the trial is one of many: no table at the end, no test split.
         callbacks: more of Lightning's callbacks, called after the trial's own; their
-            `state_dict` is part of the checkpoints. One that raises `Pruned` ends the trial.
+            `state_dict` is part of the checkpoints.
         resumable: keep checkpoints/last.ckpt until the trial ends, and continue from it if
             `directory` holds the unfinished record of the same trial.
         should_stop: asked at the end of every epoch but the last; if it says so, the trial ends
             with `Interrupted` and, if `resumable`, a checkpoint of that moment. An epoch is
-            never cut short.
+            never cut short. It may raise `Pruned`, or `Paused`, which keeps the checkpoint.
         images: those that the config names, if they are loaded already.
         study: whose trial it is, as `record.membership` notes it; None for a single run.
         thread_changes: of the record that is repeated: steps after which there are so many
@@ -110,7 +110,7 @@ def run_trial(
 
     Raises:
         Interrupted: `should_stop` said so.
-        Pruned: a callback said so, or the run was stopped at W&B; the record has the validation
+        Pruned: `should_stop` said so, or the run was stopped at W&B; the record has the validation
             metrics of the best epoch.
         UserError: something is wrong with the config, the data or the machine; nothing is left
             behind.
@@ -247,7 +247,7 @@ def _ending(trial: _Trial) -> Iterator[None]:
         yield
     except Pruned as error:
         _note_best_epoch(trial)
-        record.end("pruned", str(error))
+        record.end("pruned", str(error), may_go_on=isinstance(error, Paused))
         log.info("pruned: %s", error)
         raise
     except Interrupted as error:

@@ -20,8 +20,8 @@ import pytorch_lightning as pl
 import torch
 
 from experiments import building, resume
-from experiments.errors import Interrupted, Pruned, UserError
-from experiments.record import LAST, Record, read_config, read_history, read_result
+from experiments.errors import Interrupted, Paused, Pruned, UserError
+from experiments.record import LAST, Record, read_config, read_history, read_result, reopen
 from experiments.tracking.wandb import client as wandb_client
 from experiments.tracking.wandb import run as wandb_run
 from experiments.trial import Result, run_trial
@@ -90,16 +90,20 @@ class KillAt(pl.Callback):
 
 
 class PruneImproved(pl.Callback):
-    """Prunes at the first validation that is better than the very first."""
+    """Prunes after the first validation that is better than the very first."""
 
     _first: float | None = None
+    _is_better = False
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         psnr = float(trainer.callback_metrics["val/psnr"])
-        if self._first is None:
-            self._first = psnr
-        elif psnr > self._first:
+        self._first = psnr if self._first is None else self._first
+        self._is_better = psnr > self._first
+
+    def should_stop(self) -> bool:
+        if self._is_better:
             raise Pruned("worse than the median")
+        return False
 
 
 class PruneAt(pl.Callback):
@@ -115,6 +119,18 @@ def epochs_later(count: int) -> Callable[[], bool]:
     """A `should_stop` that says so at the end of the count-th epoch of a session."""
     asked = iter(range(1, 1000))
     return lambda: next(asked) == count
+
+
+def paused_after(epochs: int) -> Callable[[], bool]:
+    """A `should_stop` that pauses a trial after so many epochs of a session."""
+    asked = iter(range(1, 1000))
+
+    def should_stop() -> bool:
+        if next(asked) == epochs:
+            raise Paused("not among the best")
+        return False
+
+    return should_stop
 
 
 def interrupt(config: dict[str, Any], directory: Path, epochs: int) -> None:
@@ -587,8 +603,9 @@ def test_a_pruned_trial_keeps_the_best_epoch(
     tiny: Compose, tmp_path: Path, overrides: list[str]
 ) -> None:
     config = tiny(*EIGHT_EPOCHS, "lr=5e-3", *overrides)
+    prune = PruneImproved()
     with pytest.raises(Pruned, match="worse than the median"):
-        session(config, tmp_path, callbacks=[PruneImproved()])
+        session(config, tmp_path, callbacks=[prune], should_stop=prune.should_stop)
     result, rows = read_result(tmp_path), history(tmp_path)
     assert (result["status"], result["reason"]) == ("pruned", "worse than the median")
     assert (result["epochs"], result["steps"]) == (len(rows), rows[-1]["step"])
@@ -599,6 +616,36 @@ def test_a_pruned_trial_keeps_the_best_epoch(
     kept = torch.load(tmp_path / result["checkpoint"], weights_only=True)
     assert kept["epoch"] == best["epoch"]
     assert not (tmp_path / LAST).exists()
+
+
+@pytest.mark.slow
+def test_a_paused_trial_goes_on_as_if_it_had_never_been(
+    tiny: Compose, tmp_path: Path, uninterrupted: Compose
+) -> None:
+    config, directory = tiny(*EIGHT_EPOCHS), tmp_path / "parts"
+    for epochs in (2, 3):
+        with pytest.raises(Paused, match="not among the best"):
+            session(config, directory, should_stop=paused_after(epochs))
+        ended = read_result(directory)
+        assert (ended["status"], ended["reason"]) == ("pruned", "not among the best")
+        assert {"val"} == ended["metrics"].keys(), "it can be shown as it is"
+        reopen(directory, ended["epochs"])
+    assert_same(finish(config, directory), uninterrupted(config))
+    assert len(read_result(directory)["resumed"]) == 2
+
+
+def test_only_what_was_pruned_then_is_opened_again(tiny: Compose, tmp_path: Path) -> None:
+    config = tiny(*EIGHT_EPOCHS)
+    reopen(tmp_path / "nowhere", 2)
+    assert not (tmp_path / "nowhere").exists(), "its record is on another machine"
+    with pytest.raises(Paused):
+        session(config, tmp_path, should_stop=paused_after(3))
+    reopen(tmp_path, 2)
+    assert read_result(tmp_path)["status"] == "pruned", "it was pruned again since"
+    reopen(tmp_path, 3)
+    assert read_result(tmp_path)["status"] == "interrupted"
+    (tmp_path / LAST).unlink()
+    assert len(finish(config, tmp_path)["history"]) == 8, "it begins anew without its checkpoint"
 
 
 def test_a_trial_pruned_before_it_was_validated_has_no_metrics(

@@ -20,11 +20,13 @@ from experiments.record.directory import (
     read_config,
     read_history,
     read_result,
+    reopen,
     write_json,
 )
 
 __all__ = [
     "CLAIM", "CONFIG", "HISTORY", "KL_WEIGHT", "LAST", "RERUN_OF", "RESULT", "SCHEMA_VERSION",
     "STATUSES", "STUDY", "UNFINISHED", "Record", "at_full_weight", "discard", "flat",
-    "hardware_settings", "read_config", "read_history", "read_result", "write_json",
+    "hardware_settings", "read_config", "read_history", "read_result", "reopen",
+    "write_json",
 ]  # fmt: skip

@@ -146,12 +146,31 @@ class Record:
         with replacing(self.path(HISTORY)) as temporary:
             temporary.write_text("".join(rows), encoding="utf-8")
 
-    def end(self, status: str, reason: str | None = None) -> None:
-        """Write how the trial ended; what it could continue from goes only once that is written."""
+    def end(self, status: str, reason: str | None = None, *, may_go_on: bool = False) -> None:
+        """Write how the trial ended; what it could continue from goes only once that is written.
+
+        Args:
+            status: of the record from now on.
+            reason: why.
+            may_go_on: it keeps that even where it is not interrupted (see `reopen`).
+        """
         assert status in STATUSES
         self.update(status=status, reason=reason)
-        if status not in UNFINISHED:
+        if status not in UNFINISHED and not may_go_on:
             remove(self.path(LAST))
+
+
+def reopen(directory: str | Path, epochs: int) -> None:
+    """Let a trial that was pruned after so many epochs go on, as one that was interrupted does.
+
+    Where it was pruned again since, or its record is on another machine, nothing changes.
+    """
+    try:
+        result = read_result(directory)
+    except UserError:
+        return
+    if result["status"] == "pruned" and result["epochs"] <= epochs:
+        write_json(Path(directory) / RESULT, {**result, "status": "interrupted"})
 
 
 def read_config(directory: str | Path) -> dict[str, Any]:
