@@ -110,14 +110,16 @@ def _as_text(key: str, value: str) -> str | None:
 
 def _by_parts(key: str, value: str) -> str | None:
     """An override in which only those parts of a list or search are quoted that must be."""
-    separators = r"([\[\]{}(),:])" if _is_composed(value) else "(,)"
-    parts = re.split(separators, value)
-    if len(parts) == 1:
-        return None
-    text = "".join(
-        p if re.fullmatch(separators, p) or _is_readable(f"k={p}") else _quoted(p) for p in parts
-    )
-    return f"{key}={text}" if _is_readable(f"{key}={text}") else None
+    # A colon separates the keys of a mapping, or belongs to an address in a list.
+    for separators in (r"([\[\]{}(),:])", r"([\[\](),])") if _is_composed(value) else ("(,)",):
+        parts = re.split(separators, value)
+        text = f"{key}=" + "".join(
+            p if re.fullmatch(separators, p) or _is_readable(f"k={p}") else _quoted(p)
+            for p in parts
+        )
+        if len(parts) > 1 and _is_readable(text):
+            return text
+    return None
 
 
 def _is_composed(value: str) -> bool:
