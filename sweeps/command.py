@@ -21,6 +21,7 @@ from experiments.record import discard, flat
 from experiments.record.identity import relevant
 from experiments.record.membership import owner
 from sweeps.bounds import ANSWER, DEATHS_IN_A_ROW
+from sweeps.contest import design
 from sweeps.plan import Plan
 from sweeps.planning import opened, plan_of, study_lock
 from sweeps.results import tables
@@ -34,7 +35,7 @@ from sweeps.screen.ending import (
 )
 from sweeps.screen.forecast import forecast_shown
 from sweeps.screen.view import View
-from sweeps.search import design
+from sweeps.search.pruners import build_pruner, promoting
 from sweeps.settings import read
 from sweeps.space.composing import Composer
 from sweeps.space.dimensions import Space
@@ -48,7 +49,7 @@ from sweeps.study.definition import load_study
 from sweeps.study.supervision import Supervisor, progress_of, run_rounds
 from sweeps.wandb import file as wandb_file
 from sweeps.workers import launch
-from sweeps.workers.directories import check_owner
+from sweeps.workers.directories import check_owner, remove_paused
 from sweeps.workers.launchers import launcher_name
 from sweeps.workers.logs import say_more
 from sweeps.workers.task import Task, TrainingTask
@@ -116,6 +117,7 @@ def run_sweep(
     from omegaconf import OmegaConf
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _log_to_terminal()
     below = Space(())
     if wandb_file.is_named(config):
         arguments, config, below = wandb_file.applied(config, context.config_loader)
@@ -201,8 +203,10 @@ def _run(
     """
     _log_to_terminal()
     say_more(plan.verbose)
-    claims = Claims(sweep.study, plan, partial(study_lock, plan))
-    supervisor = Supervisor(_own_connection(plan), plan, partial(study_lock, plan))
+    pruner = build_pruner(plan.pruner, objectives=len(plan.objectives), compare=plan.compare)
+    lock = partial(study_lock, plan)
+    claims = Claims(sweep.study, plan, lock, promoter=promoting(pruner))
+    supervisor = Supervisor(_own_connection(plan), plan, lock)
     is_work_left = retry(claims.is_work_left)
     if is_work_left or not _is_stopped(claims):
         _say(continuing.notice(sweep.study, plan, is_work_left=is_work_left))
@@ -234,6 +238,8 @@ def _run(
         log.info("for the answer so far: %s", report_command(plan))
     if interrupted or claims.is_work_left():
         log.info("to go on: %s", times_resolved(resume_command(), config))
+    elif not _is_stopped(claims):
+        remove_paused(plan.directory, sweep.study.get_trials(deepcopy=False))
     if interrupted:
         is_ended = supervisor.interrupted == signal.SIGTERM
         raise SystemExit(EXIT_STATUS if is_ended else INTERRUPTED)

@@ -11,6 +11,7 @@ from experiments.errors import UserError
 from sweeps.settings import Settings
 from sweeps.space.dimensions import Space
 from sweeps.space.grid import Grid
+from sweeps.space.points import Values
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Plan:
         space: what is searched.
         grid: every point is run; else a sampler chooses.
         compare: keys whose values are compared; empty where nothing is.
-        design: what the study says of its comparison, see `sweeps.search.design`.
+        first: of each level, by its name, the values that its first trials have: where past sweeps
+            ended, and the config's. Without levels the name is empty.
+        design: what the study says of its comparison, see `sweeps.contest.design`.
         objectives: names of the metrics.
         pruner: its config, the one that is used, complete.
         workers: of this command; 0 for one in the command's own process.
@@ -56,6 +59,7 @@ class Plan:
     study_id: str | None = None
     verbose: bool | str | Sequence[str] = False
     compare: tuple[str, ...] = ()
+    first: Mapping[str, Sequence[Values]] = field(default_factory=dict)
     design: Mapping[str, Any] = field(default_factory=dict)
 
     @property

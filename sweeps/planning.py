@@ -19,9 +19,10 @@ from experiments import config as configs
 from experiments.errors import UserError
 from experiments.record import flat
 from experiments.record.identity import relevant
+from sweeps.contest.design import agreed, design
+from sweeps.contest.levels import answered_keys, compared_keys, levels_of
 from sweeps.plan import Plan, is_grid_search
-from sweeps.search.design import agreed, design
-from sweeps.search.levels import answered_keys, compared_keys
+from sweeps.search import memory
 from sweeps.search.pruners import build_pruner, in_epochs
 from sweeps.search.samplers import is_grid, worker_sampler
 from sweeps.settings import Settings
@@ -29,7 +30,8 @@ from sweeps.space.composing import Composer
 from sweeps.space.dimensions import Space
 from sweeps.space.grid import Grid
 from sweeps.space.jobs import hydra_overrides
-from sweeps.storage.attributes import DEADLINE, IDENTITY
+from sweeps.space.points import Values
+from sweeps.storage.attributes import DEADLINE, IDENTITY, name_of
 from sweeps.storage.locks import excludes_all
 from sweeps.storage.opening import lock, normalised, redacted
 from sweeps.study import recovery
@@ -96,6 +98,12 @@ def plan_of(
     compare = compared_keys(space, settings.compare)
     if not grid:
         settings, compare = _budgeted(settings, space, compare)
+    elif settings.warm_start:
+        raise UserError(
+            "`sweep.warm_start` must be left out of a grid, all of whose points are run, but got "
+            f"{', '.join(map(redacted, settings.warm_start))}; hydra.sweeper.n_trials=N below the "
+            "number of points, or an interval, makes a search"
+        )
     workers = settings.n_jobs
     if workers is None:
         workers = 1
@@ -131,6 +139,7 @@ def plan_of(
         working_directory=Path.cwd(),
         verbose=_verbose(config),
         compare=compare,
+        first=_first(settings, space, compare, base, objectives),
         design=design(
             settings, space, answered_keys(space, compare, grid=grid), compare, grid=grid
         ),
@@ -140,6 +149,30 @@ def plan_of(
         worker_sampler(settings.sampler, space, compare)
     build_pruner(plan.pruner, objectives=len(objectives), compare=compare)
     return plan, values, composed, options
+
+
+def _first(
+    settings: Settings,
+    space: Space,
+    compare: Sequence[str],
+    base: Mapping[str, Any],
+    objectives: Sequence[str],
+) -> dict[str, list[Values]]:
+    """The values of the first trials of each level.
+
+    Raises:
+        UserError: a past sweep cannot be read, or has nothing to tell.
+    """
+    past = [memory.ends(source, objectives) for source in settings.warm_start]
+    in_all = [d for d in space.dimensions if not (d.conditions or d.prior)]
+    found = {
+        name_of(level): memory.first_values(past, base, in_all, level)
+        for level in levels_of(space, compare)
+    }
+    for level, values in found.items() if past else ():
+        shown = ", then ".join(" ".join(f"{k}={v}" for k, v in one.items()) for one in values)
+        log.info("%s begins with %s", level or "the search", shown or "what the sampler chooses")
+    return found
 
 
 def _budgeted(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.errors import UserError
@@ -25,6 +25,7 @@ class Settings:
     sampler: Mapping[str, Any] = field(default_factory=dict)
     pruner: Mapping[str, Any] = field(default_factory=dict)
     compare: Sequence[str] | None = None
+    warm_start: Sequence[str] = ()
     confirm: int = 0
     confirm_seeds: int = 5
     confirm_most: int | None = None
@@ -57,7 +58,9 @@ def read(sweeper: Mapping[str, Any], sweep: Mapping[str, Any]) -> Settings:
                 f"hydra.sweeper.{key}={sweeper[key]}; type hydra/sweeper/{key}={sweeper[key]}"
             )
     kept = {key: sweeper[key] for key in (*_SWEEPER, "storage", "sampler", "pruner")}
-    settings = Settings(**kept, **{key: sweep[key] for key in _SWEEP})
+    own = {key: sweep[key] for key in _SWEEP}
+    lists = {key: (own[key],) for key in ("compare", "warm_start") if isinstance(own[key], str)}
+    settings = Settings(**kept, **own | lists)
     most = settings.confirm_most
     if most is not None and most < settings.confirm_seeds:
         raise UserError(
@@ -70,8 +73,6 @@ def read(sweeper: Mapping[str, Any], sweep: Mapping[str, Any]) -> Settings:
             f"{settings.trials_per_gpu} and sweep.gpus_per_trial={settings.gpus_per_trial}; leave "
             "one of them out"
         )
-    if isinstance(settings.compare, str):
-        return replace(settings, compare=(settings.compare,))
     return settings
 
 
@@ -125,6 +126,7 @@ _SWEEPER: dict[str, Rule] = {
 }
 _SWEEP: dict[str, Rule] = {
     "compare": _or_null(("keys that are searched, such as loss or [loss,latent_dim]", _is_keys)),
+    "warm_start": ("directories or addresses of past sweeps", _is_keys),
     "confirm": _integer(0),
     "confirm_seeds": _integer(2),
     "confirm_most": _or_null(_integer(2)),

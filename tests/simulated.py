@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import Interrupted, Pruned
+from experiments.errors import Interrupted, Paused, Pruned
 from sweeps.study.execution import Report
 from sweeps.workers.task import WorkerSettings
 
@@ -45,13 +45,16 @@ class SimulatedTask:
     def prepare(
         self, overrides: Sequence[str], number: int, settings: WorkerSettings
     ) -> SimulatedJob:
-        return SimulatedJob(self, list(overrides), number)
+        return SimulatedJob(self, list(overrides), number, settings.pauses)
 
 
 class SimulatedJob:
     """One trial; its value is best for lr=1e-3, and for larger latent sizes."""
 
-    def __init__(self, task: SimulatedTask, overrides: list[str], number: int) -> None:
+    def __init__(
+        self, task: SimulatedTask, overrides: list[str], number: int, pauses: bool = False
+    ) -> None:
+        self._pauses = pauses
         self._task, self._overrides, self._number = task, overrides, number
         values = dict(text.lstrip("+").split("=", 1) for text in overrides)
         self._values = values
@@ -89,7 +92,7 @@ class SimulatedJob:
                 os.kill(os.getpid(), signal.SIGKILL)
             shown = [value * epoch / self.epochs for value in values]
             if report(epoch, shown) and epoch < self.epochs:
-                raise Pruned(f"at epoch {epoch}")
+                raise (Paused if self._pauses else Pruned)(f"at epoch {epoch}")
             if should_stop() and epoch < self.epochs:
                 raise Interrupted("asked to stop")
         self._note("end")

@@ -29,6 +29,7 @@ MAY_READ_WITH = {
         "sweeps.storage.answers",
         "sweeps.storage.databases",
         "sweeps.results.importance",
+        "sweeps.results.reading",
         "sweeps.storage.opening",
         "sweeps.storage.attributes",
         "sweeps.study.definition",
@@ -38,9 +39,9 @@ MAY_READ_WITH = {
 
 ROOMS = {
     "sweeps": [
-        "bounds", "system", "space", "settings", "plan", "storage", "results", "search", "study",
-        "workers", "screen", "wandb", "planning", "command", "sweeper", "outcomes", "faults",
-        "chaos",
+        "bounds", "system", "space", "settings", "plan", "storage", "results", "contest", "search",
+        "study", "workers", "screen", "wandb", "planning", "command", "sweeper", "outcomes",
+        "faults", "chaos",
     ],
     "experiments": [
         "errors", "machine", "cli", "metrics", "terminal", "record", "config", "data", "threads",

@@ -39,7 +39,8 @@ def values(study: optuna.Study) -> list[dict[str, Any]]:
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("options", [{}, {"use_separable_cma": True}, {"with_margin": True}])
 def test_cma_es_searches_as_optunas_does(options: dict[str, Any]) -> None:
-    ours = optuna.create_study(sampler=worker_sampler({**CMAES, **options}, Space(())))
+    built = worker_sampler({**CMAES, **options}, Space(()))._build(0)
+    ours = optuna.create_study(sampler=built)
     theirs = optuna.create_study(
         sampler=optuna.samplers.CmaEsSampler(seed=0, n_startup_trials=1, **options)
     )

@@ -348,7 +348,7 @@ def test_too_many_failures_end_a_sweep(run: RunSweep, trained: Callable[[], list
             ["hydra/sweeper/sampler=grid", "latent_dim=1,2,3", "hydra.sweeper.n_trials=2"],
             "number of points of the grid",
         ),
-        (["hydra/sweeper/pruner=median", "objective=[psnr,ssim]", LR], "asha or none for several"),
+        (["hydra/sweeper/pruner=median", "objective=[psnr,ssim]", LR], "or none for several"),
         (["hydra/sweeper/pruner=asha", "hydra.sweeper.pruner.reduction_factor=1", LR], "reduction"),
         (
             [

@@ -25,7 +25,8 @@ from sweeps.space.points import point_name
 from sweeps.storage import private
 from sweeps.storage.attributes import CONFIRM, LEASE, PHASE, POINT, RETRIED, TAKEN, is_superseded
 from sweeps.study import claims
-from sweeps.study.claims import Claim, Claims
+from sweeps.study.claims import Claims
+from sweeps.study.contests import Claim
 from sweeps.study.definition import open_study
 from sweeps.study.leases import Lease
 from sweeps.study.recovery import retry_failed

@@ -127,7 +127,7 @@ def test_a_search_whose_budget_is_spent_says_so(
 @pytest.mark.parametrize(
     ("changed", "difference"),
     [
-        ([LR, "hydra/sweeper/sampler=random"], "by TPESampler before, by RandomSampler now"),
+        ([LR, "hydra/sweeper/sampler=random"], "by GPSampler before, by RandomSampler now"),
         ([LR, "beta=interval(1,2)"], "`beta` not searched before, a number from 1 to 2 now"),
     ],
 )

@@ -13,6 +13,7 @@ from sweeps.command import Sweep
 from tests.simulated import SimulatedTask
 
 LOSSES = "loss=mse,l1,ssim"
+TPE = "hydra/sweeper/sampler=tpe"
 LR = "lr=tag(log,interval(1e-4,1e-2))"
 
 
@@ -40,7 +41,11 @@ def params(sweep: Sweep, key: str) -> dict[str, list[Any]]:
 def test_levels_begin_in_turn_and_have_as_many_trials(tmp_path: Path) -> None:
     sweep = run(tmp_path, LOSSES, LR, "hydra.sweeper.n_trials=14")
     losses = [trial.params["loss"] for trial in sweep.study.trials]
-    assert losses == ["mse", "l1", "ssim"] * 4, "14 trials are 4 each"
+    rounds = [losses[start : start + 3] for start in range(0, 12, 3)]
+    first = ["mse", "l1", "ssim"]
+    assert rounds[0] == first
+    assert rounds == [first[n % 3 :] + first[: n % 3] for n in range(4)], "14 trials are 4 each"
+    assert len(losses) == 12
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsgaii"])
@@ -60,7 +65,7 @@ def test_samplers_with_a_state_work_level_by_level(tmp_path: Path, sampler: str)
 
 
 def test_two_workers_draw_what_one_draws(tmp_path: Path) -> None:
-    seeded = ["hydra.sweeper.sampler.seed=3", "hydra.sweeper.n_trials=12", LOSSES, LR]
+    seeded = [TPE, "hydra.sweeper.sampler.seed=3", "hydra.sweeper.n_trials=12", LOSSES, LR]
     alone = params(run(tmp_path, "name=one", *seeded), "lr")
     both = params(run(tmp_path, "name=two", "hydra.sweeper.n_jobs=2", *seeded, seconds=0.02), "lr")
     assert {loss: sorted(values) for loss, values in alone.items()} == {
@@ -70,7 +75,7 @@ def test_two_workers_draw_what_one_draws(tmp_path: Path) -> None:
 
 def test_a_sampler_learns_from_its_own_level_alone(tmp_path: Path) -> None:
     """The others' trials, of which one is far better elsewhere, do not move it."""
-    seeded = ["hydra.sweeper.sampler.seed=3", LR, "sweep.compare=loss"]
+    seeded = [TPE, "hydra.sweeper.sampler.seed=3", LR, "sweep.compare=loss"]
     together = params(run(tmp_path, LOSSES, "hydra.sweeper.n_trials=60", *seeded, noise=0.0), "lr")
     other = params(
         run(tmp_path, "name=two", "loss=mse,charbonnier", "hydra.sweeper.n_trials=40", *seeded,
@@ -92,8 +97,11 @@ def test_a_level_with_few_points_has_each_of_them_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("objectives", [["psnr"], ["psnr", "ssim"]])
 def test_each_level_has_rungs_of_its_own(tmp_path: Path, objectives: list[str]) -> None:
     """The worse loss, whose every trial is below all of the better, is not pruned for that."""
-    space = ["loss=mse,ssim", LR, "hydra.sweeper.n_trials=24", "hydra.sweeper.sampler.seed=0"]
-    pruned = ["hydra/sweeper/pruner=asha", "max_epochs=9", f"objective=[{','.join(objectives)}]"]
+    worst_first = "lr=tag(log,interval(2e-3,1e-1))"  # the config's is the best, and not in it
+    space = ["loss=mse,ssim", worst_first, TPE, "hydra.sweeper.sampler.seed=0"]
+    space += ["hydra.sweeper.n_trials=24"]
+    kind = "asha" if len(objectives) == 1 else "halving"
+    pruned = [f"hydra/sweeper/pruner={kind}", "max_epochs=9", f"objective=[{','.join(objectives)}]"]
 
     def completed(*overrides: str) -> Counter[str]:
         sweep = run(tmp_path, *space, *pruned, *overrides, epochs=9, noise=0.01,

@@ -12,10 +12,13 @@ from optuna.samplers import TPESampler
 
 from experiments.errors import UserError
 from sweeps.search.pruners import build_pruner
-from sweeps.search.samplers import WorkerSeed, worker_sampler
+from sweeps.search.samplers import LevelSampler, worker_sampler
 from sweeps.space.dimensions import Dimension, Space
+from sweeps.space.points import point_name
 from sweeps.storage import private
-from sweeps.storage.attributes import LEASE
+from sweeps.storage.attributes import LEASE, POINT
+from sweeps.study.counts import Counts
+from sweeps.study.proposals import proposed, suggest
 from tests.hydra_multirun import multirun_config
 
 SPACE = Space(
@@ -38,7 +41,8 @@ def config_of(*overrides: str) -> dict[str, Any]:
 
 
 def tpe(*overrides: str) -> TPESampler:
-    sampler = worker_sampler(config_of(*overrides), SPACE)
+    config = config_of("hydra/sweeper/sampler=tpe", *overrides)
+    sampler = worker_sampler(config, SPACE)._build(0)
     assert isinstance(sampler, TPESampler)
     return sampler
 
@@ -144,7 +148,7 @@ def test_a_worker_that_goes_on_with_a_trial_does_not_draw_its_numbers_again() ->
     ],
 )
 def test_wilcoxon_is_refused_with_the_reason(config: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"epochs of a training are not.*choose asha") as caught:
+    with pytest.raises(UserError, match=r"epochs of a training are not.*choose halving") as caught:
         build_pruner(config, objectives=1)
     assert "\n" not in str(caught.value)
 
@@ -159,7 +163,35 @@ def test_a_seeded_sampler_passes_on_what_the_study_tells_it() -> None:
         def reseed_rng(self) -> None:
             told.append("reseed")
 
-    study = optuna.create_study(sampler=WorkerSeed(Told, 3))
+    study = optuna.create_study(sampler=LevelSampler(Told, (), 3))
     asked(study, 1)
     study.sampler.reseed_rng()
     assert told == ["after", "reseed"]
+
+
+class Stubborn(optuna.samplers.RandomSampler):
+    """Always proposes the edge of the space."""
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+        return {"lr": SPACE.dimensions[0].distribution}
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        return {"lr": 1e-2}
+
+
+def test_a_point_is_begun_once_in_an_infinite_space_too() -> None:
+    """Else a search would begin it for ever, as what repeats a trial is none of the budget."""
+    space = Space(SPACE.dimensions[:1])
+    study = optuna.create_study(sampler=Stubborn(seed=0))
+    counts = Counts("here")
+    found = []
+    for _ in range(4):
+        trial = private.begin(study, {})
+        trial, (values, seed) = proposed(study, trial, space, counts, None)
+        trial.set_user_attr(POINT, point_name(values, seed))
+        suggest(trial, space, values)
+        study.tell(trial, 1.0)
+        counts.update(study.trials)
+        found.append(trial.params["lr"])
+    assert found[0] == 1e-2
+    assert len(set(found)) == 4

@@ -15,7 +15,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from scipy import stats
 
 from experiments.errors import UserError
-from sweeps.search.priors import with_priors
+from sweeps.search.samplers import with_priors
 from sweeps.space.dimensions import Dimension, Space
 from sweeps.wandb.parameters import KEYS, read
 

@@ -66,7 +66,7 @@ def test_a_pruner_hears_of_nothing_before() -> None:
         heard.append(epoch)
         return False
 
-    reporter = Reporter(["psnr"], report)
+    reporter = Reporter(["psnr"], report, lambda: False)
     for epoch, step in enumerate([4, 9, 10, 14]):
         module._trainer = SimpleNamespace(global_step=step)  # type: ignore[assignment]
         trainer: Any = SimpleNamespace(

@@ -109,6 +109,8 @@ class SweepConfig:
     # Keys whose values are compared, each searched as long as the others; null: the loss, where
     # several are searched; []: nothing, one search over all.
     compare: Any = None
+    # Past sweeps (directories, or addresses of studies): the search begins where they ended.
+    warm_start: Any = field(default_factory=list)
     # Best configurations that are trained again with fresh seeds, which all of them share: of each
     # level that is compared the best one, if this is not 0; else as many as this says.
     confirm: int = 0

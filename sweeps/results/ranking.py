@@ -119,7 +119,8 @@ def best(study: optuna.Study, names: Sequence[str]) -> Configuration | None:
 def last_improvement(study: optuna.Study, names: Sequence[str]) -> int:
     """How many trials were completed or pruned since the best value or the front last improved.
 
-    Without a completed trial, how many there are. Confirmations are no part of the search.
+    Without a completed trial, how many there are. Trials that were pruned for now have not said
+    their last, and confirmations are no part of the search.
 
     Args:
         study: to read.
@@ -131,7 +132,9 @@ def last_improvement(study: optuna.Study, names: Sequence[str]) -> int:
     check_names(study, names)
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     trials = attributes.counted(study.get_trials(deepcopy=False))
-    ended = [t for t in trials if t.state in states and not attributes.is_confirmation(t)]
+    is_open = attributes.is_paused
+    trials = [t for t in trials if not (is_open(t) or attributes.is_confirmation(t))]
+    ended = [t for t in trials if t.state in states]
     ended.sort(key=_end_of)
     since = 0
     known = np.empty((0, len(study.directions)))

@@ -14,11 +14,11 @@ from optuna.trial import TrialState
 
 from experiments.cli import commands
 from experiments.errors import UserError
+from sweeps.contest import design
 from sweeps.plan import Plan, artifacts_directory
 from sweeps.results.ranking import best
 from sweeps.results.tables import write_results
 from sweeps.screen.summary import print_lines, print_paths, print_summary
-from sweeps.search import design
 from sweeps.storage.attributes import REASON, counted
 from sweeps.storage.opening import dashboard_command
 from sweeps.storage.private import first_of

@@ -14,6 +14,7 @@ WHITELIST = (
     "hydra_plugins.hydra_optuna_sweeper.*",
     "sweeps.search.bands.BandPruner",
     "sweeps.search.cmaes.CautiousCmaEsSampler",
+    "sweeps.search.halving.Halving",
 )
 """What the config of a sampler or pruner may name."""
 

@@ -10,15 +10,16 @@ from optuna.pruners import BasePruner, NopPruner
 
 from experiments.errors import UserError
 from sweeps.search.building import built
-from sweeps.search.pruning import ParetoHalving
+from sweeps.search.halving import Halving
 
-_FIRST_RUNG = 9  # of max_epochs, a ninth: two halvings by three
+HALVING = "sweeps.search.halving.Halving"
+_FIRST_RUNG = 5  # of max_epochs; earlier, ranks say little (benchmarks/README.md)
 _WILCOXON = "WilcoxonPruner"
 
 
 def build_pruner(
     config: Mapping[str, Any], *, objectives: int, compare: Sequence[str] = ()
-) -> BasePruner | ParetoHalving | None:
+) -> BasePruner | Halving | None:
     """The pruner of a config that `in_epochs` has completed.
 
     Args:
@@ -27,8 +28,7 @@ def build_pruner(
         compare: keys whose levels are compared, so that each has rungs of its own.
 
     Returns:
-        Optuna's for one objective; for several, which Optuna cannot prune, successive halving by
-        Pareto rank; None where nothing is pruned.
+        Ours, or one of Optuna's, which compare one objective; None where nothing is pruned.
 
     Raises:
         UserError: there is no such pruner, it refuses an option, or it cannot compare several
@@ -38,11 +38,12 @@ def build_pruner(
         raise UserError(
             "`hydra/sweeper/pruner` must compare trials epoch by epoch, but got wilcoxon, whose "
             "test is about independent problem instances, and the epochs of a training are not; "
-            "choose asha, hyperband, median, patient or none"
+            "choose halving, asha, hyperband, median, patient or none"
         )
     target = config["_target_"]
-    if objectives > 1 and target.endswith("SuccessiveHalvingPruner"):
-        return ParetoHalving(config["min_resource"], config["reduction_factor"], compare)
+    if target == HALVING:
+        halving: Halving = built({**config, "compare": list(compare)}, "hydra/sweeper/pruner")
+        return halving
     pruner = built(config, "hydra/sweeper/pruner")
     if isinstance(pruner, NopPruner):
         return None
@@ -50,10 +51,15 @@ def build_pruner(
         raise UserError(f"`hydra/sweeper/pruner` must be an Optuna pruner, but got {target}")
     if objectives > 1:
         raise UserError(
-            "`hydra/sweeper/pruner` must be asha or none for several objectives, but got "
+            "`hydra/sweeper/pruner` must be halving or none for several objectives, but got "
             f"{target.rpartition('.')[2]}, which compares one"
         )
     return pruner
+
+
+def promoting(pruner: BasePruner | Halving | None) -> Halving | None:
+    """The pruner, if what it prunes may go on later."""
+    return pruner if isinstance(pruner, Halving) else None
 
 
 def in_epochs(
@@ -61,8 +67,8 @@ def in_epochs(
 ) -> dict[str, Any]:
     """A pruner's config with what it leaves open: its resource, counted in epochs.
 
-    The first rung is a ninth of the training or, where that is later, the first epoch at which all
-    trials have warmed up. Until then they report nothing, and what a trial reports first would
+    The first rung is a fifth of the training or, where that is later, the first epoch at which
+    all trials have warmed up. Until then they report nothing, and what a trial reports first would
     count for the rungs before as well: trials with a long warm-up would be compared there, epochs
     older, with those that have none.
 

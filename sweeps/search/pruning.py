@@ -1,92 +1,25 @@
-"""Stopping trials early: Optuna's pruners for one objective, Pareto halving for several."""
+"""Reports of trials to their study, and what of them Optuna's pruners see."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
-import numpy as np
 import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
-from sweeps.results.ranking import as_losses
-from sweeps.search.levels import of_level
+from sweeps.contest.levels import of_level
 from sweeps.storage import private
 from sweeps.storage.attributes import CONFIRM, PHASE, REPORTS
 
-Reports = Mapping[str, Sequence[float | None]]
 
+class Judge(Protocol):
+    """Says of a trial whether it should stop."""
 
-class ParetoHalving:
-    """Asynchronous successive halving by Pareto rank, for several objectives.
-
-    ASHA (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2)
-    with Pareto ranks in place of the one loss. Rungs lie at `min_resource * reduction_factor**k`
-    epochs. A trial that reaches a rung is compared with what all others had when they reached it;
-    it goes on if fewer than one in `reduction_factor` lie on better fronts, and always if none
-    dominates it. As in Optuna's SuccessiveHalvingPruner a trial is judged once at each rung.
-
-    Args:
-        min_resource: epochs of the first rung.
-        reduction_factor: one in how many goes on.
-        compare: keys whose levels are compared, so that each has rungs of its own.
-
-    Raises:
-        ValueError: `min_resource` is below 1 or `reduction_factor` below 2.
-    """
-
-    def __init__(
-        self, min_resource: int, reduction_factor: int = 3, compare: Sequence[str] = ()
-    ) -> None:
-        if min_resource < 1:
-            raise ValueError(f"`min_resource` must be 1 epoch or more, but got {min_resource}")
-        if reduction_factor < 2:
-            raise ValueError(f"`reduction_factor` must be 2 or more, but got {reduction_factor}")
-        self._min_resource = min_resource
-        self._reduction_factor = reduction_factor
-        self._compare = tuple(compare)
-
-    def should_prune(
-        self,
-        study: optuna.Study,
-        trial: int | FrozenTrial | optuna.Trial,
-        epoch: int,
-        values: Sequence[float],
-    ) -> bool:
-        """Whether a trial should stop after the validation of `epoch`.
-
-        Args:
-            study: with several objectives (one works as well).
-            trial: the trial, or its number.
-            epoch: counted from 1.
-            values: one for each objective; NaN is worst.
-
-        Raises:
-            ValueError: there is not one value for each objective.
-        """
-        rung = self._rung(epoch)
-        if rung is None:
-            return False
-        if not isinstance(trial, FrozenTrial):
-            number = trial if isinstance(trial, int) else trial.number
-            trial = study.get_trials(deepcopy=False)[number]
-        if _first_report(trial.user_attrs.get(REPORTS, {}), range(rung.start, epoch)) is not None:
-            return False
-        rivals = of_level(self._compare, trial)(study.get_trials(deepcopy=False))
-        others = _reports_of_others(rivals, trial.number, rung)
-        ranks = private.pareto_ranks(as_losses([values, *others], study.directions))
-        better = int(np.sum(ranks < ranks[0]))
-        return better >= max(1, len(ranks) // self._reduction_factor)
-
-    def _rung(self, epoch: int) -> range | None:
-        """The epochs from the highest rung that is reached to before the next."""
-        if epoch < self._min_resource:
-            return None
-        start = self._min_resource
-        while start * self._reduction_factor <= epoch:
-            start *= self._reduction_factor
-        return range(start, start * self._reduction_factor)
+    def should_prune(self, study: optuna.Study, number: int, epoch: int) -> bool:
+        """Whether it should, after the validation of an epoch that it has reported."""
 
 
 class CountedPruner(BasePruner):
@@ -111,15 +44,15 @@ class CountedPruner(BasePruner):
 class Reporting:
     """Tells a study the validation results of its trials and whether a trial should stop.
 
-    One objective goes to the study's own pruner. Optuna has no pruning for several objectives, so
-    their results are kept in the trial's attributes, for `pruner`. A confirmation is never
-    pruned, nor a trial for an epoch that it had reported before it was interrupted.
+    Optuna has no reports of several objectives, so these are kept in the trial's attributes. A
+    confirmation is never pruned, nor a trial for an epoch that it had reported before it was
+    interrupted.
 
     Args:
-        pruner: for several objectives; None prunes none.
+        pruner: None for the study's own, which judges one objective.
     """
 
-    def __init__(self, pruner: ParetoHalving | None = None) -> None:
+    def __init__(self, pruner: Judge | None = None) -> None:
         self._pruner = pruner
         self._current: tuple[optuna.Trial, set[int]] | None = None
         self._told: int | None = None
@@ -155,7 +88,11 @@ class Reporting:
         if epoch != self._told:  # which Optuna would take for a mistake
             trial.report(float(values[0]), epoch)
             self._told = epoch
-        return private.attributes(trial).get(PHASE) != CONFIRM and trial.should_prune()
+        if private.attributes(trial).get(PHASE) == CONFIRM:
+            return False
+        if self._pruner is not None:
+            return self._pruner.should_prune(trial.study, trial.number, epoch)
+        return trial.should_prune()
 
     def _report_several(self, trial: optuna.Trial, epoch: int, values: Sequence[float]) -> bool:
         reports = private.attributes(trial).get(REPORTS, {})
@@ -164,7 +101,7 @@ class Reporting:
         trial.set_user_attr(REPORTS, {**reports, str(epoch): row})
         if self._pruner is None or private.attributes(trial).get(PHASE) == CONFIRM:
             return False
-        return self._pruner.should_prune(trial.study, trial, epoch, values)
+        return self._pruner.should_prune(trial.study, trial.number, epoch)
 
     def _judged_epochs(self, trial: optuna.Trial) -> set[int]:
         """Those of earlier workers are read once a trial."""
@@ -174,22 +111,3 @@ class Reporting:
             self._current = (trial, {*frozen.intermediate_values, *several})
             self._told = None
         return self._current[1]
-
-
-def _first_report(reports: Reports, epochs: range) -> Sequence[float | None] | None:
-    reached = [int(epoch) for epoch in reports if int(epoch) in epochs]
-    return reports[str(min(reached))] if reached else None
-
-
-def _reports_of_others(
-    trials: Sequence[FrozenTrial], number: int, rung: range
-) -> list[Sequence[float | None]]:
-    """What each other trial of the search had when it reached the rung."""
-    found = []
-    for trial in trials:
-        if trial.number == number:
-            continue
-        report = _first_report(trial.user_attrs.get(REPORTS, {}), rung)
-        if report is not None:
-            found.append(report)
-    return found

@@ -124,6 +124,17 @@ class Dimension:
             place = int(value - distribution.low) // distribution.step
         return place if 0 <= place < self.size and self.value_at(place) == value else None
 
+    def has(self, value: Any) -> bool:
+        """Whether a value of a config is one of the dimension's."""
+        distribution = self.distribution
+        if isinstance(distribution, CategoricalDistribution):
+            return value in (self.listed or distribution.choices)
+        if self.is_finite:
+            return self.place_of(value) is not None
+        assert isinstance(distribution, FloatDistribution)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and distribution.low <= value <= distribution.high
+
     def values(self) -> list[Any]:
         """All values, in the order given.
 

@@ -55,6 +55,10 @@ PROBE = "probe"
 """Of the study: written by one who watches, to know whether others can write."""
 SAME_AS = "same_as"
 """Number of the trial whose values were copied, since it had the same identity."""
+PAUSED = "paused"
+"""The last epoch that was reported by a trial which was pruned for now (see `is_paused`)."""
+PROMOTED = "promoted"
+"""The epoch after which the trial was pruned, but from which it goes on."""
 REPORTS = "reports"
 """Validation results by epoch, for several objectives: {"8": [19.1, 0.62]}."""
 EPOCHS = "epochs"
@@ -65,9 +69,9 @@ CONFIRM = "confirm"
 CONFIRMS = "confirms"
 """Number of the trial that is confirmed."""
 RACE = "race"
-"""Of the study: how the race of the best configurations stands (see `sweeps.search.confirming`)."""
+"""Of the study: how the race of the best stands (see `sweeps.contest.confirming`)."""
 DESIGN = "design"
-"""Of the study: what it compares, and how it was planned (see `sweeps.search.design`)."""
+"""Of the study: what it compares, and how it was planned (see `sweeps.contest.design`)."""
 
 
 def session_of(trial: FrozenTrial) -> str:
@@ -79,6 +83,18 @@ def session_of(trial: FrozenTrial) -> str:
 def is_superseded(trial: FrozenTrial) -> bool:
     """Whether another trial does this one's work, so that it counts nowhere."""
     return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(RETRIED))
+
+
+def is_paused(trial: FrozenTrial) -> bool:
+    """Whether a trial was pruned for now, so that it may go on from its last report.
+
+    One that somebody stopped at W&B, or that another pruner ended, was not. One that was promoted
+    and came no further would be so for ever.
+    """
+    if trial.state != TrialState.PRUNED or PAUSED not in trial.user_attrs:
+        return False
+    last = (last_report(trial) or (0, []))[0]
+    return bool(trial.user_attrs[PAUSED] == last != trial.user_attrs.get(PROMOTED))
 
 
 def is_confirmation(trial: FrozenTrial) -> bool:

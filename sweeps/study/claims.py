@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps import bounds
+from sweeps.contest import confirming
+from sweeps.contest.levels import Levels
 from sweeps.plan import Plan
-from sweeps.search import confirming
-from sweeps.search.levels import Levels
 from sweeps.space.grid import Grid, Remaining
 from sweeps.space.points import Values, point_name, point_seed
 from sweeps.storage import private
@@ -27,13 +27,11 @@ from sweeps.storage.attributes import (
     POINT,
     REASON,
     RETRIED,
-    budgeted,
     confirmation_of,
-    is_confirmation,
-    is_superseded,
-    point_of,
+    name_of,
 )
 from sweeps.study import recovery
+from sweeps.study.contests import Claim, is_one_too_many
 from sweeps.study.counts import Counts
 from sweeps.study.leases import Lease, Watch
 from sweeps.study.proposals import proposed, suggest
@@ -43,32 +41,17 @@ from sweeps.system import REAL, System
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A trial that this worker, and no other, is to train.
+class Promoter(Protocol):
+    """Whose pruned trials may go on."""
 
-    Attributes:
-        trial: Optuna's.
-        values: of its parameters.
-        seed: of the trial, if seeds are searched.
-        number: of the first trial that this one continues, whose directory it goes on with.
-        overrides: of Hydra, as they were when the trial first began; None to make them.
-        is_new: it was begun without a point.
-        has_params: they are stored in the trial.
-    """
+    def promotable(self, study: optuna.Study, left: Collection[str]) -> FrozenTrial | None:
+        """The pruned trial that should go on before another begins; None where none should.
 
-    trial: optuna.Trial
-    values: Values
-    seed: int | None
-    number: int
-    overrides: tuple[str, ...] | None = None
-    is_new: bool = False
-    has_params: bool = False
-
-    @property
-    def is_confirmation(self) -> bool:
-        """Whether it only repeats another with a fresh seed."""
-        return private.attributes(self.trial).get(PHASE) == CONFIRM
+        Args:
+            study: of the trials.
+            left: levels of which more trials will begin; one without a name where none are
+                compared.
+        """
 
 
 class Claims:
@@ -81,6 +64,7 @@ class Claims:
         lease: of the worker; None for the command, which claims nothing.
         system: the machine.
         is_lock_certain: the lock reaches everybody, and lasts as long as whoever has it lives.
+        promoter: says which pruned trials go on; None where none does.
     """
 
     def __init__(
@@ -92,10 +76,11 @@ class Claims:
         system: System = REAL,
         *,
         is_lock_certain: bool = False,
+        promoter: Promoter | None = None,
     ) -> None:
         self._is_lock_certain = is_lock_certain
         self._study, self._plan, self._system = study, plan, system
-        self._lock, self._lease = lock, lease
+        self._lock, self._lease, self._promoter = lock, lease, promoter
         self.counts = Counts(plan.session)
         self.stopping = Stopping(study, plan, self.counts, system, is_command=lease is None)
         self._watch = Watch(study, system)
@@ -174,7 +159,8 @@ class Claims:
         if self.stopping.reason() is not None:
             return False
         is_waiting = any(map(self._can_train, self._waiting()))
-        return is_waiting or self._is_search_left() or bool(self._missing_confirmations())
+        is_left = is_waiting or self._is_search_left() or self._promotable() is not None
+        return is_left or bool(self._missing_confirmations())
 
     def settle(self, should_stop: Callable[[], bool], say: Callable[[str], None]) -> None:
         """Wait, while nothing else is to do, for trials whose worker may be gone.
@@ -238,7 +224,8 @@ class Claims:
         """Whether there may be something to do later, although there is nothing now."""
         # Who races is known when the last trial of the search ends, and who needs another seed
         # when the round does.
-        is_racing = bool(self._plan.settings.confirm and self.counts.training)
+        may_follow = self._plan.settings.confirm or self._promoter is not None
+        is_racing = bool(may_follow and self.counts.training)
         return is_racing or self._watch.unheard(self._trials, self._plan.session)
 
     def _unheard(self) -> list[int]:
@@ -250,7 +237,7 @@ class Claims:
 
     def _claim(self) -> Claim | None:
         """Called under the lock."""
-        claim = self._adopted() or self._resumed()
+        claim = self._adopted() or self._resumed() or self._promoted()
         if claim is not None:
             return claim
         if self.stopping.no_improvement() is None:
@@ -278,13 +265,21 @@ class Claims:
 
     def _begun(self) -> optuna.Trial:
         """A trial for which the sampler is to choose, of the level whose turn it is."""
-        fixed = self._next_level()
+        fixed = self._first_of(self._next_level() or {})
         return private.begin(self._study, {LEASE: self._next_lease()}, fixed=fixed)
+
+    def _first_of(self, level: Values) -> Values:
+        """What no sampler chooses for a trial: its level, and what is to be tried first there."""
+        for first in self._plan.first.get(name_of(level), ()):
+            fixed = {**first, **level}
+            if not any(fixed.items() <= _values(trial).items() for trial in self._trials):
+                return fixed
+        return level
 
     def _next_level(self) -> Values | None:
         if self._levels is None:
             return None
-        return self._levels.next(self._trials, self.counts.ended_points, [*self.counts.open_points])
+        return self._levels.next(self._trials, self.counts.ended_points, self.counts.open_points)
 
     def _begun_at(self, values: Values, seed: int | None) -> Claim:
         """A trial of a point, whole in one call of the storage."""
@@ -328,6 +323,28 @@ class Claims:
             self._update()
         return None
 
+    def _promoted(self) -> Claim | None:
+        """A pruned trial that is among the best after all, going on from its checkpoint."""
+        trial = self._promotable()
+        if trial is None:
+            return None
+        recovery.promote(self._study, trial)
+        self._update()
+        return self._resumed()
+
+    def _promotable(self) -> FrozenTrial | None:
+        if self._promoter is None:
+            return None
+        return self._promoter.promotable(self._study, self._levels_left())
+
+    def _levels_left(self) -> set[str]:
+        """Of which a trial may still begin; one without a name where none are compared."""
+        if not self._is_search_left():
+            return set()
+        if self._levels is None:
+            return {""}
+        return self._levels.left(self._trials, self.counts.ended_points, self.counts.open_points)
+
     def _waiting(self) -> Iterator[FrozenTrial]:
         for number in self.counts.open:
             if self._trials[number].state == TrialState.WAITING:
@@ -352,34 +369,9 @@ class Claims:
         return Claim(trial, values, point_seed(point), first, stored)
 
     def _is_superseded(self, claim: Claim) -> bool:
-        """Whether a trial is one too many, since somebody claimed at the same time; ends it then.
-
-        Where the lock does not reach everybody, or a server that restarts lets go of it, two may
-        begin the last trial of the budget, or the same point. Numbers are given out one by one, so
-        the lower one stays; of two trials that were given their points after their numbers,
-        neither need have seen the other.
-        """
+        """Whether a trial is one too many, which it ends then."""
         self._update()
-        trials, mine = self._trials, self._trials[claim.trial.number]
-        own = {mine.number, *private.history_of(mine)}
-        rivals = self.counts.holders(point_of(mine)) - own if POINT in mine.user_attrs else ()
-        is_taken = any(claim.is_new or number < mine.number for number in rivals)
-        chain = [t for t in trials[: mine.number] if private.first_of(t) == claim.number]
-        # A trial that was retried twice; one of the two may have made way already.
-        is_taken |= any(t.number not in own and not is_superseded(t) for t in chain)
-        limit = self._plan.settings.n_trials
-        is_beyond = claim.is_new and limit is not None
-        if is_beyond:
-            place = claim.number, mine.number
-            # One that was taken over has its unit, also while nobody has cloned it yet.
-            units = [*budgeted(trials), *(trials[number] for number in self.counts.unretried)]
-            earlier = {
-                private.first_of(t)
-                for t in units
-                if not is_confirmation(t) and (private.first_of(t), t.number) < place
-            }
-            is_beyond = len(earlier) >= (limit or 0)
-        if not is_taken and not is_beyond:
+        if not is_one_too_many(claim, self._trials, self.counts, self._plan.settings.n_trials):
             return False
         self._supersede(claim)
         return True

@@ -14,6 +14,7 @@ from sweeps.storage.attributes import (
     SAME_AS,
     TAKEN,
     is_confirmation,
+    is_paused,
     is_superseded,
     point_of,
     session_of,
@@ -93,7 +94,7 @@ class Counts:
         return found - self._replaced
 
     def duplicate(self, identity: str) -> int | None:
-        """Number of the completed or pruned trial of that identity."""
+        """Number of the trial of that identity which was completed, or pruned for good."""
         return self._by_identity.get(identity)
 
     def failure_rate(self, least: int) -> float:
@@ -116,7 +117,8 @@ class Counts:
             self._failed_here += trial.state == TrialState.FAIL
         if SAME_AS in attributes:
             return
-        if trial.state != TrialState.FAIL and IDENTITY in attributes:
+        is_final = trial.state != TrialState.FAIL and not is_paused(trial)
+        if is_final and IDENTITY in attributes:
             self._by_identity.setdefault(attributes[IDENTITY], trial.number)
         if not is_confirmation(trial):
             self._done.add(trial.number)

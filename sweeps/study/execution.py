@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from experiments.errors import (
     Interrupted,
+    Paused,
     Pruned,
     RecordLockedError,
     Superseded,
@@ -30,15 +31,19 @@ from sweeps.storage.attributes import (
     EPOCHS,
     IDENTITY,
     OVERRIDES,
+    PAUSED,
+    PROMOTED,
     REASON,
     RETRIED,
     SAME_AS,
     SEED,
     SUMMARY,
+    last_report,
 )
 from sweeps.storage.retry import is_away, retry
 from sweeps.study import recovery
-from sweeps.study.claims import Claim, Claims
+from sweeps.study.claims import Claims
+from sweeps.study.contests import Claim
 from sweeps.study.leases import Lease
 from sweeps.system import REAL, System
 
@@ -66,7 +71,7 @@ class Job(Protocol):
         """Train and return the objectives, or return those of the record if that is finished.
 
         Raises:
-            Pruned: `report` said so.
+            Pruned: `report` said so; `Paused` where another run of the job may go on from there.
             Interrupted: `should_stop` said so; another run of the job goes on from there.
             Superseded: the record is another worker's now.
             Exception: the trial failed.
@@ -87,6 +92,7 @@ class Ports:
         prepare: makes the job of a trial from Hydra's overrides and the number of its chain.
         give_back: removes the directory of a trial that leaves no record after all.
         report: tells the study a validation, and says whether to stop the trial.
+        reopen: lets the record in a directory go on that was pruned after so many epochs.
         announce: notes the pictures of a trial in the study, and returns what copies them there.
         own: makes a record this worker's alone, while its context lasts: of the directory, the
             number of the trial and the worker's process.
@@ -102,6 +108,7 @@ class Ports:
     own: Callable[[str, int, str], AbstractContextManager[Any]]
     free_memory: Callable[[], None]
     lock: Callable[[], AbstractContextManager[Any]]
+    reopen: Callable[[str, int], None] = lambda directory, epochs: None
     system: System = REAL
 
 
@@ -155,16 +162,23 @@ class Worker:
             job = self._of_job(lambda: self._ports.prepare(overrides, claim.number))
             self._retry(partial(self._describe, trial, job, overrides))
             duplicate = self._claims.counts.duplicate(job.identity)
-            if duplicate is not None:
+            history = private.history_of(private.known(trial))
+            if duplicate is not None and duplicate not in history:
                 self._retry(partial(self._copy, trial, duplicate))
                 self._ports.give_back(job.directory)
                 return
             with ExitStack() as stack:
                 own = partial(self._ports.own, job.directory, trial.number, lease.name)
                 self._retry(lambda: stack.enter_context(own()))  # it may be locked
+                if (epochs := private.attributes(trial).get(PROMOTED)) is not None:
+                    self._of_job(lambda: self._ports.reopen(job.directory, epochs))
                 run = partial(job.run, partial(self._report, trial), lease.should_end_trial)
                 values = self._of_job(lambda: _numbers(run(), len(self._study.directions)))
         except Pruned as pruned:
+            if isinstance(pruned, Paused):
+                report = last_report(private.read(self._study, trial))
+                set_ = partial(trial.set_user_attr, PAUSED, report[0] if report else 0)
+                self._retry(set_)
             self._end(trial, job, TrialState.PRUNED, reason=str(pruned))
         except Superseded as error:
             self._leave_or_fail(trial, job, error)

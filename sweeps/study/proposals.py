@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -32,11 +33,8 @@ def proposed(
         counts: of the study.
         remaining: points of the space that are left; None where they cannot be counted.
     """
-    if remaining is not None:
-        values, seed = _untaken(study, trial, space, counts, remaining)
-        return private.fix(study, trial, values), (values, seed)
-    values = space.fill(lambda dimension: _suggest(trial, dimension))
-    return trial, (values, space.seeds[trial.number % len(space.seeds)] if space.seeds else None)
+    values, seed = _untaken(study, trial, space, counts, remaining)
+    return private.fix(study, trial, values), (values, seed)
 
 
 def suggest(trial: optuna.Trial, space: Space, values: Values) -> None:
@@ -47,9 +45,17 @@ def suggest(trial: optuna.Trial, space: Space, values: Values) -> None:
 
 
 def _untaken(
-    study: optuna.Study, trial: optuna.Trial, space: Space, counts: Counts, remaining: Remaining
+    study: optuna.Study,
+    trial: optuna.Trial,
+    space: Space,
+    counts: Counts,
+    remaining: Remaining | None,
 ) -> Point:
-    """What the sampler proposes, drawn again while it is taken: no point is run twice."""
+    """What the sampler proposes, drawn again while it is taken: no point is run twice.
+
+    A sampler that is sure of an edge of the space proposes that again and again, also where it has
+    infinitely many points.
+    """
     frozen = private.read(study, trial)
     fixed = frozen.system_attrs.get(private.FIXED, {})
     relative = dict(trial.relative_params)
@@ -63,12 +69,15 @@ def _untaken(
             study, frozen, dimension.key, dimension.distribution
         )
 
+    seeds: Sequence[int | None] = space.seeds or (None,)
+    if remaining is None:
+        seeds = [seeds[trial.number % len(seeds)]]
     for _ in range(_REDRAWS):
         values = space.fill(draw)
-        for seed in space.seeds or (None,):
+        for seed in seeds:
             if point_name(values, seed) not in counts.points:
                 return values, seed
-    return remaining.draw(Random(trial.number))
+    return (values, seeds[0]) if remaining is None else remaining.draw(Random(trial.number))
 
 
 def _suggest(trial: optuna.Trial, dimension: Dimension) -> Any:

@@ -6,7 +6,7 @@ study's lock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from sweeps.storage.attributes import (
     DIRECTORY,
     ENDED,
     LEASE,
+    PROMOTED,
     REASON,
     RETRIED,
     SAME_AS,
@@ -114,6 +115,12 @@ def retry_failed(study: optuna.Study) -> int:
     return sum(_clone(study, trial, without={DEATHS}) for trial in failed)
 
 
+def promote(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Let a pruned trial go on: a clone waits to do what is left of its work."""
+    report = last_report(trial)
+    _clone(study, trial, more={PROMOTED: report[0] if report else 0})
+
+
 def requeue_killed(study: optuna.Study, session: str, system: System = REAL) -> list[int]:
     """Kill the workers of a command that still train on this machine, and let their trials wait.
 
@@ -180,12 +187,18 @@ def _unmark(study: optuna.Study, trial: FrozenTrial) -> None:
         return  # it has ended by itself, which says the reason
 
 
-def _clone(study: optuna.Study, trial: FrozenTrial, *, without: Collection[str] = ()) -> bool:
-    """Make a trial's clone, unless it has one; without some of its attributes."""
+def _clone(
+    study: optuna.Study,
+    trial: FrozenTrial,
+    *,
+    without: Collection[str] = (),
+    more: Mapping[str, Any] | None = None,
+) -> bool:
+    """Make a trial's clone, unless it has one; without some of its attributes, and with more."""
     trials = study.get_trials(deepcopy=False)
     if any(trial.number in private.history_of(other) for other in trials):
         return False
     current, left_out = trials[trial.number], _OF_ONE_TRIAL | set(without)
     kept = {key: value for key, value in current.user_attrs.items() if key not in left_out}
-    private.clone(study, current, kept)
+    private.clone(study, current, {**kept, **(more or {})})
     return True

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 from pathlib import Path, PurePosixPath
 
+from optuna.trial import FrozenTrial
+
 from experiments.errors import UserError
-from experiments.record import CLAIM, RESULT, STUDY
-from experiments.record.files import create
+from experiments.record import CLAIM, LAST, RESULT, STUDY
+from experiments.record.files import create, remove
 from experiments.record.membership import (
     NOT_TRIALS,
     OWNER,
@@ -23,6 +25,7 @@ from experiments.record.membership import (
     records_below,
     result_in,
 )
+from sweeps.storage.attributes import DIRECTORY, counted, is_paused
 
 _LONGEST = 200  # bytes of a name; file systems take 255, and a number may follow
 
@@ -127,6 +130,14 @@ def give_back(directory: Path) -> None:
         (directory / CLAIM).unlink()
         if not any(directory.iterdir()):
             directory.rmdir()
+
+
+def remove_paused(directory: Path, trials: Sequence[FrozenTrial]) -> None:
+    """Remove the checkpoints from which pruned trials could have gone on; below the sweep only."""
+    for trial in counted(trials):
+        own = Path(trial.user_attrs.get(DIRECTORY) or "/").absolute()
+        if is_paused(trial) and own.is_relative_to(directory):
+            remove(own / LAST)
 
 
 def _endless(subdir: str, numbered: str) -> Iterator[str]:

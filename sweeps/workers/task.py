@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from experiments import config as configs
 from experiments.config import guard
-from experiments.errors import Interrupted, Pruned, UserError
+from experiments.errors import Interrupted, Paused, Pruned, UserError
 from experiments.record.identity import identity
 from experiments.record.membership import Membership
 from sweeps.study.execution import Job, Report
@@ -43,6 +43,7 @@ class WorkerSettings:
         directory: of the sweep, as the command resolved it; None for the config's.
         study: id and name of the study; None where trials are prepared only to be looked at.
         gpus_per_trial: of the config's `sweep`.
+        pauses: trials that are pruned may go on later.
     """
 
     index: int
@@ -50,6 +51,7 @@ class WorkerSettings:
     directory: Path | None = None
     study: tuple[str, str] | None = None
     gpus_per_trial: int = 1
+    pauses: bool = False
 
 
 class Task(Protocol):
@@ -148,6 +150,7 @@ class TrainingJob:
         self._task, self._composed, self._values = task, composed, values
         self._images = images
         self._membership: Membership | None = None
+        self._pauses = False
         self.epochs: int = values["max_epochs"]
         self.seed: int = values["seed"]
         self.identity = identity(values, images.fingerprint)
@@ -164,6 +167,7 @@ class TrainingJob:
         directory = (settings.directory or Path(str(sweep.dir))).absolute()
         subdir = checked(str(sweep.subdir))
         path = directory / subdir
+        self._pauses = settings.pauses
         if settings.study is not None:
             self._membership = Membership(*settings.study, number)
             path = place(directory, subdir, self._membership, self.identity)
@@ -213,15 +217,17 @@ class TrainingJob:
 
         done = finished(Path(self.directory), self._values, self._images.fingerprint)
         if done is not None:
-            return _outcome(done)
+            return _outcome(done, Path(self.directory))
 
+        names = configs.objectives(self._values)
+        reporter = Reporter(names, report, should_stop, pauses=self._pauses)
         result = run_trial(
             self._values,
             self.directory,
             in_sweep=True,
-            callbacks=[Reporter(configs.objectives(self._values), report)],
+            callbacks=[reporter],
             resumable=True,
-            should_stop=should_stop,
+            should_stop=reporter.should_stop,
             images=self._images,
             study=self._membership.plain() if self._membership is not None else None,
         )
@@ -242,8 +248,11 @@ class TrainingJob:
         return {key: result[key] for key in _SUMMARY if key in result}
 
 
-def _outcome(result: Mapping[str, Any]) -> tuple[float, ...]:
+def _outcome(result: Mapping[str, Any], directory: Path) -> tuple[float, ...]:
     """Of a record whose trial was finished, but not told."""
     if result["status"] == "pruned":
-        raise Pruned(str(result["reason"]))
+        from experiments.record import LAST
+
+        end = Paused if (directory / LAST).is_file() else Pruned
+        raise end(str(result["reason"]))
     return tuple(float("nan") if v is None else float(v) for v in result["objective"]["values"])

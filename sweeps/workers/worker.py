@@ -18,11 +18,13 @@ import optuna
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.pruners import BasePruner, NopPruner
 
+from experiments.record import reopen
 from experiments.record.fence import Owner, owning
 from experiments.tracking.wandb import run as wandb_run
 from sweeps.plan import Plan, artifacts_directory
-from sweeps.search.pruners import build_pruner
-from sweeps.search.pruning import CountedPruner, ParetoHalving, Reporting
+from sweeps.search.halving import Halving
+from sweeps.search.pruners import build_pruner, promoting
+from sweeps.search.pruning import CountedPruner, Reporting
 from sweeps.search.samplers import worker_sampler
 from sweeps.storage import private
 from sweeps.storage.attributes import STOP
@@ -63,7 +65,14 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
         command=plan.command,
     )
     ports = _ports(plan, task, index, pruner)
-    claims = Claims(study, plan, ports.lock, lease, is_lock_certain=is_certain(plan.storage))
+    claims = Claims(
+        study,
+        plan,
+        ports.lock,
+        lease,
+        is_lock_certain=is_certain(plan.storage),
+        promoter=promoting(pruner),
+    )
     worker = Worker(
         study, claims, lease, lambda claim: plan.space.overrides(claim.values, claim.seed), ports
     )
@@ -74,15 +83,16 @@ def work(plan: Plan, task: Task, index: int, *, handle_signals: bool = True) -> 
         lease.end()
 
 
-def _ports(plan: Plan, task: Task, index: int, pruner: Any) -> Ports:
+def _ports(plan: Plan, task: Task, index: int, pruner: BasePruner | Halving | None) -> Ports:
     settings = WorkerSettings(
         index if plan.on_one_machine else 0,
         plan.threads,
         plan.directory,
         (plan.study_id, plan.study) if plan.study_id is not None else None,
         plan.settings.gpus_per_trial,
+        pauses=promoting(pruner) is not None,
     )
-    reporting = Reporting(pruner if isinstance(pruner, ParetoHalving) else None)
+    reporting = Reporting(pruner if isinstance(pruner, Halving) else None)
 
     def study_lock() -> AbstractContextManager[None]:
         return lock(plan.storage, plan.study, plan.directory / "lock")
@@ -100,6 +110,7 @@ def _ports(plan: Plan, task: Task, index: int, pruner: Any) -> Ports:
         own=own,
         free_memory=_free_memory,
         lock=study_lock,
+        reopen=reopen,
     )
 
 

@@ -18,11 +18,12 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.errors import Interrupted, Pruned, Superseded, UserError, is_disk_full
+from experiments.errors import Interrupted, Paused, Pruned, Superseded, UserError, is_disk_full
 from experiments.record.fence import Owner
 from sweeps import bounds, planning
 from sweeps.plan import Plan
-from sweeps.search.pruning import CountedPruner, ParetoHalving, Reporting
+from sweeps.search.halving import Halving
+from sweeps.search.pruning import CountedPruner, Reporting
 from sweeps.settings import Settings
 from sweeps.space.dimensions import Dimension, Space
 from sweeps.space.grid import Grid
@@ -57,6 +58,7 @@ class Setting:
         behaviour: what a trial does by its overrides: "fail", "nan", "bad" or nothing.
         has_common_lock: the study's lock reaches all machines, as it does not with a gRPC proxy.
         compare: keys whose levels are searched each for itself.
+        promotes: trials are pruned for now, and go on when others disappoint.
     """
 
     space: Space
@@ -69,6 +71,7 @@ class Setting:
     behaviour: Callable[[Sequence[str]], str]
     has_common_lock: bool
     compare: tuple[str, ...] = ()
+    promotes: bool = False
 
     @property
     def budget(self) -> int:
@@ -138,8 +141,8 @@ class SimulatedJob:
         day, record = self._day, self._day.disk.record(self.directory)
         if record.status == "completed":
             return record.values
-        if record.status == "pruned":
-            raise Pruned("as it was")
+        if record.status in ("pruned", "paused"):
+            raise (Paused if record.status == "paused" else Pruned)("as it was")
         behaviour = day.setting.behaviour(self._overrides)
         write = self.pen.write
         try:
@@ -149,15 +152,16 @@ class SimulatedJob:
                 if behaviour == "fail":
                     raise RuntimeError("asked to fail")
                 values = (-1.0,) * len(self.values) if behaviour == "bad" else self.values
-                if report(epoch, values) and epoch < self.epochs:
-                    raise Pruned("not among the best")
+                is_pruned = report(epoch, values)
                 write(epochs=epoch)
+                if is_pruned and epoch < self.epochs:
+                    raise (Paused if day.setting.promotes else Pruned)("not among the best")
                 if should_stop() and epoch < self.epochs:
                     raise Interrupted("asked to stop")
             values = (math.nan, *self.values[1:]) if behaviour == "nan" else self.values
             write(status="completed", values=values)
         except Pruned:
-            write(status="pruned")
+            write(status="paused" if day.setting.promotes else "pruned")
             raise
         except Superseded:
             raise
@@ -220,6 +224,11 @@ class BadOnes(BasePruner):
         return trial.intermediate_values[trial.last_step or 0] < 0
 
 
+def halving_of(day: Day) -> Halving | None:
+    """What prunes and promotes, where anything does."""
+    return Halving(1, 2, day.setting.compare) if day.setting.promotes else None
+
+
 def plan_of(
     day: Day, session: str, system: SimulatedSystem, settings: Settings, space: Space,
     deadline: float | None,
@@ -258,7 +267,8 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
         system,
         plan.command,
     )
-    reporting = Reporting(ParetoHalving(1, 2, plan.compare))
+    halving = halving_of(day)
+    reporting = Reporting(halving)
     jobs: dict[str, SimulatedJob] = {}
 
     def prepare(overrides: Sequence[str], number: int) -> SimulatedJob:
@@ -272,6 +282,12 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
         pen.fence.take()
         jobs[directory].pen = pen
         yield
+
+    def reopen(directory: str, epochs: int) -> None:
+        record, pen = day.disk.record(directory), jobs[directory].pen
+        assert pen is not None
+        if record.status == "paused" and record.epochs <= epochs:
+            pen.write(status="interrupted")
 
     def announce(trial: optuna.Trial, job: Job) -> Callable[[], None]:
         def copy() -> None:
@@ -288,9 +304,10 @@ def worker(day: Day, plan: Plan, index: int, process: Process) -> None:
         own=own,
         free_memory=lambda: None,
         lock=lambda: day.study_lock(process.machine),
+        reopen=reopen,
         system=system,
     )
-    claims = Claims(study, plan, ports.lock, lease, system)
+    claims = Claims(study, plan, ports.lock, lease, system, promoter=halving)
     overrides: Callable[[Any], Sequence[str]] = lambda claim: plan.space.overrides(  # noqa: E731
         claim.values, claim.seed
     )
@@ -345,7 +362,7 @@ class Command:
         study, deadline = self._open(system)
         plan = plan_of(day, self.session, system, self.order.settings, self.order.space, deadline)
         lock = lambda: day.study_lock(self.machine)  # noqa: E731
-        claims = Claims(study, plan, lock, None, system)
+        claims = Claims(study, plan, lock, None, system, promoter=halving_of(day))
         supervisor = Supervisor(self._connected(system), plan, lock, system)
         self.supervisor = supervisor
         killed, gets_on = False, True

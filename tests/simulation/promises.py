@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from experiments.errors import UserError
 from sweeps import bounds
-from sweeps.search import confirming
+from sweeps.contest import confirming
 from sweeps.space.grid import Grid
 from sweeps.space.points import point_name
 from sweeps.storage import private
@@ -26,6 +26,7 @@ from sweeps.storage.attributes import (
     budgeted,
     counted,
     is_confirmation,
+    level_of,
     point_of,
     session_of,
 )
@@ -111,9 +112,21 @@ def check(day: Day, order: Order, trials: list[FrozenTrial], ends: Ends) -> None
     for trial in counted(trials):
         if SAME_AS not in trial.user_attrs:
             _check_unit(day, trial)
+    if setting.promotes and setting.settings.timeout is None:
+        _check_levels(day, units)
     _check_order(day, trials, ends)
     _check_confirmations(day, order, trials)
     _check_records(day, trials)
+
+
+def _check_levels(day: Day, units: list[FrozenTrial]) -> None:
+    """Of each level that can be trained somebody is trained to the end."""
+    states: dict[str, set[TrialState]] = {}
+    for trial in units:
+        states.setdefault(level_of(trial, day.setting.compare), set()).add(trial.state)
+    for level, found in states.items():
+        if TrialState.PRUNED in found and TrialState.COMPLETE not in found:
+            day.broken(f"nobody of {level or 'all'} was trained to the end")
 
 
 def _wanted(setting: Setting, order: Order) -> Setting:
@@ -216,6 +229,7 @@ def _check_unit(day: Day, trial: FrozenTrial) -> None:
         if reported != set(range(1, setting.epochs + 1)):
             day.broken(f"trial {number} lacks reports: {reported}")
         record = day.disk.record(f"vae-{private.first_of(trial)}")
-        is_spared = len(record.writers) > 1 or is_confirmation(trial) or len(trial.values) > 1
+        is_spared = len(record.writers) > 1 or is_confirmation(trial) or setting.promotes
+        is_spared |= len(trial.values) > 1
         if behaviour in ("fail", "nan") or (behaviour == "bad" and not is_spared):
             day.broken(f"trial {number} is complete, which should {behaviour}")

@@ -28,6 +28,7 @@ def draw(
     timeout: float | None = None,
     has_common_lock: bool | None = None,
     compare: bool | None = None,
+    promotes: bool | None = None,
 ) -> Setting:
     """A sweep, of which only what is None is drawn.
 
@@ -40,6 +41,7 @@ def draw(
         timeout: of the commands, in what all trials need.
         has_common_lock: the study's lock reaches all machines.
         compare: the levels of the latent size are searched each for itself.
+        promotes: trials are pruned for now.
     """
     kind = space or random.choice(("grid", "grid", "search", "search", "choice", "two"))
     grid = kind == "grid"
@@ -73,10 +75,12 @@ def draw(
         has_common_lock = random.random() < 0.9
     if compare is None:
         compare = kind == "choice" and random.random() < 0.5
+    if promotes is None:
+        promotes = patience is None and (objectives > 1 or random.random() < 0.3)
     keys = ("latent_dim",) if compare else ()
     if keys:
         settings = replace(settings, n_trials=max(2, settings.n_trials or 0))
     return Setting(
         _SPACES[kind], settings, grid, ("psnr", "ssim")[:objectives], epochs, seconds, workers,
-        behaviour, has_common_lock, keys,
+        behaviour, has_common_lock, keys, promotes,
     )  # fmt: skip

@@ -157,6 +157,9 @@ class Record:
     faults: list[str] = field(default_factory=list)
 
 
+ENDED = ("completed", "pruned", "paused")
+
+
 class Disk:
     """The records of all trials, on a disk that all machines share."""
 
@@ -165,7 +168,7 @@ class Disk:
         self.records: dict[str, Record] = {}
         self.full_until = 0.0
         self.freeze_writer: float | None = None
-        world.has_record = lambda name: self.record(name).status in ("completed", "pruned")
+        world.has_record = lambda name: self.record(name).status in ENDED
 
     def record(self, directory: str) -> Record:
         if directory not in self.records:

@@ -12,7 +12,7 @@ import optuna
 from experiments.errors import UserError
 from experiments.record import membership
 from experiments.record.files import replacing
-from sweeps.search.levels import choices_of
+from sweeps.contest.levels import choices_of
 from sweeps.settings import Settings
 from sweeps.space.dimensions import Space
 from sweeps.space.grid import Grid

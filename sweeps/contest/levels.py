@@ -5,28 +5,26 @@ rest: whoever is worse has been tuned less. So each level has the same number of
 that sees only the trials of that level, and rungs of its own for pruning. Trials begin in turn, so
 that the levels are equally far whenever the sweep is stopped; and the n-th trial of each level
 draws the same random numbers, so that keys which all of them have get the
-same values at random, where no condition changes the order in which they are drawn.
+same values at random, where no condition changes the order in which they are drawn. A Gaussian
+process is told of the other levels' trials as well, moved to where its own lie (see
+`sweeps.search.forecasts`); the levels then draw different numbers, so that they teach each other
+more, and begin each round in another order, so that none is always told first.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
-import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial
 
 from experiments.errors import UserError
 from sweeps.space.dimensions import Dimension, Space
 from sweeps.space.grid import Grid, Remaining
 from sweeps.space.points import Values
-from sweeps.storage import private
 from sweeps.storage.attributes import budgeted, level_of, name_of
 
 _USUAL = "loss"
@@ -115,11 +113,9 @@ class Levels:
     """
 
     def __init__(self, space: Space, keys: Sequence[str], n_trials: int) -> None:
-        dimensions = [d for d in space.dimensions if d.key in keys]
-        self._keys = tuple(d.key for d in dimensions)
+        self._keys = tuple(d.key for d in space.dimensions if d.key in keys)
         self._levels = []
-        for chosen in product(*(d.values() for d in dimensions)):
-            values = dict(zip(self._keys, chosen, strict=True))
+        for values in levels_of(space, keys):
             own = _restricted(space, values)
             remaining = Remaining(Grid(own)) if own.is_finite else None
             self._levels.append(_Level(name_of(values), values, remaining))
@@ -129,7 +125,7 @@ class Levels:
         self,
         trials: Sequence[FrozenTrial],
         ended: Mapping[str, object],
-        open_: Sequence[str],
+        open_: Collection[str],
     ) -> Values | None:
         """The values of the level whose turn it is; None where each has had its trials.
 
@@ -138,22 +134,52 @@ class Levels:
             ended: see `Remaining.update`.
             open_: the same.
         """
-        counts = Counter(level_of(trial, self._keys) for trial in budgeted(trials))
+        counts = self._counts(trials)
+        left = self._left(counts, ended, open_)
+        if not left:
+            return None
+        least = min(counts[level.name] for level in left)
+        turn = [level for level in left if counts[level.name] == least]
+        # Who begins a round knows least of it, so each level does in its turn.
+        first = self._levels[least % len(self._levels) :]
+        return next((level for level in first if level in turn), turn[0]).values
+
+    def left(
+        self,
+        trials: Sequence[FrozenTrial],
+        ended: Mapping[str, object],
+        open_: Collection[str],
+    ) -> set[str]:
+        """Names of the levels that have not had their trials; arguments as of `next`."""
+        return {level.name for level in self._left(self._counts(trials), ended, open_)}
+
+    def _counts(self, trials: Sequence[FrozenTrial]) -> Counter[str]:
+        return Counter(level_of(trial, self._keys) for trial in budgeted(trials))
+
+    def _left(
+        self, counts: Counter[str], ended: Mapping[str, object], open_: Collection[str]
+    ) -> list[_Level]:
         for level in self._levels:
             if level.remaining is not None:
-                level.remaining.update(ended, open_)
-        left = [
+                level.remaining.update(ended, [*open_])
+        return [
             level
             for level in self._levels
             if counts[level.name] < self._each
             and (level.remaining is None or level.remaining.count > 0)
         ]
-        return min(left, key=lambda level: counts[level.name]).values if left else None
 
     def remaining_of(self, values: Values) -> Remaining | None:
         """The points that are left of the level that a trial is of; None if it is of none."""
         name = name_of({key: values[key] for key in self._keys if key in values})
         return next((level.remaining for level in self._levels if level.name == name), None)
+
+
+def levels_of(space: Space, keys: Sequence[str]) -> list[Values]:
+    """The values of each level; without keys one level, which has none."""
+    compared = [d for d in space.dimensions if d.key in keys]
+    chosen = product(*(d.values() for d in compared))
+    return [{d.key: one for d, one in zip(compared, each, strict=True)} for each in chosen]
 
 
 def _restricted(space: Space, values: Values) -> Space:
@@ -162,64 +188,3 @@ def _restricted(space: Space, values: Values) -> Space:
         replace(d, listed=(values[d.key],)) if d.key in values else d for d in space.dimensions
     ]
     return replace(space, dimensions=tuple(dimensions))
-
-
-class LevelSampler(BaseSampler):
-    """A sampler for each level, which sees the trials of that level only.
-
-    Args:
-        build: makes one, given a seed.
-        keys: that are compared.
-        seed: that all workers and levels share.
-    """
-
-    def __init__(self, build: Callable[[int], BaseSampler], keys: Sequence[str], seed: int) -> None:
-        self._build, self._keys, self._seed = build, tuple(keys), seed
-        self._current: tuple[int, BaseSampler] | None = None
-
-    def _of(self, study: optuna.Study, trial: FrozenTrial) -> tuple[BaseSampler, optuna.Study]:
-        chosen = of_level(self._keys, trial)
-        view = private.with_trials(study, chosen, level_of(trial, self._keys))
-        if self._current is None or self._current[0] != trial.number:
-            # Where a trial stands in its level, and not its number, decides what is drawn.
-            place = sum(t.number < trial.number for t in chosen(study.get_trials(deepcopy=False)))
-            entropy = np.random.SeedSequence([self._seed, place])
-            self._current = trial.number, self._build(int(entropy.generate_state(1)[0]))
-        return self._current[1], view
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        sampler, view = self._of(study, trial)
-        sampler.before_trial(view, trial)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        sampler, view = self._of(study, trial)
-        space = sampler.infer_relative_search_space(view, trial)
-        return {key: found for key, found in space.items() if key not in self._keys}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        sampler, view = self._of(study, trial)
-        return sampler.sample_relative(view, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        sampler, view = self._of(study, trial)
-        return sampler.sample_independent(view, trial, param_name, param_distribution)
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        sampler, view = self._of(study, trial)
-        sampler.after_trial(view, trial, state, values)
