@@ -1,0 +1,1 @@
+"""A tabular benchmark for the tuning of VAEs, and searches that are replayed against it."""
