@@ -17,7 +17,13 @@ from tests.alive import ALIVE
 from tests.conftest import TINY
 from tests.simulated import SimulatedTask
 
-FAST = ["max_epochs=8", "trainer.threads=1", "trainer.validate_every=1", "report=none"]
+FAST = [
+    "max_epochs=8",
+    "trainer.precision=32-true",
+    "trainer.threads=1",
+    "trainer.validate_every=1",
+    "report=none",
+]
 SEARCH = ["lr=tag(log,interval(1e-4,1e-2))", "hydra.sweeper.sampler.seed=1"]
 EARLY = ["hydra/sweeper/pruner=halving", "hydra.sweeper.pruner.min_resource=1"]
 
