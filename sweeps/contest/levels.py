@@ -2,13 +2,13 @@
 
 One search over all losses gives most trials to those that look good early, and hardly any to the
 rest: whoever is worse has been tuned less. So each level has the same number of trials, a sampler
-that sees only the trials of that level, and rungs of its own for pruning. Trials begin in turn, so
-that the levels are equally far whenever the sweep is stopped; and the n-th trial of each level
-draws the same random numbers, so that keys which all of them have get the
-same values at random, where no condition changes the order in which they are drawn. A Gaussian
-process is told of the other levels' trials as well, moved to where its own lie (see
-`sweeps.search.forecasts`); the levels then draw different numbers, so that they teach each other
-more, and begin each round in another order, so that none is always told first.
+that chooses for it alone, and rungs of its own for pruning. Trials begin in turn, so that the
+levels are equally far whenever the sweep is stopped; and the n-th trial of each level draws the
+same random numbers, so that keys which all of them have get the same values at random, where no
+condition changes the order in which they are drawn. A Gaussian process is told of the other
+levels' trials as well, moved to where its own lie (see `sweeps.search.forecasts`); the levels then
+draw different numbers, so that they teach each other more, and begin each round in another order,
+so that none is always told first.
 """
 
 from __future__ import annotations
